@@ -39,6 +39,11 @@ Bytes Bytes::Slice(size_t offset, size_t length) const {
   return Bytes(owner_, data_ + offset, length);
 }
 
+char* Bytes::MutableData() {
+  CONCLAVE_CHECK(owner_ == nullptr || owner_->references.load(std::memory_order_acquire) == 1);
+  return const_cast<char*>(data_);
+}
+
 void Bytes::Release(Owner* owner) {
   if (owner->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   if (owner->release != nullptr) owner->release(owner->context);

@@ -53,6 +53,10 @@ class Bytes {
     return Slice(static_cast<size_t>(part.data() - data_), part.size());
   }
 
+  // Write access for the sole owner of the memory, who fills in what it left free (a header, say). CHECKs that
+  // nobody shares it.
+  char* MutableData();
+
   const char* data() const { return data_; }
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
