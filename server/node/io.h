@@ -1,0 +1,220 @@
+// The inputs and effects of a Node: everything that a server's core hears from the world, and everything
+// it asks of it. Plain data, no behaviour.
+//
+// Contract between the node and its actors:
+// - Each UnaryCall is answered by exactly one Reply, also after its CallCancelled (which only says that
+//   nobody waits any more). Its id is free again after the Reply.
+// - Each StreamOpened is ended by exactly one StreamEffect with `finish` set: of the node's own accord, or in
+//   answer to StreamClosed. Nothing follows it, and the id is free again.
+// - Each LogAppend is answered by one LogSynced, in order. A log that cannot be written ends the process.
+// - Effects of one turn may be carried out in any order between kinds, and in order within a kind: what must be
+//   durable first is held back by the node itself until the LogSynced.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "conclave/base/bytes.h"
+#include "conclave/base/strong.h"
+#include "conclave/base/time.h"
+#include "conclave/server/raft/types.h"
+
+namespace conclave::node {
+
+// One call or stream of a client. The transport chooses it (a slot and a generation, say); unique while
+// the call lives.
+using CallId = Strong<struct CallIdTag>;
+
+// The unary methods, by the protocol's names. The values of methods that change the state are stored in
+// the log, so they never change.
+enum class Method : uint8_t {
+  kRange = 1,
+  kPut = 2,
+  kDeleteRange = 3,
+  kTxn = 4,
+  kCompact = 5,
+  kLeaseGrant = 10,
+  kLeaseRevoke = 11,
+  kLeaseTimeToLive = 12,
+  kLeaseLeases = 13,
+  kMemberAdd = 20,
+  kMemberRemove = 21,
+  kMemberUpdate = 22,
+  kMemberList = 23,
+  kMemberPromote = 24,
+  kAlarm = 30,
+  kStatus = 31,
+  kDefragment = 32,
+  kHash = 33,
+  kHashKv = 34,
+  kMoveLeader = 35,
+  kDowngrade = 36,
+};
+
+enum class StreamKind : uint8_t {
+  kWatch = 1,           // etcdserverpb.Watch.Watch
+  kLeaseKeepAlive = 2,  // etcdserverpb.Lease.LeaseKeepAlive
+};
+
+// The buffer of a unary request starts with this many spare bytes, and the client's encoded message stands
+// behind them. The node overwrites them by the command's header, so that the client's own bytes become the
+// log's payload without a further copy.
+inline constexpr size_t kRequestHeadroom = 24;
+
+// ---- Inputs -------------------------------------------------------------------------------------
+
+struct UnaryCall {
+  CallId id;
+  Method method = Method::kRange;
+  Bytes request;  // kRequestHeadroom spare bytes, then the encoded request; not shared with anybody
+};
+struct CallCancelled {
+  CallId id;
+};
+struct StreamOpened {
+  CallId id;
+  StreamKind kind = StreamKind::kWatch;
+  bool require_leader = false;  // metadata "hasleader: true"
+};
+struct StreamMessage {
+  CallId id;
+  Bytes message;  // one encoded request, without headroom
+};
+// The client will send nothing more.
+struct StreamHalfClosed {
+  CallId id;
+};
+// The stream is gone: cancelled, or its connection lost.
+struct StreamClosed {
+  CallId id;
+};
+// The transport has handed `bytes` of earlier StreamEffects on to the network: credit for slow readers.
+struct StreamSent {
+  CallId id;
+  uint64_t bytes = 0;
+};
+
+// Frames between members travel on two lanes, so that a snapshot does not hold up heartbeats.
+enum class PeerLane : uint8_t { kMessages, kSnapshot };
+
+// A frame from another member, as its PeerSend put it.
+struct PeerFrame {
+  raft::NodeId from;
+  PeerLane lane = PeerLane::kMessages;
+  Bytes frame;
+};
+struct PeerConnection {
+  raft::NodeId peer;
+  PeerLane lane = PeerLane::kMessages;
+  bool connected = false;
+};
+
+struct LogSynced {
+  uint64_t batch = 0;
+  Duration write_time{};  // write and fdatasync, for the metrics
+};
+struct SnapshotSaved {
+  raft::SnapshotMeta meta;
+  uint64_t bytes = 0;
+};
+// Somebody (the HTTP side, a test) wants the node's figures: answered by a StatsReply.
+struct StatsRequest {
+  uint64_t id = 0;
+};
+// SIGTERM: hand over the leadership, then Effects::stopped.
+struct StopRequest {};
+
+using Input = std::variant<UnaryCall, CallCancelled, StreamOpened, StreamMessage, StreamHalfClosed,
+                           StreamClosed, StreamSent, PeerFrame, PeerConnection, LogSynced,
+                           std::unique_ptr<SnapshotSaved>, StatsRequest, StopRequest>;
+
+// ---- Effects ------------------------------------------------------------------------------------
+
+// A gRPC status that is not OK: the code's number and etcd's text.
+struct CallError {
+  int code = 0;
+  std::string message;
+};
+
+struct Reply {
+  CallId id;
+  std::unique_ptr<CallError> error;  // null: OK
+  Bytes body;                        // the encoded response
+};
+
+struct StreamEffect {
+  CallId id;
+  // One encoded response: prefix, then shared. Many watchers' messages share one `shared`.
+  Bytes prefix;
+  Bytes shared;
+  bool finish = false;               // ends the stream; then there is no message
+  std::unique_ptr<CallError> error;  // with finish: null is OK
+};
+
+struct PeerSend {
+  raft::NodeId to;
+  PeerLane lane = PeerLane::kMessages;
+  Bytes frame;
+};
+
+// Entries and hard state for the log. An entry whose index is not above the last one replaces the tail.
+struct LogAppend {
+  uint64_t batch = 0;
+  std::optional<raft::HardState> hard_state;
+  std::vector<raft::Entry> entries;
+};
+
+// A piece of a state snapshot for the background writer, in order; `last` closes the file.
+struct SnapshotPiece {
+  raft::SnapshotMeta meta;  // the same in all pieces of one snapshot
+  Bytes data;
+  bool first = false;
+  bool last = false;
+  bool abandon = false;  // drop the unfinished file
+};
+
+// Records of the log up to `index` are no longer needed: a snapshot at or above it is durable.
+struct LogTruncate {
+  raft::Index index;
+};
+
+struct PeerAddress {
+  raft::NodeId id;
+  std::vector<std::string> peer_urls;
+};
+
+enum class Severity : uint8_t { kDebug, kInfo, kWarning, kError };
+struct LogLine {
+  Severity severity = Severity::kInfo;
+  std::string message;
+  std::vector<std::pair<std::string, std::string>> fields;
+};
+
+struct Stats;  // node/stats.h
+struct StatsReply {
+  uint64_t id = 0;
+  std::shared_ptr<const Stats> stats;
+};
+
+struct Effects {
+  std::vector<Reply> replies;
+  std::vector<StreamEffect> streams;
+  std::vector<PeerSend> peer_sends;
+  std::optional<LogAppend> append;
+  std::vector<SnapshotPiece> snapshot_pieces;
+  std::optional<LogTruncate> truncate;
+  std::optional<std::vector<PeerAddress>> peers;  // the other members, whenever they change
+  std::vector<LogLine> log_lines;
+  std::vector<StatsReply> stats_replies;
+  bool ready = false;    // turned true: a leader is known and this member's attributes are published
+  bool stopped = false;  // answer to StopRequest, or the member was removed: the process may end
+
+  void Clear();
+};
+
+}  // namespace conclave::node
