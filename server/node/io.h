@@ -19,6 +19,7 @@
 #include <variant>
 #include <vector>
 
+#include "conclave/api/wire/method.h"
 #include "conclave/base/bytes.h"
 #include "conclave/base/strong.h"
 #include "conclave/base/time.h"
@@ -30,41 +31,13 @@ namespace conclave::node {
 // the call lives.
 using CallId = Strong<struct CallIdTag>;
 
-// The unary methods, by the protocol's names. The values of methods that change the state are stored in
-// the log, so they never change.
-enum class Method : uint8_t {
-  kRange = 1,
-  kPut = 2,
-  kDeleteRange = 3,
-  kTxn = 4,
-  kCompact = 5,
-  kLeaseGrant = 10,
-  kLeaseRevoke = 11,
-  kLeaseTimeToLive = 12,
-  kLeaseLeases = 13,
-  kMemberAdd = 20,
-  kMemberRemove = 21,
-  kMemberUpdate = 22,
-  kMemberList = 23,
-  kMemberPromote = 24,
-  kAlarm = 30,
-  kStatus = 31,
-  kDefragment = 32,
-  kHash = 33,
-  kHashKv = 34,
-  kMoveLeader = 35,
-  kDowngrade = 36,
-};
+using wire::Method;
+using wire::kRequestHeadroom;
 
 enum class StreamKind : uint8_t {
   kWatch = 1,           // etcdserverpb.Watch.Watch
   kLeaseKeepAlive = 2,  // etcdserverpb.Lease.LeaseKeepAlive
 };
-
-// The buffer of a unary request starts with this many spare bytes, and the client's encoded message stands
-// behind them. The node overwrites them by the command's header, so that the client's own bytes become the
-// log's payload without a further copy.
-inline constexpr size_t kRequestHeadroom = 24;
 
 // ---- Inputs -------------------------------------------------------------------------------------
 
