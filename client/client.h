@@ -1,0 +1,223 @@
+// The client: KV, transactions, leases, watches and sessions over a cluster that speaks etcd v3.
+//
+//   absl::StatusOr<conclave::Client> client =
+//       conclave::Client::Connect({.endpoints = {"127.0.0.1:2379"}});
+//   absl::StatusOr<std::optional<conclave::KeyValue>> kv = client->Get("config/rate");
+//
+// A Client is a handle: copies share the connections, one IO thread and one thread for callbacks.
+// The threads end with the last handle, be it a Client, a Watch or a Session. All of it is
+// thread-safe.
+//
+// Callbacks run one at a time on the callback thread, never on the IO thread, so they may block and
+// may call this library; while one runs, the others wait. After the destructor of a Watch or a
+// Session has returned, none of its callbacks runs or will run; a handle may be destroyed inside
+// its own callback.
+//
+// Retries: reads go on to another member when one is gone, hung or without a leader, until the
+// deadline. A write is sent again only when it provably did not happen; else the call fails with a
+// status whose ErrorDetail says Outcome::kUnknown. Nothing throws.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "conclave/client/core/error.h"
+#include "conclave/client/core/types.h"
+
+namespace conclave {
+
+class ClientImpl;    // the threads and the engine behind a Client
+class SessionState;  // what a Session and the recipes on it share
+class Client;
+
+struct ConnectOptions {
+  // "host:port", "http://host:port"; IPv6 in brackets. At least one.
+  std::vector<std::string> endpoints{};
+  // For calls that name no timeout of their own.
+  absl::Duration request_timeout = absl::Seconds(5);
+  // A read that a member has not answered by then goes to another one as well as counting against
+  // it.
+  absl::Duration attempt_timeout = absl::Seconds(1);
+  // A connection with calls on it is pinged this often and dropped when a ping stays unanswered.
+  // Servers of the protocol punish pings more frequent than every 5 s, so less than 10 s is raised
+  // to 10 s.
+  absl::Duration keepalive_time = absl::Seconds(10);
+  absl::Duration keepalive_timeout = absl::Seconds(3);
+  // A watch stream that was silent this long is asked for a sign of life, and left for another
+  // member if none comes within watch_answer_timeout.
+  absl::Duration watch_silence = absl::Seconds(30);
+  absl::Duration watch_answer_timeout = absl::Seconds(5);
+};
+
+// If(conditions).Then(ops).Else(ops).Commit(). All-or-nothing on the server.
+class TxnBuilder {
+ public:
+  template <typename... Conditions>
+  TxnBuilder& If(Conditions&&... conditions) {
+    (request_.conditions.push_back(std::forward<Conditions>(conditions)), ...);
+    return *this;
+  }
+  template <typename... Ops>
+  TxnBuilder& Then(Ops&&... ops) {
+    (request_.success.push_back(std::forward<Ops>(ops)), ...);
+    return *this;
+  }
+  template <typename... Ops>
+  TxnBuilder& Else(Ops&&... ops) {
+    (request_.failure.push_back(std::forward<Ops>(ops)), ...);
+    return *this;
+  }
+  [[nodiscard]] absl::StatusOr<TxnResult> Commit(const CallOptions& call = {});
+
+ private:
+  friend class Client;
+  explicit TxnBuilder(std::shared_ptr<ClientImpl> impl) : impl_(std::move(impl)) {}
+
+  std::shared_ptr<ClientImpl> impl_;
+  TxnRequest request_;
+};
+
+// A watch that lives as long as this handle. It resumes by itself across connections and members
+// from the revision behind the last one delivered.
+class [[nodiscard]] Watch {
+ public:
+  Watch();  // watches nothing
+  Watch(Watch&&) noexcept;
+  Watch& operator=(Watch&&) noexcept;
+  ~Watch();  // waits for a callback that runs, unless this is that callback
+
+  void Cancel();  // as the destructor
+
+ private:
+  friend class Client;
+  struct Rep;
+  explicit Watch(std::shared_ptr<Rep> rep);
+  std::shared_ptr<Rep> rep_;
+};
+
+using WatchCallback = absl::AnyInvocable<void(const WatchBatch&)>;
+
+enum class SessionHealth {
+  kAlive,
+  kSuspect,  // renewals go unanswered; the local deadline is near
+  kLost,     // the lease is gone, or can no longer be shown to live. Final.
+};
+
+struct SessionOptions {
+  absl::Duration ttl = absl::Seconds(10);  // rounded up to a second; the server may grant more
+  // Taken off the local deadline, for clock drift and for stopping in time; default max(10 %, 500
+  // ms).
+  std::optional<absl::Duration> margin{};
+  // On the callback thread.
+  absl::AnyInvocable<void(SessionHealth)> on_health{};
+};
+
+// One lease, kept alive at a third of its TTL. Registrations, locks and elections of a process
+// share it.
+//
+// The local deadline counts from the moment at which the last acknowledged renewal was *sent*, less
+// a margin: when it passes, the stop token fires, before the server can give anything away that the
+// lease held. A lost session stays lost: open another one.
+class [[nodiscard]] Session {
+ public:
+  Session();  // no session; lost
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();  // as Close with one second
+
+  LeaseId lease_id() const;
+  absl::Duration ttl() const;  // as granted
+  SessionHealth health() const;
+  // True while the local deadline lies ahead: computed from the clock, so right even if this
+  // process was stopped a moment ago and no thread of ours has run since.
+  bool alive() const;
+  std::stop_token stop_token() const;
+
+  // Stops renewing and revokes the lease: everything it holds is gone at once. OK also if the lease
+  // was gone before.
+  absl::Status Close(const CallOptions& call = {});
+
+  // For recipes.
+  const std::shared_ptr<SessionState>& state() const { return state_; }
+
+ private:
+  friend class Client;
+  explicit Session(std::shared_ptr<SessionState> state);
+  std::shared_ptr<SessionState> state_;
+};
+
+class Client {
+ public:
+  // Checks the options; connects in the background. An unreachable cluster is not an error here.
+  static absl::StatusOr<Client> Connect(ConnectOptions options);
+
+  // ---- KV. An absent key is not an error.
+  absl::StatusOr<std::optional<KeyValue>> Get(std::string_view key,
+                                              const RangeOptions& options = {},
+                                              const CallOptions& call = {}) const;
+  absl::StatusOr<RangeResult> Range(const KeyRange& range, const RangeOptions& options = {},
+                                    const CallOptions& call = {}) const;
+  absl::StatusOr<PutResult> Put(std::string_view key, std::string_view value,
+                                const PutOptions& options = {}, const CallOptions& call = {}) const;
+  absl::StatusOr<DeleteResult> Delete(const KeyRange& range, const DeleteOptions& options = {},
+                                      const CallOptions& call = {}) const;
+  [[nodiscard]] TxnBuilder Txn() const;
+  absl::StatusOr<TxnResult> Commit(const TxnRequest& request, const CallOptions& call = {}) const;
+  // Forgets all versions older than `revision` that are not the latest of their key.
+  absl::Status Compact(int64_t revision, const CompactOptions& options = {},
+                       const CallOptions& call = {}) const;
+
+  // ---- The same without waiting: `done` runs once, on the callback thread.
+  template <typename Result>
+  using Done = absl::AnyInvocable<void(absl::StatusOr<Result>)>;
+  void RangeAsync(RangeRequest request, CallOptions call, Done<RangeResult> done) const;
+  void PutAsync(PutRequest request, CallOptions call, Done<PutResult> done) const;
+  void DeleteAsync(DeleteRequest request, CallOptions call, Done<DeleteResult> done) const;
+  void TxnAsync(TxnRequest request, CallOptions call, Done<TxnResult> done) const;
+
+  // ---- Leases, for those who keep them alive themselves. Others: OpenSession.
+  absl::StatusOr<GrantResult> Grant(absl::Duration ttl, const GrantOptions& options = {},
+                                    const CallOptions& call = {}) const;
+  absl::Status Revoke(LeaseId lease, const CallOptions& call = {}) const;
+  absl::StatusOr<TimeToLiveResult> TimeToLive(LeaseId lease, const TimeToLiveOptions& options = {},
+                                              const CallOptions& call = {}) const;
+  // Renews once; gives the TTL. NotFound if the lease is gone.
+  absl::StatusOr<absl::Duration> KeepAliveOnce(LeaseId lease, const CallOptions& call = {}) const;
+  absl::StatusOr<std::vector<LeaseId>> Leases(const CallOptions& call = {}) const;
+
+  absl::StatusOr<Session> OpenSession(SessionOptions options = {},
+                                      const CallOptions& call = {}) const;
+
+  // ---- Watch. Returns at once; everything else comes to the callback.
+  conclave::Watch Watch(const KeyRange& range, const WatchOptions& options,
+                        WatchCallback callback) const;
+
+  // ---- Cluster.
+  absl::StatusOr<std::vector<Member>> MemberList(const CallOptions& call = {}) const;
+  // Of one member; `endpoint` is one of endpoints().
+  absl::StatusOr<MemberStatus> Status(std::string_view endpoint,
+                                      const CallOptions& call = {}) const;
+  const std::vector<std::string>& endpoints() const;
+
+  // Runs `work` on the callback thread, after what is already queued there.
+  void RunOnCallbackThread(absl::AnyInvocable<void()> work) const;
+
+  // For recipes.
+  const std::shared_ptr<ClientImpl>& impl() const { return impl_; }
+  explicit Client(std::shared_ptr<ClientImpl> impl) : impl_(std::move(impl)) {}
+
+ private:
+  std::shared_ptr<ClientImpl> impl_;
+};
+
+}  // namespace conclave
