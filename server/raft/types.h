@@ -1,7 +1,9 @@
 // The vocabulary of Raft: what stands in the log, on disk and in messages. Plain structs.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "conclave/base/bytes.h"
@@ -12,7 +14,13 @@ namespace conclave::raft {
 using Term = Strong<struct TermTag>;      // 0: before the first election
 using Index = Strong<struct IndexTag>;    // of a log entry; the first is 1, 0 is "none"
 using NodeId = Strong<struct NodeIdTag>;  // a member; 0 is "nobody"
-using ReadId = Strong<struct ReadIdTag>;  // of a read round; grows within one process
+using ReadId = Strong<struct ReadIdTag>;  // of one ReadIndex call; its caller chooses it
+// A round of "do you still follow me" that answers all reads which wait when it opens. Grows within
+// one leadership (leader to followers) or one process (follower to leader), and is never used
+// twice.
+using ReadRound = Strong<struct ReadRoundTag>;
+using AppendId = Strong<struct AppendIdTag>;      // of a write to the local log; counts up from 1
+using ProposalId = Strong<struct ProposalIdTag>;  // of a batch of proposals handed to the leader
 
 enum class EntryType : uint8_t {
   kCommand = 0,     // payload is the state machine's; empty payload: the first entry of a leader
@@ -57,5 +65,14 @@ struct SnapshotMeta {
 
   friend bool operator==(const SnapshotMeta&, const SnapshotMeta&) = default;
 };
+
+// The state that every founding member of a cluster starts from: the empty state machine stands at
+// index 1 of term 1, with `voters` as its members. It is not 0 on purpose: a member that joins
+// later has an empty log (index 0), which no leader's log reaches back to, so it always starts by a
+// snapshot and learns the founding membership from it.
+inline SnapshotMeta FoundingSnapshot(std::vector<NodeId> voters) {
+  std::sort(voters.begin(), voters.end());
+  return {.index = Index(1), .term = Term(1), .conf = {.voters = std::move(voters)}};
+}
 
 }  // namespace conclave::raft

@@ -1,0 +1,233 @@
+// RawNode: the Raft core of one member. All input is a message, all output one Ready.
+//
+// It follows Ongaro's thesis ("Consensus: Bridging Theory and Practice", 2014), with pre-vote,
+// check-quorum and sticky votes always on, joint consensus effective at append, and reads by
+// rounds. There are no options to the protocol.
+//
+//   input:  Step(Envelope)            a message of another member
+//           Step(StorageAppended)     the disk's message
+//           Tick()                    time has passed
+//           Propose, ReadIndex, ...   the state machine's wishes
+//   output: TakeReady() -> Ready      once after all inputs of a turn
+//
+// Nothing is sent while stepping: inputs only change state, and TakeReady says what follows from
+// all of them. So a turn with a hundred proposals costs one log append and one message per peer,
+// and a hundred reads cost one round.
+//
+// Which entries appear in Ready::committed: those up to the commit index that are also durable in
+// the local log - or, on the leader, those up to the commit index. Why that is safe: an entry is
+// committed when it is durable on a quorum, so it will be in the log of every later leader, whether
+// it is durable *here* or not; the state machine lives in memory, so a crash loses what was applied
+// together with what was not yet durable, and the restart applies both again from the log. The
+// leader need not wait for its own slow disk when the quorum did not. A follower waits for its own
+// disk because it costs nothing there (nobody waits for it) and gives the invariant that its
+// snapshots never overtake its log. On a leader they could: therefore take snapshots, and
+// CompactLog, no further than min(applied, stable()).
+//
+// Thread: none; one owner. Deterministic: same Config, restored state and inputs give the same
+// outputs. Limits: all in Config; uncommitted entries are bounded by max_uncommitted_bytes, entries
+// in memory by CompactLog, reads by max_waiting_reads, messages in flight per peer by count and
+// bytes. Invariants (CHECKed in release): committed entries are never replaced; handed-out <=
+// commit <= last index; stable <= last index; one leader per term as far as this member can see;
+// index continuity everywhere.
+//
+// Messages that make no sense (not for this member, old term, from an unknown peer, answers that
+// were not asked for) are ignored and counted in Counters.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "conclave/base/bytes.h"
+#include "conclave/base/prng.h"
+#include "conclave/server/raft/confchange/confchange.h"
+#include "conclave/server/raft/message.h"
+#include "conclave/server/raft/ready.h"
+#include "conclave/server/raft/types.h"
+
+namespace conclave::raft {
+
+struct Config {
+  NodeId id;
+  // Differs from start to start of the same member: beside the election timeouts it makes the
+  // numbers of forwarded reads and proposals, so that an answer to an earlier life is never taken
+  // for one to this.
+  uint64_t seed = 0;
+  // A follower that hears nothing for [election_ticks, 2 * election_ticks) asks for an election.
+  uint32_t election_ticks = 10;
+  uint32_t heartbeat_ticks = 1;
+  uint64_t max_append_bytes =
+      1 << 20;  // payload of one AppendEntries; a single entry may be larger
+  uint64_t max_inflight_bytes = 64 << 20;    // per peer
+  uint32_t max_inflight_messages = 256;      // per peer
+  uint64_t max_uncommitted_bytes = 1 << 30;  // payload that the leader takes on before it commits
+  uint64_t max_committed_bytes =
+      64 << 20;  // payload of Ready::committed; the rest follows in the next
+  uint32_t max_waiting_reads = 1 << 16;  // reads not yet answered, here and for followers
+};
+
+// What a member knows when it starts: from its disk, or FoundingSnapshot, or (to join a cluster
+// that exists) all empty.
+struct RestoredState {
+  HardState hard_state;
+  SnapshotMeta snapshot;
+  // snapshot.index + 1 and on, without gaps. Entries behind a log position that is not the
+  // snapshot's own (see AppendRequest::reset) are not to be given.
+  std::vector<Entry> entries;
+};
+
+struct ProposeResult {
+  ProposeStatus status = ProposeStatus::kNotLeader;
+  // If accepted: the batch has the indices from first_index on, all of `term`. It took effect if
+  // and only if the entry committed at its index is of this term; if that is of another term, it
+  // never will.
+  Index first_index;
+  Term term;
+  ProposalId forwarded;  // if forwarded: as in Ready::dropped_proposals
+};
+
+enum class ReadStatus : uint8_t {
+  kAccepted = 0,  // exactly one answer comes: in Ready::reads or in Ready::failed_reads
+  kNoLeader = 1,  // nothing comes
+  kTooMany = 2,   // Config::max_waiting_reads; nothing comes
+};
+
+enum class TransferStatus : uint8_t {
+  kStarted = 0,  // watch status().leader; given up silently after an election timeout
+  kNotLeader = 1,
+  kNotVoter = 2,  // the target is no voter
+  kAlreadyLeader = 3,
+};
+
+struct Counters {
+  uint64_t messages_wrong_address = 0;  // not to this member, or from itself
+  uint64_t messages_old_term = 0;
+  uint64_t messages_unknown_peer = 0;  // an answer of somebody who is not a member
+  uint64_t messages_unexpected = 0;    // for a role that this member does not play
+  uint64_t votes_withheld = 0;         // sticky votes: a leader is alive
+  uint64_t elections_started = 0;
+  uint64_t leader_changes = 0;
+  uint64_t quorum_lost = 0;  // a leader stepped down because it heard from no quorum
+};
+
+enum class PeerState : uint8_t { kProbe = 0, kReplicate = 1, kSnapshot = 2 };
+
+struct PeerStatus {
+  NodeId id;
+  PeerState state = PeerState::kProbe;
+  Index match;  // durable there and equal to the leader's log
+  Index next;
+  bool recent_active = false;  // heard of within the last election timeout
+  bool is_learner = false;
+  uint32_t inflight_messages = 0;
+  uint64_t inflight_bytes = 0;
+};
+
+struct Status {
+  NodeId id;
+  Role role = Role::kFollower;
+  NodeId leader;  // 0: not known
+  Term term;
+  Index commit;
+  Index applied;
+  Index stable;       // durable in the local log
+  Index first_index;  // the oldest entry in memory
+  Index last_index;
+  NodeId transferee;              // 0: no transfer under way
+  ConfState conf;                 // effective: as of the last entry, committed or not
+  std::vector<PeerStatus> peers;  // on the leader, with itself; sorted by id
+  Counters counters;
+};
+
+class RawNode {
+ public:
+  RawNode(const Config& config, RestoredState restored);
+  ~RawNode();
+  RawNode(const RawNode&) = delete;
+  RawNode& operator=(const RawNode&) = delete;
+
+  // ---- Inputs ----
+
+  void Step(Envelope envelope);
+  void Step(StorageAppended appended);
+  void Tick();
+
+  // Lets the election timer of a member that has just started run ahead by `ticks`, though not up
+  // to the timeout itself: when it is known that no leader is to be waited for in full.
+  void AdvanceElectionTimer(uint32_t ticks);
+
+  // Asks for an election now (after a pre-vote, as always). A single voter does so when it starts.
+  // Ignored if this member is leader or no voter.
+  void Campaign();
+
+  // Appends all payloads (none empty) to the leader's log, or none. They are moved out if accepted.
+  [[nodiscard]] ProposeResult Propose(std::span<Bytes> payloads);
+  // Hands them on to the leader. kNotLeader if none is known, or this is the leader. The outcome:
+  // they appear in Ready::committed, or their id in Ready::dropped_proposals, or neither (lost on
+  // the way).
+  [[nodiscard]] ProposeResult Forward(EntryType type, std::span<Bytes> payloads);
+  // Appends a change of membership: effective at once here, and on each member when it appends it.
+  [[nodiscard]] ProposeResult ProposeConfChange(const ConfChange& change);
+
+  // Asks for a read index. `id` is the caller's, unique among its waiting reads. On a follower the
+  // read goes to the leader, is asked again (under a new round) when the network loses it, and
+  // fails when the leader changes. On a leader that has not committed in its term yet it waits
+  // until that is done.
+  [[nodiscard]] ReadStatus ReadIndex(ReadId id);
+
+  [[nodiscard]] TransferStatus TransferLeader(NodeId target);
+
+  // The state machine has applied all entries up to `index`, which Ready::committed has given.
+  void Applied(Index index);
+
+  // Drops entries up to `index` <= min(applied, stable()) from memory; the term of `index` itself
+  // stays known. A follower that needs them gets a snapshot.
+  void CompactLog(Index index);
+
+  // The end of streaming a snapshot that Ready::snapshots_needed asked for: `index` is the one it
+  // stands at, nullopt: it failed and is to be asked for again.
+  void SnapshotStatus(NodeId peer, std::optional<Index> index);
+
+  // The transport could not deliver to `peer`: what is in flight to it is probably lost.
+  void ReportUnreachable(NodeId peer);
+
+  // The node has received a snapshot, and has it durable and in its state machine. False if it is
+  // not ahead of what is committed here, then nothing has changed (check with CanInstallSnapshot
+  // before the state machine is replaced).
+  [[nodiscard]] bool InstallSnapshot(const SnapshotMeta& snapshot);
+  bool CanInstallSnapshot(const SnapshotMeta& snapshot) const;
+
+  // ---- Output ----
+
+  // True if TakeReady would give anything.
+  bool HasReady() const;
+  [[nodiscard]] Ready TakeReady();
+
+  // ---- What it knows ----
+
+  NodeId id() const;
+  Role role() const;
+  bool is_leader() const { return role() == Role::kLeader; }
+  NodeId leader() const;  // 0: not known
+  Term term() const;
+  Index commit() const;
+  Index applied() const;
+  Index stable() const;
+  Index first_index() const;
+  Index last_index() const;
+  NodeId transferee() const;
+  // True on a leader that has committed an entry of its own term: it knows all that was ever
+  // committed.
+  bool leader_is_current() const;
+  // nullopt: compacted away, or beyond the last entry.
+  std::optional<Term> TermAt(Index index) const;
+  // The configuration as of the entry at `index`, from first_index() - 1 on: what a snapshot there
+  // carries.
+  ConfState ConfStateAt(Index index) const;
+  const Counters& counters() const;
+  Status status() const;
+};
+
+}  // namespace conclave::raft
