@@ -1,0 +1,396 @@
+// How it works: every operation that is under way has a Tag with its stream and what it does; the
+// thread takes one tag after another from the completion queue, and only this thread starts
+// operations. A stream is deleted when gRPC says that it is done and its last operation has come
+// back.
+#include "conclave/discovery/xds/ads_server.h"
+
+#include <grpcpp/alarm.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/impl/codegen/proto_utils.h>
+#include <grpcpp/impl/codegen/rpc_service_method.h>
+#include <grpcpp/impl/codegen/service_type.h>
+#include <grpcpp/support/async_stream.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <optional>
+#include <set>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "conclave/base/check.h"
+#include "conclave/base/mailbox.h"
+#include "conclave/discovery/xds/ads_stream.h"
+#include "conclave/discovery/xds/xds.pb.h"
+
+namespace conclave::xds {
+namespace {
+
+using ReaderWriter = grpc::ServerAsyncReaderWriter<DiscoveryResponse, DiscoveryRequest>;
+
+// What the generated code of the public service would be. Written by hand, because the method's
+// name must be the public one while our messages live in a package of our own.
+class AggregatedDiscoveryService final : public grpc::Service {
+ public:
+  AggregatedDiscoveryService() {
+    AddMethod(new grpc::internal::RpcServiceMethod(
+        "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+        grpc::internal::RpcMethod::BIDI_STREAMING, nullptr));
+    MarkMethodAsync(0);
+  }
+  void RequestStream(grpc::ServerContext* context, ReaderWriter* stream,
+                     grpc::ServerCompletionQueue* queue, void* tag) {
+    RequestAsyncBidiStreaming(0, context, stream, queue, queue, tag);
+  }
+};
+
+enum class Operation { kAccept, kRead, kWrite, kFinish, kDone, kWake };
+
+struct Stream;
+struct Tag {
+  Stream* stream;
+  Operation operation;
+};
+
+struct Stream {
+  Stream(const Catalog* catalog, Duration coalesce) : machine(catalog, coalesce) {}
+
+  AdsStream machine;
+  grpc::ServerContext context;
+  ReaderWriter wire{&context};
+  DiscoveryRequest request;
+  DiscoveryResponse response;
+  std::set<std::string> clusters;  // as last counted for on_interest
+  int under_way = 0;               // operations whose tags have not come back, kDone included
+  bool accepted = false;
+  bool writing = false;
+  bool finishing = false;
+  bool done = false;
+  std::string client;
+
+  Tag accept{this, Operation::kAccept};
+  Tag read{this, Operation::kRead};
+  Tag write{this, Operation::kWrite};
+  Tag finish{this, Operation::kFinish};
+  Tag finished{this, Operation::kDone};
+};
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+}
+
+Instant Now() {
+  return Instant(
+      std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()));
+}
+
+}  // namespace
+
+class AdsServer::Impl {
+ public:
+  explicit Impl(Options options) : options_(std::move(options)), catalog_(options_.catalog) {}
+
+  absl::Status Start() {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort(
+        options_.address,
+        options_.credentials != nullptr ? options_.credentials : grpc::InsecureServerCredentials(),
+        &port_);
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.RegisterService(&service_);
+    queue_ = builder.AddCompletionQueue();
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr) {
+      queue_->Shutdown();
+      void* tag;
+      bool ok;
+      while (queue_->Next(&tag, &ok)) {
+      }
+      return absl::UnavailableError(
+          absl::StrCat("the xDS server cannot listen on ", options_.address));
+    }
+    Accept();
+    thread_ = std::thread([this] { Run(); });
+    return absl::OkStatus();
+  }
+
+  void Stop() {
+    if (!thread_.joinable()) return;
+    CONCLAVE_CHECK(std::this_thread::get_id() != thread_.get_id(),
+                   "an AdsServer must not be destroyed by its own callback");
+    stopping_ = true;
+    server_->Shutdown(std::chrono::system_clock::now());
+    Post({.kind = Note::Kind::kStop});
+    thread_.join();
+  }
+
+  struct Note {
+    enum class Kind { kDeclare, kWithdraw, kSetEndpoints, kForgetEndpoints, kStop };
+    Kind kind;
+    std::string listener = {};
+    std::string cluster = {};
+    CallPolicy policy = {};
+    EndpointSet endpoints = {};
+  };
+
+  void Post(Note note) {
+    // Whoever made the mailbox non-empty rings. The thread empties it only after the ring has come
+    // back, so no second Set() meets a pending one.
+    if (notes_.Put(std::move(note)))
+      bell_.Set(queue_.get(), std::chrono::system_clock::now(), &wake_);
+  }
+
+  int port() const { return std::max(port_, 0); }
+  Stats stats() const {
+    return {.streams = streams_open_, .responses = responses_, .acks = acks_, .nacks = nacks_};
+  }
+
+ private:
+  void Run() {
+    void* tag = nullptr;
+    bool ok = false;
+    while (true) {
+      const auto status = queue_->AsyncNext(&tag, &ok, Deadline());
+      if (status == grpc::CompletionQueue::SHUTDOWN) break;
+      if (status == grpc::CompletionQueue::GOT_EVENT) Handle(static_cast<Tag*>(tag), ok);
+      if (deadline_ <= Now()) PumpAll();
+    }
+    CONCLAVE_CHECK(streams_.empty(), "streams outlive their completion queue");
+  }
+
+  std::chrono::system_clock::time_point Deadline() const {
+    if (deadline_ == kNever) return std::chrono::system_clock::time_point::max();
+    return std::chrono::system_clock::now() +
+           std::chrono::duration_cast<std::chrono::system_clock::duration>(deadline_ - Now());
+  }
+
+  void Handle(Tag* tag, bool ok) {
+    if (tag->operation == Operation::kWake) {
+      TakeNotes();
+      return;
+    }
+    Stream* stream = tag->stream;
+    --stream->under_way;
+    switch (tag->operation) {
+      case Operation::kAccept:
+        if (ok) OnAccepted(stream);
+        break;
+      case Operation::kRead:
+        if (ok) {
+          OnRequest(stream);
+        } else {
+          Finish(stream, grpc::Status::OK);  // the client has closed its side, or is gone
+        }
+        break;
+      case Operation::kWrite:
+        stream->writing = false;
+        if (ok) Pump(stream);
+        break;
+      case Operation::kDone:
+        stream->done = true;
+        break;
+      case Operation::kFinish:
+      case Operation::kWake:
+        break;
+    }
+    if (stream->under_way == 0) Remove(stream);
+  }
+
+  // Has one stream waiting for the next client.
+  void Accept() {
+    auto stream = std::make_unique<Stream>(&catalog_, options_.coalesce);
+    stream->under_way = 1;
+    stream->context.AsyncNotifyWhenDone(&stream->finished);
+    service_.RequestStream(&stream->context, &stream->wire, queue_.get(), &stream->accept);
+    Stream* const key = stream.get();
+    streams_.emplace(key, std::move(stream));
+  }
+
+  void OnAccepted(Stream* stream) {
+    stream->accepted = true;
+    ++stream->under_way;  // kDone: it comes only for a stream that has begun
+    stream->client = stream->context.peer();
+    ++streams_open_;
+    if (!stopping_ && !closed_) Accept();
+    if (streams_open_ > kStreamsMax) {
+      Trouble(
+          absl::StrCat("turned away the xDS client ", stream->client, ": more than ", kStreamsMax));
+      Finish(stream, grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "too many xDS streams"));
+      return;
+    }
+    Read(stream);
+  }
+
+  void Read(Stream* stream) {
+    if (closed_ || stream->finishing) return;
+    ++stream->under_way;
+    stream->wire.Read(&stream->request, &stream->read);
+  }
+
+  void OnRequest(Stream* stream) {
+    if (stream->finishing) return;
+    const absl::StatusOr<AdsStream::Heard> heard = stream->machine.OnRequest(stream->request);
+    if (!heard.ok()) {
+      Trouble(absl::StrCat("ended the stream of xDS client ", stream->client, ": ",
+                           std::string(heard.status().message())));
+      Finish(stream, ToGrpc(heard.status()));
+      return;
+    }
+    if (*heard == AdsStream::Heard::kAck) ++acks_;
+    if (*heard == AdsStream::Heard::kNack) {
+      ++nacks_;
+      Trouble(absl::StrCat("the xDS client ", stream->client, " refused version ",
+                           stream->request.version_info(), " of ", stream->request.type_url(), ": ",
+                           stream->machine.nack_detail()));
+    }
+    if (stream->machine.clusters() != stream->clusters)
+      CountInterest(stream, stream->machine.clusters());
+    Read(stream);
+    Pump(stream);
+  }
+
+  // Sends the next response, if there is one and the last one has left.
+  void Pump(Stream* stream) {
+    if (closed_ || !stream->accepted || stream->finishing || stream->done || stream->writing)
+      return;
+    if (!stream->machine.Next(Now(), &stream->response)) {
+      deadline_ = std::min(deadline_, stream->machine.NextDeadline());
+      return;
+    }
+    stream->writing = true;
+    ++stream->under_way;
+    ++responses_;
+    stream->wire.Write(stream->response, &stream->write);
+  }
+
+  void PumpAll() {
+    deadline_ = kNever;
+    for (auto& [stream, owner] : streams_) Pump(stream);
+  }
+
+  // gRPC allows Finish beside a write under way: it goes out behind it.
+  void Finish(Stream* stream, const grpc::Status& status) {
+    if (closed_ || stream->finishing) return;
+    stream->finishing = true;
+    ++stream->under_way;
+    stream->wire.Finish(status, &stream->finish);
+  }
+
+  void Remove(Stream* stream) {
+    CountInterest(stream, {});
+    if (stream->accepted) --streams_open_;
+    streams_.erase(stream);
+  }
+
+  void CountInterest(Stream* stream, const std::set<std::string>& clusters) {
+    for (const std::string& cluster : clusters) {
+      if (!stream->clusters.contains(cluster) && interest_[cluster]++ == 0) Interest(cluster, true);
+    }
+    for (const std::string& cluster : stream->clusters) {
+      if (clusters.contains(cluster) || --interest_[cluster] > 0) continue;
+      interest_.erase(cluster);
+      Interest(cluster, false);
+    }
+    stream->clusters = clusters;
+  }
+
+  void Interest(const std::string& cluster, bool wanted) {
+    if (options_.on_interest) options_.on_interest(cluster, wanted);
+  }
+
+  void Trouble(const std::string& line) {
+    if (options_.on_trouble) options_.on_trouble(line);
+  }
+
+  void TakeNotes() {
+    notes_.TakeAll(&batch_);
+    for (Note& note : batch_) {
+      switch (note.kind) {
+        case Note::Kind::kDeclare:
+          catalog_.Declare(note.listener, note.cluster, note.policy);
+          break;
+        case Note::Kind::kWithdraw:
+          catalog_.Withdraw(note.listener);
+          break;
+        case Note::Kind::kSetEndpoints:
+          catalog_.SetEndpoints(note.cluster, std::move(note.endpoints));
+          break;
+        case Note::Kind::kForgetEndpoints:
+          catalog_.ForgetEndpoints(note.cluster);
+          break;
+        case Note::Kind::kStop:
+          // From here on nothing is started; what is under way comes back, and Next says SHUTDOWN.
+          closed_ = true;
+          queue_->Shutdown();
+          break;
+      }
+    }
+    PumpAll();
+  }
+
+  Options options_;
+  AggregatedDiscoveryService service_;
+  std::unique_ptr<grpc::ServerCompletionQueue> queue_;
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+  std::atomic<bool> stopping_ = false;
+
+  Mailbox<Note> notes_;
+  grpc::Alarm bell_;
+  Tag wake_{nullptr, Operation::kWake};
+
+  // Of the thread only.
+  Catalog catalog_;
+  bool closed_ = false;
+  Instant deadline_ = kNever;
+  std::vector<Note> batch_;
+  std::unordered_map<Stream*, std::unique_ptr<Stream>> streams_;
+  std::map<std::string, int> interest_;
+
+  std::atomic<uint64_t> streams_open_ = 0;
+  std::atomic<uint64_t> responses_ = 0;
+  std::atomic<uint64_t> acks_ = 0;
+  std::atomic<uint64_t> nacks_ = 0;
+  std::thread thread_;
+};
+
+absl::StatusOr<std::unique_ptr<AdsServer>> AdsServer::Start(Options options) {
+  auto impl = std::make_unique<Impl>(std::move(options));
+  if (absl::Status status = impl->Start(); !status.ok()) return status;
+  return std::unique_ptr<AdsServer>(new AdsServer(std::move(impl)));
+}
+
+AdsServer::AdsServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+AdsServer::~AdsServer() { impl_->Stop(); }
+
+void AdsServer::Declare(std::string listener, std::string cluster, CallPolicy policy) {
+  impl_->Post({.kind = Impl::Note::Kind::kDeclare,
+               .listener = std::move(listener),
+               .cluster = std::move(cluster),
+               .policy = std::move(policy)});
+}
+
+void AdsServer::Withdraw(std::string listener) {
+  impl_->Post({.kind = Impl::Note::Kind::kWithdraw, .listener = std::move(listener)});
+}
+
+void AdsServer::SetEndpoints(std::string cluster, EndpointSet endpoints) {
+  impl_->Post({.kind = Impl::Note::Kind::kSetEndpoints,
+               .cluster = std::move(cluster),
+               .endpoints = std::move(endpoints)});
+}
+
+void AdsServer::ForgetEndpoints(std::string cluster) {
+  impl_->Post({.kind = Impl::Note::Kind::kForgetEndpoints, .cluster = std::move(cluster)});
+}
+
+int AdsServer::port() const { return impl_->port(); }
+AdsServer::Stats AdsServer::stats() const { return impl_->stats(); }
+
+}  // namespace conclave::xds
