@@ -1,0 +1,144 @@
+#include "conclave/api/wire/reader.h"
+
+#include <climits>
+#include <cstddef>
+
+namespace conclave::wire {
+namespace {
+
+// protobuf's own bound for a length prefix.
+constexpr uint64_t kMaxSize = INT_MAX - 16;
+
+}  // namespace
+
+bool Reader::NextSlow() {
+  // A tag has at most five bytes; what exceeds 32 bits is dropped.
+  uint64_t tag = 0;
+  for (int shift = 0; shift < 35; shift += 7) {
+    if (at_ == end_) break;
+    const auto byte = static_cast<uint8_t>(*at_++);
+    tag |= static_cast<uint64_t>(byte & 0x7f) << shift;
+    if (byte < 0x80) {
+      tag_ = static_cast<uint32_t>(tag);
+      if (tag_ >> 3 == 0) break;
+      return true;
+    }
+  }
+  Fail();
+  return false;
+}
+
+uint64_t Reader::VarintSlow() {
+  uint64_t value = 0;
+  for (int shift = 0; shift < 70; shift += 7) {
+    if (at_ == end_) break;
+    const auto byte = static_cast<uint8_t>(*at_++);
+    value |= static_cast<uint64_t>(byte & 0x7f) << shift;
+    if (byte < 0x80) return value;
+  }
+  Fail();
+  return 0;
+}
+
+uint32_t Reader::SizeSlow() {
+  uint64_t size = 0;
+  for (int shift = 0; shift < 35; shift += 7) {
+    if (at_ == end_) break;
+    const auto byte = static_cast<uint8_t>(*at_++);
+    size |= static_cast<uint64_t>(byte & 0x7f) << shift;
+    if (byte < 0x80) {
+      if (size > kMaxSize) break;
+      return static_cast<uint32_t>(size);
+    }
+  }
+  Fail();
+  return 0;
+}
+
+std::string_view Reader::String() {
+  const std::string_view text = Bytes();
+  if (!IsUtf8(text)) Fail();
+  return text;
+}
+
+void Reader::Skip(uint32_t highest_known) {
+  if (field() <= highest_known) {
+    Fail();
+    return;
+  }
+  SkipValue(tag_, depth_);
+}
+
+void Reader::SkipValue(uint32_t tag, int depth) {
+  switch (static_cast<WireType>(tag & 7)) {
+    case WireType::kVarint:
+      Varint();
+      return;
+    case WireType::kFixed64:
+    case WireType::kFixed32: {
+      const ptrdiff_t size = (tag & 7) == static_cast<uint32_t>(WireType::kFixed64) ? 8 : 4;
+      if (end_ - at_ < size) {
+        Fail();
+      } else {
+        at_ += size;
+      }
+      return;
+    }
+    case WireType::kLength:
+      Bytes();
+      return;
+    case WireType::kStartGroup:
+      SkipGroup(tag >> 3, depth);
+      return;
+    case WireType::kEndGroup:
+      break;
+  }
+  Fail();
+}
+
+// The recursion is bounded by `depth`, which starts at kMaxDepth.
+void Reader::SkipGroup(uint32_t field, int depth) {
+  if (--depth < 0) {
+    Fail();
+    return;
+  }
+  while (Next()) {
+    const uint32_t tag = tag_;
+    if ((tag & 7) == static_cast<uint32_t>(WireType::kEndGroup)) {
+      if (tag >> 3 != field) Fail();
+      return;
+    }
+    SkipValue(tag, depth);
+  }
+  Fail();  // the group is not closed
+}
+
+bool IsUtf8(std::string_view text) {
+  const auto* at = reinterpret_cast<const uint8_t*>(text.data());
+  const uint8_t* const end = at + text.size();
+  while (at != end) {
+    const uint8_t lead = *at++;
+    if (lead < 0x80) continue;
+    int more;
+    uint32_t point;
+    uint32_t least;
+    if (lead >= 0xc2 && lead < 0xe0) {
+      more = 1, point = lead & 0x1f, least = 0x80;
+    } else if (lead >= 0xe0 && lead < 0xf0) {
+      more = 2, point = lead & 0x0f, least = 0x800;
+    } else if (lead >= 0xf0 && lead < 0xf5) {
+      more = 3, point = lead & 0x07, least = 0x10000;
+    } else {
+      return false;
+    }
+    if (end - at < more) return false;
+    for (; more > 0; --more) {
+      if ((*at & 0xc0) != 0x80) return false;
+      point = point << 6 | (*at++ & 0x3f);
+    }
+    if (point < least || point > 0x10ffff || (point >= 0xd800 && point < 0xe000)) return false;
+  }
+  return true;
+}
+
+}  // namespace conclave::wire
