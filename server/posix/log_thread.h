@@ -1,0 +1,114 @@
+// The thread that makes the log durable: group commit by back-pressure.
+//
+// It takes everything that was queued while it was busy, appends it with one write and one
+// fdatasync, and reports once. There is no timer: the disk's own latency decides how much comes
+// together. When nothing is left to do it leaves the proof of the last sync (wal::Log::MarkSynced)
+// and sleeps on a futex; Append wakes it only then.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "conclave/base/mailbox.h"
+#include "conclave/base/time.h"
+#include "conclave/server/posix/worker.h"
+#include "conclave/server/raft/types.h"
+#include "conclave/server/wal/log.h"
+
+namespace conclave::posix {
+
+// As node::LogAppend.
+struct LogWrite {
+  uint64_t batch = 0;
+  std::optional<raft::HardState> hard_state;
+  std::vector<raft::Entry> entries;
+};
+
+// Prints "conclave: <status>; the process ends, because what was to be written may be lost" to
+// stderr and ends the process with exit code 74 (EX_IOERR) at once, without destructors.
+[[noreturn]] void EndOnDiskFailure(const absl::Status& status);
+
+// Threads: the public methods may be called from any thread, Append by one at a time. The callbacks
+// run on the log thread and must not block. Invariant: `synced(k)` is called once all batches up to
+// k are durable, with k growing. Limits: one write takes at most kGroupBytesMax (or one larger
+// LogWrite); the queue's length is the caller's affair: a node has at most its limit of uncommitted
+// bytes under way.
+class LogThread {
+ public:
+  static constexpr uint64_t kGroupBytesMax = uint64_t{4} << 20;
+
+  struct Options {
+    // All batches up to `batch` are durable; `write_time` is what the last write and fdatasync
+    // took.
+    absl::AnyInvocable<void(uint64_t batch, Duration write_time)> synced;
+    // The log cannot be written. Must not return.
+    absl::AnyInvocable<void(const absl::Status&)> failed = EndOnDiskFailure;
+    // False when no space could be set aside for the next segment; true when it could again. May be
+    // null.
+    absl::AnyInvocable<void(bool enough)> space;
+    // Prepares spare segments; null: the log thread does it itself, in between. Must outlive the
+    // LogThread.
+    Worker* worker = nullptr;
+  };
+
+  struct Figures {
+    uint64_t writes = 0;    // gathered writes, each with one fdatasync
+    uint64_t batches = 0;   // LogWrites in them
+    uint64_t wake_ups = 0;  // times that the thread slept and was woken
+    uint64_t segments = 0;
+  };
+
+  LogThread(std::unique_ptr<wal::Log> log, Options options);
+  // Writes what is queued, leaves the proof, and joins.
+  ~LogThread();
+
+  void Append(LogWrite write);
+  void TruncatePrefix(raft::Index index);
+
+  [[nodiscard]] Figures figures() const;
+
+ private:
+  struct Truncate {
+    raft::Index index;
+  };
+  struct SpareDone {
+    absl::Status status;
+  };
+  struct Stop {};
+  using Item = std::variant<LogWrite, Truncate, SpareDone, Stop>;
+
+  void Queue(Item item);
+  void Run();
+  void Wait();
+  // True until Stop.
+  bool Process(std::vector<Item>& items);
+  void WriteGroup(std::vector<Item>& items, size_t begin, size_t end);
+  void PrepareSpare();
+  void SpareFinished(const absl::Status& status);
+  void OrFail(const absl::Status& status);
+
+  const std::unique_ptr<wal::Log> log_;
+  Options options_;
+  Mailbox<Item> mailbox_;
+  std::atomic<uint32_t> bell_{0};  // futex: 1 if there is mail
+  bool spare_under_way_ = false;
+  bool space_enough_ = true;
+  Instant spare_retry_{};
+  std::vector<wal::LogBatch> batches_;  // reused
+
+  std::atomic<uint64_t> writes_{0};
+  std::atomic<uint64_t> batch_count_{0};
+  std::atomic<uint64_t> wake_ups_{0};
+  std::atomic<uint64_t> segments_{0};
+
+  std::thread thread_;
+};
+
+}  // namespace conclave::posix

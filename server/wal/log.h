@@ -1,0 +1,196 @@
+// The log on disk: what a member has promised to remember.
+//
+// How it works, in short (bytes and offsets: format.h and docs/formats.md):
+//
+//   wal/0000000000000001-0000000000000001.log    segment 1: header, record, record, ... , zeros
+//   wal/0000000000000002-0000000000004e21.log    segment 2; its first entry has index 0x4e21
+//   wal/spare                                    the next segment, preallocated
+//
+// - One record holds one LogBatch: an optional hard state and entries, all or nothing by one CRC.
+// - All records written between two syncs are one *sync batch*. Batch k+1 is written only after
+// batch k is synced, and
+//   every record says where its sync batch starts. So the first bad record is a torn tail exactly
+//   if no valid record of a later sync batch stands behind it: then it is cut off. Otherwise it is
+//   rot of acknowledged data: it is never cut off, and recovery fails with DataLoss that says which
+//   file, offset and indices (DamageOf).
+// - The proof that the very last batch was synced is the first record of the next one. MarkSynced
+// writes it early,
+//   as an empty record and without a sync, when there is nothing else to do.
+// - A segment's header is synced before the segment becomes visible, and seals its predecessor: it
+// repeats where that ends and
+//   the CRC of its last record.
+// - The CRC of a record is seeded by its segment's header and its own offset, so that stale bytes
+// of a reused file, or of
+//   another place, never match.
+// - After a failed Sync the page cache may show bytes that the disk does not have. Recovery
+// therefore trusts nothing that
+//   lacks the proof: it writes the last sync batch again from the start of its page, turns all that
+//   follows to zeros, and syncs, before it returns.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "conclave/server/env/disk.h"
+#include "conclave/server/raft/types.h"
+
+namespace conclave::wal {
+
+// The directory of the log, below the root of the disk.
+inline constexpr std::string_view kDirectory = "wal";
+
+// A segment of 16 MB keeps a new member small, and is filled in a second or more at 50,000 entries
+// a second.
+inline constexpr uint64_t kSegmentBytesDefault = uint64_t{16} << 20;
+inline constexpr uint64_t kSegmentBytesMin = uint64_t{8} << 10;
+inline constexpr uint64_t kSegmentBytesMax = uint64_t{1} << 30;
+// Of one LogBatch, encoded. A larger batch than a segment makes its segment longer.
+inline constexpr uint64_t kRecordBytesMax = uint64_t{256} << 20;
+
+struct Options {
+  uint64_t cluster_id = 0;
+  raft::NodeId member_id;
+  uint64_t segment_bytes = kSegmentBytesDefault;
+};
+
+// What must become durable together. Entries are consecutive; if the first one's index is not above
+// the log's last one, it replaces the tail. If it lies beyond the last one plus one, a snapshot has
+// taken the place of the log before it.
+struct LogBatch {
+  std::optional<raft::HardState> hard_state;
+  std::span<const raft::Entry> entries;
+};
+
+// The place in the log that a snapshot of the state machine stands for: recovery starts behind it.
+// Index 0: no snapshot.
+struct Position {
+  raft::Index index;
+  raft::Term term;
+};
+
+// Acknowledged data that is no longer readable. The indices are bounds: entries in [first, last]
+// may be concerned; last is 0 if what stood there at the end of the log is unknown. To be repaired
+// from a peer; this member must not vote until then.
+struct Damage {
+  std::string file;
+  uint64_t offset = 0;
+  raft::Index first;
+  raft::Index last;
+};
+
+// The damage behind a DataLoss status of Log::Recover, if it has that form.
+[[nodiscard]] std::optional<Damage> DamageOf(const absl::Status& status);
+
+class Log;
+
+struct Recovered {
+  std::unique_ptr<Log> log;  // ready to append
+  raft::HardState hard_state;
+  std::vector<raft::Entry> entries;  // those behind the snapshot, consecutive from its index + 1 on
+  bool existed = false;              // false: the log was created just now
+  uint64_t torn_bytes = 0;           // cut off at the end: never acknowledged
+};
+
+// The writer. Thread: one; it has no thread of its own. Memory: O(1), plus a list of the segments'
+// names. Invariant: whatever precedes the last successful Sync is found again by Recover, byte for
+// byte, or Recover fails. After an error of Append, Sync or MarkSynced the log is unusable: the
+// process must end (checked).
+class Log {
+ public:
+  ~Log();
+
+  // True if the disk holds a log: its member has been here before.
+  [[nodiscard]] static absl::StatusOr<bool> Exists(env::Disk& disk);
+
+  // Reads and verifies everything, repairs a torn tail, and opens the log for appending; creates it
+  // if there is none. `disk` must outlive the log and be locked by the caller.
+  //   FailedPrecondition  the directory belongs to another cluster, member or program, or to a
+  //   newer version DataLoss            acknowledged data is damaged or missing (see DamageOf);
+  //   nothing has been changed others              of the disk
+  [[nodiscard]] static absl::StatusOr<Recovered> Recover(env::Disk& disk, const Options& options,
+                                                         Position snapshot);
+
+  // Writes the batches with one gathered write; they are durable after Sync. CHECKs that entries
+  // are consecutive.
+  [[nodiscard]] absl::Status Append(std::span<const LogBatch> batches);
+  [[nodiscard]] absl::Status Append(const LogBatch& batch) {
+    return Append(std::span<const LogBatch>(&batch, 1));
+  }
+
+  // Makes all that was appended durable. Ends a sync batch.
+  [[nodiscard]] absl::Status Sync();
+
+  // Leaves the proof that the last sync batch was synced, where there is none yet. Cheap: one small
+  // write, no sync. Call it when idle, after Sync.
+  [[nodiscard]] absl::Status MarkSynced();
+
+  // Removes segments that hold no entry above `index`. One of them may become the spare.
+  [[nodiscard]] absl::Status TruncatePrefix(raft::Index index);
+
+  // ---- The spare segment. Without one, Append makes it when it needs it, which takes some ten
+  // milliseconds.
+
+  // True if a spare should be made now: there is none, and the segment is half full.
+  [[nodiscard]] bool WantsSpare() const;
+  // Preallocates the spare; touches nothing else, so that another thread may run it meanwhile.
+  // ResourceExhausted: the disk is full, and the log can only write on to the end of its segment.
+  [[nodiscard]] static absl::Status MakeSpare(env::Disk& disk, uint64_t segment_bytes);
+  // Tells the log that MakeSpare has succeeded.
+  void SpareMade() { has_spare_ = true; }
+
+  // ---- Figures.
+
+  [[nodiscard]] raft::Index last_index() const { return last_.index; }
+  [[nodiscard]] uint64_t segment_bytes() const { return options_.segment_bytes; }
+  [[nodiscard]] uint64_t segment_count() const { return segments_.size(); }
+  // Bytes that can still be written before a new segment is needed.
+  [[nodiscard]] uint64_t remaining_bytes() const;
+  [[nodiscard]] env::Disk& disk() { return *disk_; }
+
+ private:
+  friend class Recovery;
+
+  struct Segment {
+    uint64_t sequence = 0;
+    raft::Index first;  // of its first entry, as its name says
+    std::string name;
+  };
+
+  Log(env::Disk* disk, const Options& options) : disk_(disk), options_(options) {}
+
+  [[nodiscard]] absl::Status StartSegment();
+  void EncodeHead(const LogBatch& batch, uint64_t offset, char* out) const;
+  void Remember(const LogBatch& batch);
+
+  env::Disk* const disk_;
+  const Options options_;
+
+  std::deque<Segment> segments_;  // oldest first; the last one is written to
+  std::unique_ptr<env::File> file_;
+  uint32_t seed_ = 0;         // of the CRCs in this segment
+  uint64_t end_ = 0;          // where the next record goes
+  uint64_t size_ = 0;         // preallocated
+  uint32_t last_crc_ = 0;     // of the last record in this segment; 0: none yet
+  uint64_t sync_batch_ = 1;   // number of the batch that is being written
+  uint64_t batch_start_ = 0;  // where it starts in this segment
+  bool unsynced_ = false;     // something of it has been appended
+  bool marked_ = false;       // its first record is there already
+  bool has_spare_ = false;
+  bool failed_ = false;
+
+  Position last_;  // of the log
+  raft::HardState hard_state_;
+
+  std::string heads_;                     // reused between appends
+  std::vector<std::string_view> pieces_;  // the same
+};
+
+}  // namespace conclave::wal
