@@ -1,0 +1,125 @@
+#include "conclave/registry/go_json.h"
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+
+namespace conclave {
+namespace {
+
+// The length of the well-formed UTF-8 sequence at the front of `text`, 0 if there is none. Overlong
+// forms, surrogates and code points past U+10FFFF are not well-formed.
+size_t SequenceLength(std::string_view text, uint32_t& code_point) {
+  const auto byte = [text](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char first = byte(0);
+  const size_t length = first < 0x80   ? 1
+                        : first < 0xc2 ? 0
+                        : first < 0xe0 ? 2
+                        : first < 0xf0 ? 3
+                        : first < 0xf5 ? 4
+                                       : 0;
+  if (length == 0 || length > text.size()) return 0;
+  code_point = length == 1 ? first : first & (0x7fu >> length);
+  for (size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+    code_point = (code_point << 6) | (byte(i) & 0x3fu);
+  }
+  if (length == 3 && (code_point < 0x800 || (code_point >= 0xd800 && code_point < 0xe000)))
+    return 0;
+  if (length == 4 && (code_point < 0x10000 || code_point > 0x10ffff)) return 0;
+  return length;
+}
+
+void AppendAscii(char c, std::string& out) {
+  switch (c) {
+    case '"':
+      out += "\\\"";
+      return;
+    case '\\':
+      out += "\\\\";
+      return;
+    case '\n':
+      out += "\\n";
+      return;
+    case '\r':
+      out += "\\r";
+      return;
+    case '\t':
+      out += "\\t";
+      return;
+    default:
+      break;
+  }
+  if (static_cast<unsigned char>(c) < 0x20 || c == '<' || c == '>' || c == '&') {
+    absl::StrAppend(&out, "\\u", absl::Hex(static_cast<unsigned char>(c), absl::kZeroPad4));
+  } else {
+    out += c;
+  }
+}
+
+template <typename Json>
+void Append(const Json& json, std::string& out) {
+  if (json.is_object()) {
+    out += '{';
+    const char* comma = "";
+    for (const auto& [key, value] : json.items()) {
+      absl::StrAppend(&out, comma, GoJsonString(key), ":");
+      Append(value, out);
+      comma = ",";
+    }
+    out += '}';
+  } else if (json.is_array()) {
+    out += '[';
+    const char* comma = "";
+    for (const Json& element : json) {
+      out += comma;
+      Append(element, out);
+      comma = ",";
+    }
+    out += ']';
+  } else if (json.is_string()) {
+    out += GoJsonString(json.template get_ref<const std::string&>());
+  } else {
+    out += json.dump();  // numbers, true, false, null
+  }
+}
+
+}  // namespace
+
+std::string GoJsonString(std::string_view text) {
+  std::string out = "\"";
+  while (!text.empty()) {
+    uint32_t code_point = 0;
+    const size_t length = SequenceLength(text, code_point);
+    if (length == 0) {
+      out += "\\ufffd";
+      text.remove_prefix(1);
+      continue;
+    }
+    if (length == 1) {
+      AppendAscii(text.front(), out);
+    } else if (code_point == 0x2028 || code_point == 0x2029) {
+      absl::StrAppend(&out, "\\u", absl::Hex(code_point, absl::kZeroPad4));
+    } else {
+      out.append(text.substr(0, length));
+    }
+    text.remove_prefix(length);
+  }
+  out += '"';
+  return out;
+}
+
+std::string EncodeGoJson(const nlohmann::json& json) {
+  std::string out;
+  Append(json, out);
+  return out;
+}
+
+std::string EncodeGoJson(const nlohmann::ordered_json& json) {
+  std::string out;
+  Append(json, out);
+  return out;
+}
+
+}  // namespace conclave
