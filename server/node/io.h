@@ -1,13 +1,17 @@
-// The inputs and effects of a Node: everything that a server's core hears from the world, and everything
-// it asks of it. Plain data, no behaviour.
+// The inputs and effects of a Node: everything that a server's core hears from the world, and
+// everything it asks of it. Plain data, no behaviour.
 //
 // Contract between the node and its actors:
-// - Each UnaryCall is answered by exactly one Reply, also after its CallCancelled (which only says that
+// - Each UnaryCall is answered by exactly one Reply, also after its CallCancelled (which only says
+// that
 //   nobody waits any more). Its id is free again after the Reply.
-// - Each StreamOpened is ended by exactly one StreamEffect with `finish` set: of the node's own accord, or in
+// - Each StreamOpened is ended by exactly one StreamEffect with `finish` set: of the node's own
+// accord, or in
 //   answer to StreamClosed. Nothing follows it, and the id is free again.
-// - Each LogAppend is answered by one LogSynced, in order. A log that cannot be written ends the process.
-// - Effects of one turn may be carried out in any order between kinds, and in order within a kind: what must be
+// - Each LogAppend is answered by one LogSynced, in order. A log that cannot be written ends the
+// process.
+// - Effects of one turn may be carried out in any order between kinds, and in order within a kind:
+// what must be
 //   durable first is held back by the node itself until the LogSynced.
 #pragma once
 
@@ -27,12 +31,12 @@
 
 namespace conclave::node {
 
-// One call or stream of a client. The transport chooses it (a slot and a generation, say); unique while
-// the call lives.
+// One call or stream of a client. The transport chooses it (a slot and a generation, say); unique
+// while the call lives.
 using CallId = Strong<struct CallIdTag>;
 
-using wire::Method;
 using wire::kRequestHeadroom;
+using wire::Method;
 
 enum class StreamKind : uint8_t {
   kWatch = 1,           // etcdserverpb.Watch.Watch
@@ -66,7 +70,8 @@ struct StreamHalfClosed {
 struct StreamClosed {
   CallId id;
 };
-// The transport has handed `bytes` of earlier StreamEffects on to the network: credit for slow readers.
+// The transport has handed `bytes` of earlier StreamEffects on to the network: credit for slow
+// readers.
 struct StreamSent {
   CallId id;
   uint64_t bytes = 0;
@@ -135,9 +140,13 @@ struct PeerSend {
   Bytes frame;
 };
 
-// Entries and hard state for the log. An entry whose index is not above the last one replaces the tail.
+// Entries and hard state for the log. An entry whose index is not above the last one replaces the
+// tail.
 struct LogAppend {
   uint64_t batch = 0;
+  // The log starts anew behind this snapshot, which is durable already; whatever stands in the log
+  // is void. Comes before hard_state and entries.
+  std::optional<raft::SnapshotMeta> reset;
   std::optional<raft::HardState> hard_state;
   std::vector<raft::Entry> entries;
 };
@@ -184,7 +193,7 @@ struct Effects {
   std::optional<std::vector<PeerAddress>> peers;  // the other members, whenever they change
   std::vector<LogLine> log_lines;
   std::vector<StatsReply> stats_replies;
-  bool ready = false;    // turned true: a leader is known and this member's attributes are published
+  bool ready = false;  // turned true: a leader is known and this member's attributes are published
   bool stopped = false;  // answer to StopRequest, or the member was removed: the process may end
 
   void Clear();

@@ -1,15 +1,16 @@
 // Node: one member of the cluster, all of its logic, as a function of its inputs.
 //
-//   Turn(now, inputs, effects) takes everything that has arrived since the last turn, and says what is to be done
-//   about it: replies, one log append, one frame per peer and lane, log lines. Whoever drives it (the core thread
-//   of the server, the simulator) carries the effects out and comes back with their answers as inputs.
+//   Turn(now, inputs, effects) takes everything that has arrived since the last turn, and says what
+//   is to be done about it: replies, one log append, one frame per peer and lane, log lines.
+//   Whoever drives it (the core thread of the server, the simulator) carries the effects out and
+//   comes back with their answers as inputs.
 //
-// It owns the Raft core, the state machine (store, leases, members), the watchers and the sessions of
-// clients, and joins them; what each of them does stands in its own folder. How the pieces of this folder share
-// the work: docs/architecture.md.
+// It owns the Raft core, the state machine (store, leases, members), the watchers and the sessions
+// of clients, and joins them; what each of them does stands in its own folder. How the pieces of
+// this folder share the work: docs/architecture.md.
 //
-// A node of the same options, recovered state and inputs at the same times gives the same effects. No thread,
-// no system clock, no random device, no order of addresses in here.
+// A node of the same options, recovered state and inputs at the same times gives the same effects.
+// No thread, no system clock, no random device, no order of addresses in here.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,8 @@ class StateMachine;
 
 namespace conclave::node {
 
-// What a member is, and its limits. Every limit that a client can run into answers with etcd's own error.
+// What a member is, and its limits. Every limit that a client can run into answers with etcd's own
+// error.
 struct Options {
   raft::NodeId id;
   uint64_t cluster_id = 0;
@@ -38,25 +40,27 @@ struct Options {
 
   Duration heartbeat_interval = std::chrono::milliseconds(100);
   Duration election_timeout = std::chrono::milliseconds(1000);
-  // Of elections' jitter, lease ids and watch progress jitter. Different on every member and every start.
+  // Of elections' jitter, lease ids and watch progress jitter. Different on every member and every
+  // start.
   uint64_t seed = 0;
 
   // 0: etcd's 2 GiB; below 0: no quota.
   int64_t quota_bytes = 0;
-  uint64_t request_bytes_max = 1536 * 1024;       // of one encoded request
-  uint64_t pending_proposals_max = 50'000;        // waiting for their entries, on this member
+  uint64_t request_bytes_max = 1536 * 1024;  // of one encoded request
+  uint64_t pending_proposals_max = 50'000;   // waiting for their entries, on this member
   uint64_t pending_proposal_bytes_max = 256u << 20;
-  uint64_t commit_apply_gap_max = 5'000;          // etcd's `too many requests`
-  uint64_t pending_reads_max = 200'000;           // linearizable reads waiting for their round
-  uint64_t streams_max = 100'000;                 // of all kinds
+  uint64_t commit_apply_gap_max = 5'000;  // etcd's `too many requests`
+  uint64_t pending_reads_max = 200'000;   // linearizable reads waiting for their round
+  uint64_t streams_max = 100'000;         // of all kinds
   uint64_t watchers_per_stream_max = 1'000'000;
-  uint64_t stream_unsent_bytes_max = 4u << 20;    // a stream that is further behind waits for its StreamSent
+  uint64_t stream_unsent_bytes_max =
+      4u << 20;  // a stream that is further behind waits for its StreamSent
 
   // A snapshot is taken when the log has grown by max(this, the last snapshot's size).
   uint64_t snapshot_log_bytes_min = 64u << 20;
   // Entries that stay in memory for followers that lag. One further behind gets a snapshot.
   uint64_t log_window_bytes = 32u << 20;
-  uint64_t snapshot_chunk_bytes = 256u << 10;     // of a snapshot on its way to a follower
+  uint64_t snapshot_chunk_bytes = 256u << 10;  // of a snapshot on its way to a follower
   uint64_t snapshot_chunks_in_flight_max = 8;
 
   Duration watch_progress_interval = std::chrono::minutes(10);
@@ -96,12 +100,12 @@ class Node {
   Node& operator=(const Node&) = delete;
   ~Node();
 
-  // Takes the inputs (they are left moved-from) and appends to *effects, which the caller has cleared. `now` never
-  // goes back. An empty span is a turn for the sake of NextDeadline alone.
+  // Takes the inputs (they are left moved-from) and appends to *effects, which the caller has
+  // cleared. `now` never goes back. An empty span is a turn for the sake of NextDeadline alone.
   void Turn(Instant now, std::span<Input> inputs, Effects* effects);
 
-  // When Turn wants to be called again though nothing has arrived. At or before the last `now`: at once (work
-  // is left over that was cut into slices).
+  // When Turn wants to be called again though nothing has arrived. At or before the last `now`: at
+  // once (work is left over that was cut into slices).
   [[nodiscard]] Instant NextDeadline() const;
 
   // For tests and checkers.

@@ -1,5 +1,6 @@
-// The figures of a node, for its metrics, its health pages and its tests: plain numbers, copied out by a StatsRequest.
-// The names follow etcd's metrics (etcd_server_proposals_pending is `proposals_pending`), which the HTTP side prints.
+// The figures of a node, for its metrics, its health pages and its tests: plain numbers, copied out
+// by a StatsRequest. The names follow etcd's metrics (etcd_server_proposals_pending is
+// `proposals_pending`), which the HTTP side prints.
 #pragma once
 
 #include <array>
@@ -12,7 +13,8 @@
 
 namespace conclave::node {
 
-// Durations in buckets that double: the upper bound of bucket i is first * 2^i; the last one has none.
+// Durations in buckets that double: the upper bound of bucket i is first * 2^i; the last one has
+// none.
 template <size_t kBuckets, int64_t kFirstNanoseconds>
 struct DoublingHistogram {
   static constexpr size_t kBounds = kBuckets;
@@ -31,9 +33,9 @@ struct DoublingHistogram {
   }
 };
 
-using DiskHistogram = DoublingHistogram<14, 1'000'000>;      // 1 ms ... 8.192 s
-using RoundTripHistogram = DoublingHistogram<16, 100'000>;   // 100 us ... 3.2768 s
-using RequestHistogram = DoublingHistogram<20, 100'000>;     // 100 us ... 52 s
+using DiskHistogram = DoublingHistogram<14, 1'000'000>;     // 1 ms ... 8.192 s
+using RoundTripHistogram = DoublingHistogram<16, 100'000>;  // 100 us ... 3.2768 s
+using RequestHistogram = DoublingHistogram<20, 100'000>;    // 100 us ... 52 s
 
 struct PeerStats {
   raft::NodeId id;
@@ -70,15 +72,16 @@ struct Stats {
   uint64_t proposals_pending = 0;
   uint64_t proposals_failed = 0;
   uint64_t slow_applies = 0;
-  uint64_t slow_reads = 0;          // read rounds above slow_request
-  uint64_t reads_failed = 0;        // linearizable reads without an answer
+  uint64_t slow_reads = 0;    // read rounds above slow_request
+  uint64_t reads_failed = 0;  // linearizable reads without an answer
   uint64_t read_rounds = 0;
   uint64_t snapshots_saved = 0;
   uint64_t snapshots_sent = 0;
   uint64_t snapshots_received = 0;
-  uint64_t log_window_bytes = 0;    // entries held in memory
+  uint64_t log_window_bytes = 0;  // entries held in memory
   DiskHistogram wal_fsync;
-  DiskHistogram apply;  // committed entries of one turn, applied: etcd's backend commit has no other likeness here
+  DiskHistogram apply;  // committed entries of one turn, applied: etcd's backend commit has no
+                        // other likeness here
   std::vector<PeerStats> peers;
 
   // The store.
@@ -88,8 +91,8 @@ struct Stats {
   uint64_t bytes = 0;         // of the store, all revisions
   uint64_t bytes_in_use = 0;  // live
   int64_t quota_bytes = 0;
-  uint64_t digest = 0;        // of the logical state at `applied`
-  uint64_t divergences = 0;   // members seen with another digest at the same index
+  uint64_t digest = 0;       // of the logical state at `applied`
+  uint64_t divergences = 0;  // members seen with another digest at the same index
 
   // Leases, watchers, sessions.
   uint64_t leases = 0;
