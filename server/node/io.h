@@ -70,8 +70,8 @@ struct StreamHalfClosed {
 struct StreamClosed {
   CallId id;
 };
-// The transport has handed `bytes` of earlier StreamEffects on to the network: credit for slow
-// readers.
+// The transport has handed earlier StreamEffects on to the network, whose `charge`s sum up to
+// `bytes`: credit for slow readers.
 struct StreamSent {
   CallId id;
   uint64_t bytes = 0;
@@ -130,6 +130,8 @@ struct StreamEffect {
   // One encoded response: prefix, then shared. Many watchers' messages share one `shared`.
   Bytes prefix;
   Bytes shared;
+  // To be reported by StreamSent when the message has left; 0: nothing to report.
+  uint32_t charge = 0;
   bool finish = false;               // ends the stream; then there is no message
   std::unique_ptr<CallError> error;  // with finish: null is OK
 };
