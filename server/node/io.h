@@ -143,12 +143,9 @@ struct PeerSend {
 };
 
 // Entries and hard state for the log. An entry whose index is not above the last one replaces the
-// tail.
+// tail; one beyond the last one plus one stands behind a snapshot that was saved before.
 struct LogAppend {
   uint64_t batch = 0;
-  // The log starts anew behind this snapshot, which is durable already; whatever stands in the log
-  // is void. Comes before hard_state and entries.
-  std::optional<raft::SnapshotMeta> reset;
   std::optional<raft::HardState> hard_state;
   std::vector<raft::Entry> entries;
 };
