@@ -1,0 +1,93 @@
+// Command: what stands in the log's entries. A header of 24 bytes, then a body whose shape the kind
+// decides.
+//
+//   0       version, 1
+//   1       kind: a wire::Method (the body is the client's request, as it came) or one of
+//   CommandKind 2..7    zero 8..15   proposer: the member that proposed it, little-endian 16..23
+//   sequence: the proposer's own number for it, little-endian
+//
+// Proposer and sequence only lead the outcome back to whoever waits for it; they do not touch the
+// state. A sequence must not come again in a later life of the same member, or a replayed entry
+// would answer a new call: start it at a random number, say.
+//
+// An entry with an empty payload (the first one of a leader) changes nothing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "conclave/api/wire/method.h"
+#include "conclave/base/bytes.h"
+
+namespace conclave::apply {
+
+// Commands that no client sends. Stored in the log: the values never change.
+enum class CommandKind : uint8_t {
+  kLeaseExpire = 128,       // ends leases whose time has passed; as the leader of a term
+  kLeaseCheckpoint = 129,   // what is left of some leases
+  kLeaseClock = 130,        // all leases together have lost some time
+  kMemberAttributes = 131,  // a member publishes its name and client URLs
+  kClusterVersion = 132,    // the version that all members speak
+};
+
+inline constexpr size_t kCommandHeaderSize = wire::kRequestHeadroom;
+inline constexpr uint8_t kCommandVersion = 1;
+
+struct CommandHeader {
+  uint8_t kind = 0;  // a wire::Method or a CommandKind
+  uint64_t proposer = 0;
+  uint64_t sequence = 0;
+
+  bool Is(wire::Method method) const { return kind == static_cast<uint8_t>(method); }
+  bool Is(CommandKind command) const { return kind == static_cast<uint8_t>(command); }
+};
+
+// Writes kCommandHeaderSize bytes.
+void WriteCommandHeader(char* at, const CommandHeader& header);
+// None if the payload is too short, of another version or not zero where it must be.
+[[nodiscard]] std::optional<CommandHeader> ReadCommandHeader(std::string_view payload);
+
+// ---- Bodies of the commands of our own ----------------------------------------------------------
+
+struct LeaseExpire {
+  // The leader's term when it proposed: applied only in an entry of the same term, so that a leader
+  // that stalled cannot end leases which its successor has renewed.
+  uint64_t term = 0;
+  std::vector<int64_t> ids;
+};
+
+struct LeaseRemaining {
+  int64_t id = 0;
+  int64_t remaining_ms = 0;
+};
+
+struct MemberAttributes {
+  uint64_t member_id = 0;
+  std::string name;
+  std::vector<std::string> client_urls;
+};
+
+// Whole payloads, the header filled in. A sequence of 0 is for commands nobody waits for.
+[[nodiscard]] Bytes EncodeLeaseExpire(uint64_t proposer, uint64_t sequence,
+                                      const LeaseExpire& command);
+[[nodiscard]] Bytes EncodeLeaseCheckpoint(uint64_t proposer, uint64_t sequence,
+                                          std::span<const LeaseRemaining> leases);
+[[nodiscard]] Bytes EncodeLeaseClock(uint64_t proposer, uint64_t sequence, int64_t elapsed_ms);
+[[nodiscard]] Bytes EncodeMemberAttributes(uint64_t proposer, uint64_t sequence,
+                                           const MemberAttributes& command);
+[[nodiscard]] Bytes EncodeClusterVersion(uint64_t proposer, uint64_t sequence,
+                                         std::string_view version);
+
+// Bodies (behind the header) back again; false if malformed.
+[[nodiscard]] bool DecodeLeaseExpire(std::string_view body, LeaseExpire* command);
+[[nodiscard]] bool DecodeLeaseCheckpoint(std::string_view body,
+                                         std::vector<LeaseRemaining>* leases);
+[[nodiscard]] bool DecodeLeaseClock(std::string_view body, int64_t* elapsed_ms);
+[[nodiscard]] bool DecodeMemberAttributes(std::string_view body, MemberAttributes* command);
+[[nodiscard]] bool DecodeClusterVersion(std::string_view body, std::string* version);
+
+}  // namespace conclave::apply

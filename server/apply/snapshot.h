@@ -1,0 +1,94 @@
+// The whole state as a stream of bytes, and back. Everything is in it: keys with their history
+// since the compact revision, leases with what is left of them, members, alarms, cluster version,
+// applied index.
+//
+// The stream (all numbers varints unless said otherwise):
+//
+//   "CONCSTAT" version(1)
+//   block*                   length, then so many bytes: a type byte and the content
+//     1 head                 applied index, term, current and compact revision, the store's digest
+//     (16 bytes) 2 cluster              id, version, members, alarms 3 leases               clock,
+//     then (id, TTL, remaining ms) each; as many blocks as needed 4 records mvcc::EncodeRecord, one
+//     behind the other; as many blocks as needed 5 end                  number of leases, number of
+//     records
+//
+// Its integrity (checksums, whole file) is the carrier's business; but whatever the bytes are,
+// restoring ends with a state or a Status. docs of the carrier: server/snapshot.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "conclave/base/bytes.h"
+#include "conclave/server/apply/state_machine.h"
+#include "conclave/server/mvcc/snapshot_cursor.h"
+
+namespace conclave::apply {
+
+// Writes the state as it is when the task is made, in pieces over many turns, while entries are
+// applied. Ends before the StateMachine does.
+class SnapshotTask {
+ public:
+  explicit SnapshotTask(StateMachine* state);
+  ~SnapshotTask();
+
+  // Where in the log the snapshot stands.
+  uint64_t applied_index() const { return applied_index_; }
+  uint64_t applied_term() const { return applied_term_; }
+
+  // The next piece, of about `bytes` (at least one record); empty when everything has been written.
+  [[nodiscard]] Bytes Next(size_t bytes);
+
+ private:
+  void AppendHead(std::string* out) const;
+  void AppendLeases(std::string* out, size_t bytes);
+  void AppendRecords(std::string* out, size_t bytes);
+
+  uint64_t applied_index_;
+  uint64_t applied_term_;
+  std::string cluster_;  // the encoded cluster block
+  lease::LessorImage leases_;
+  size_t next_lease_ = 0;
+  mvcc::SnapshotCursor cursor_;
+  uint64_t record_count_ = 0;
+  enum class Stage { kHead, kLeases, kRecords, kDone } stage_ = Stage::kHead;
+};
+
+// Builds a state from the stream, which may be cut anywhere.
+class RestoreTask {
+ public:
+  explicit RestoreTask(const StateMachineOptions& options);
+  ~RestoreTask();
+
+  // The next bytes of the stream. DataLoss if they are none; nothing more may be fed then.
+  absl::Status Feed(std::string_view bytes);
+
+  // The state. DataLoss if the stream has not ended, or contradicts itself. It takes O(n log n) at
+  // once.
+  absl::StatusOr<std::unique_ptr<StateMachine>> Finish();
+
+ private:
+  absl::Status TakeBlock(std::string_view block);
+  absl::Status TakeHead(std::string_view content);
+  absl::Status TakeLeases(std::string_view content);
+  absl::Status TakeRecords(std::string_view content);
+  absl::Status TakeEnd(std::string_view content);
+
+  StateMachineOptions options_;
+  std::string pending_;  // the beginning of a block whose end has not come yet
+  bool magic_seen_ = false;
+  bool ended_ = false;
+  uint64_t applied_index_ = 0;
+  uint64_t applied_term_ = 0;
+  std::string cluster_;
+  lease::LessorImage leases_;
+  std::optional<mvcc::StoreBuilder> builder_;
+  uint64_t record_count_ = 0;
+};
+
+}  // namespace conclave::apply

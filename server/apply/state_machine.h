@@ -1,0 +1,228 @@
+// StateMachine: the replicated state of a server, and everything that may happen to it.
+//
+// It owns the store, the leases, the members and the alarms: one state, moved from one applied
+// index to the next by Apply, and written as one whole into a snapshot (snapshot.h).
+//
+//   client's request --Check--> Prepare --> log --> Apply on every member --> answer on the one
+//   that is asked
+//                        \--> Read (after a read round, or at once) --> answer, or a ReadTask for
+//                        long ones
+//
+// Apply is a function of (state, entry). Nothing else may decide what it changes: no clock, no flag
+// of this member, no cache. What depends on such things (random lease ids, the least TTL, the
+// quota) is decided before proposing, and stands in the entry. `now` only moves the deadlines of
+// the lessor's primary, which are not part of the replicated state.
+//
+// All checks of a request come before its first write: a request is done whole or not at all, and
+// every member checks the same whether somebody waits there or not.
+//
+// Thread: one owner (the node's core thread). Limits: RequestLimits; quota_bytes on live bytes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/btree_set.h"
+#include "conclave/api/wire/errors.h"
+#include "conclave/api/wire/method.h"
+#include "conclave/api/wire/requests.h"
+#include "conclave/api/wire/responses.h"
+#include "conclave/base/bytes.h"
+#include "conclave/base/prng.h"
+#include "conclave/base/time.h"
+#include "conclave/server/apply/check.h"
+#include "conclave/server/apply/command.h"
+#include "conclave/server/apply/membership.h"
+#include "conclave/server/apply/read_task.h"
+#include "conclave/server/lease/lessor.h"
+#include "conclave/server/mvcc/store.h"
+
+namespace conclave::apply {
+
+inline constexpr int64_t kDefaultQuotaBytes = int64_t{2} << 30;
+
+// This member's own settings: none of them decides what Apply does.
+struct StateMachineOptions {
+  uint64_t member_id = 0;  // in response headers
+  RequestLimits limits;
+  int64_t quota_bytes = kDefaultQuotaBytes;  // < 0: none
+  int64_t lease_ttl_min_s = lease::kDefaultMinTtlSeconds;
+  lease::LessorOptions lessor;
+  // A read of more keys than that becomes a ReadTask.
+  size_t immediate_range_max = 1000;
+};
+
+// Where and when an entry is applied.
+struct ApplyContext {
+  uint64_t index = 0;       // the entry's
+  uint64_t entry_term = 0;  // the entry's
+  uint64_t raft_term = 0;   // the member's current one, for the response header
+  Instant now{};
+  bool want_response = false;  // somebody waits for it on this member
+};
+
+struct ApplyResult {
+  const wire::Error* error = nullptr;  // null: done
+  Bytes response;                      // if it was wanted and there is no error
+};
+
+struct ReadContext {
+  uint64_t raft_term = 0;
+  Instant now{};
+};
+
+struct ReadResult {
+  const wire::Error* error = nullptr;
+  Bytes response;
+  std::unique_ptr<ReadTask>
+      task;  // not null: run it until it is done, then take error and response from it
+};
+
+// An alarm as the Maintenance service knows it.
+struct Alarm {
+  uint64_t member_id = 0;
+  int32_t type = 0;  // wire::AlarmType
+
+  friend auto operator<=>(const Alarm&, const Alarm&) = default;
+};
+
+class StateMachine {
+ public:
+  explicit StateMachine(const StateMachineOptions& options);
+  ~StateMachine();
+  StateMachine(const StateMachine&) = delete;
+  StateMachine& operator=(const StateMachine&) = delete;
+
+  // Before the first entry of a new cluster: its members, in the same way on all of them.
+  void Bootstrap(uint64_t cluster_id, std::vector<Member> members);
+
+  // --- Writes ---
+
+  // CheckRequest, and what depends on the state of this member: the quota, an alarm that forbids
+  // writes. `request` is without headroom.
+  [[nodiscard]] RequestCheck Check(wire::Method method, std::string_view request) const;
+
+  // Makes the log's payload of a request that Check sent to kPropose. `buffer` has the headroom in
+  // front and is not shared with anybody: usually it is the payload itself. Chooses what the log
+  // must decide (lease ids).
+  [[nodiscard]] Bytes Prepare(wire::Method method, Bytes buffer, uint64_t proposer,
+                              uint64_t sequence, Prng* prng) const;
+
+  // The next entry of the log. CHECKs that the index is the one behind the last one applied, and
+  // that this version knows the command.
+  [[nodiscard]] ApplyResult Apply(const ApplyContext& context, const Bytes& payload);
+  // The next entry is none of ours (a membership change of Raft's): only the index moves.
+  void Advance(uint64_t index, uint64_t entry_term);
+
+  uint64_t applied_index() const { return applied_index_; }
+  uint64_t applied_term() const { return applied_term_; }
+
+  // --- Reads ---
+
+  // Range, read-only Txn, LeaseTimeToLive, LeaseLeases, MemberList, Hash, HashKv, Alarm GET: what
+  // Check sends to kRead, kReadLocal or kLeader. `request` is without headroom and need not outlive
+  // the call.
+  [[nodiscard]] ReadResult Read(const ReadContext& context, wire::Method method,
+                                std::string_view request);
+
+  // Cluster and member id, current revision and the given term.
+  wire::ResponseHeader Header(uint64_t raft_term) const;
+
+  // --- Leases: what the leader does beside the log ---
+
+  // From now on this member decides about expiry; `extend` is added once, for the time without a
+  // leader.
+  void Promote(Instant now, Duration extend) { lessor_.Promote(now, extend); }
+  void Demote() { lessor_.Demote(); }
+  bool primary() const { return lessor_.primary(); }
+
+  // A keep-alive. Take the header before it: its revision must not be later than the renewal.
+  using Renewal = lease::Lessor::Renewal;
+  using RenewResult = lease::Lessor::RenewResult;
+  RenewResult Renew(int64_t id, Instant now) { return lessor_.Renew(id, now); }
+  bool LeaseExists(int64_t id) const { return lessor_.Exists(id); }
+
+  // Payload of the command that ends leases whose time has passed, or that saves what is left of
+  // others; empty if there are none now. `limit` leases at most; call again as long as it is not
+  // empty.
+  [[nodiscard]] Bytes TakeExpired(Instant now, uint64_t raft_term, size_t limit);
+  [[nodiscard]] Bytes TakeCheckpoints(Instant now, size_t limit);
+  // When one of the two will have something; kNever if never.
+  Instant NextLeaseDeadline() const;
+
+  // --- State ---
+
+  mvcc::Store& store() { return *store_; }
+  const mvcc::Store& store() const { return *store_; }
+  const Membership& membership() const { return membership_; }
+  std::string_view cluster_version() const { return cluster_version_; }
+  size_t lease_count() const { return lessor_.size(); }
+
+  // The alarms that were raised, and NOSPACE of this member while it is over its quota. By member,
+  // then type.
+  std::vector<Alarm> Alarms() const;
+  bool OverQuota() const;
+  int64_t quota_bytes() const { return options_.quota_bytes; }
+
+  // Everything of a StatusResponse that the state knows: sizes, quota, alarms, applied index,
+  // storage version.
+  void FillStatus(wire::Status* status) const;
+
+  // Digest of the whole logical state: equal on all members at equal applied index. O(members).
+  mvcc::Digest digest() const;
+
+  // Frees what compaction has made garbage, looking at `budget` records; true while there is more
+  // to do.
+  bool CompactSlice(size_t budget) { return store_->CompactSlice(budget); }
+
+  // Checks every invariant, at O(n). For tests.
+  void CheckInvariants() const;
+
+ private:
+  friend class RestoreTask;
+  friend class SnapshotTask;
+  class TxnExecution;
+
+  ApplyResult Execute(const ApplyContext& context, const CommandHeader& header,
+                      std::string_view body);
+  ApplyResult ExecuteInternal(const ApplyContext& context, const CommandHeader& header,
+                              std::string_view body);
+  ApplyResult ApplyPut(const ApplyContext& context, std::string_view body);
+  ApplyResult ApplyDeleteRange(const ApplyContext& context, std::string_view body);
+  ApplyResult ApplyTxn(const ApplyContext& context, std::string_view body);
+  ApplyResult ApplyCompact(const ApplyContext& context, std::string_view body);
+  ApplyResult ApplyLeaseGrant(const ApplyContext& context, std::string_view body);
+  ApplyResult ApplyLeaseRevoke(const ApplyContext& context, std::string_view body);
+  ApplyResult ApplyAlarm(const ApplyContext& context, std::string_view body);
+
+  // True if an alarm that was raised forbids this command.
+  const wire::Error* Forbidden(const CommandHeader& header, std::string_view body) const;
+  void MoveLease(std::string_view key, int64_t from, int64_t to);
+  bool RevokeLease(int64_t id);
+
+  ReadResult ReadRange(const ReadContext& context, std::string_view body);
+  ReadResult ReadTxn(const ReadContext& context, std::string_view body);
+  ReadResult ReadHashKv(const ReadContext& context, std::string_view body);
+  ReadResult ReadHash(const ReadContext& context);
+  ReadResult ReadTimeToLive(const ReadContext& context, std::string_view body) const;
+  ReadResult ReadAlarms(const ReadContext& context, std::string_view body) const;
+
+  StateMachineOptions options_;
+
+  // The replicated state.
+  uint64_t applied_index_ = 0;
+  uint64_t applied_term_ = 0;
+  std::unique_ptr<mvcc::Store> store_;
+  lease::Lessor lessor_;
+  Membership membership_;
+  absl::btree_set<Alarm> alarms_;
+  std::string cluster_version_;
+
+  wire::Builder builder_;  // scratch of the response in work
+};
+
+}  // namespace conclave::apply
