@@ -1,0 +1,240 @@
+"""The same request to etcd and to us, and the comparison of the two answers."""
+
+import queue
+import threading
+
+import grpc
+
+from conclave.api import rpc_pb2 as rpc
+
+from differences import explain
+
+CALL_SECONDS_MAX = 20
+WATCH_SECONDS_MAX = 20
+
+# method -> (path, request type, response type)
+METHODS = {
+    "Range": ("/etcdserverpb.KV/Range", rpc.RangeRequest, rpc.RangeResponse),
+    "Put": ("/etcdserverpb.KV/Put", rpc.PutRequest, rpc.PutResponse),
+    "DeleteRange": ("/etcdserverpb.KV/DeleteRange", rpc.DeleteRangeRequest, rpc.DeleteRangeResponse),
+    "Txn": ("/etcdserverpb.KV/Txn", rpc.TxnRequest, rpc.TxnResponse),
+    "Compact": ("/etcdserverpb.KV/Compact", rpc.CompactionRequest, rpc.CompactionResponse),
+    "LeaseGrant": ("/etcdserverpb.Lease/LeaseGrant", rpc.LeaseGrantRequest, rpc.LeaseGrantResponse),
+    "LeaseRevoke": ("/etcdserverpb.Lease/LeaseRevoke", rpc.LeaseRevokeRequest, rpc.LeaseRevokeResponse),
+    "LeaseTimeToLive": ("/etcdserverpb.Lease/LeaseTimeToLive", rpc.LeaseTimeToLiveRequest,
+                        rpc.LeaseTimeToLiveResponse),
+    "LeaseLeases": ("/etcdserverpb.Lease/LeaseLeases", rpc.LeaseLeasesRequest, rpc.LeaseLeasesResponse),
+    "MemberList": ("/etcdserverpb.Cluster/MemberList", rpc.MemberListRequest, rpc.MemberListResponse),
+    "Status": ("/etcdserverpb.Maintenance/Status", rpc.StatusRequest, rpc.StatusResponse),
+    "HashKV": ("/etcdserverpb.Maintenance/HashKV", rpc.HashKVRequest, rpc.HashKVResponse),
+    "MoveLeader": ("/etcdserverpb.Maintenance/MoveLeader", rpc.MoveLeaderRequest, rpc.MoveLeaderResponse),
+}
+
+
+class Answer:
+    """A response with its ids blanked out, or an error."""
+
+    def __init__(self, message=None, code=None, text=None):
+        self.message, self.code, self.text = message, code, text
+
+    @property
+    def ok(self):
+        return self.code is None
+
+    def __eq__(self, other):
+        return (self.message, self.code, self.text) == (other.message, other.code, other.text)
+
+    def __str__(self):
+        if self.ok:
+            return f"{type(self.message).__name__} {{{' '.join(str(self.message).split())}}}"
+        return f"{self.code}: {self.text}"
+
+
+def blank_header(message):
+    """Cluster, member and term differ between two clusters by their nature."""
+    if message.HasField("header"):
+        message.header.cluster_id = message.header.member_id = message.header.raft_term = 0
+
+
+def normalize(method, request, message):
+    blank_header(message)
+    if method == "LeaseGrant" and request.ID == 0 and message.ID > 0:
+        message.ID = 1  # chosen by the server
+    if method == "LeaseTimeToLive" and message.TTL > 0:
+        message.TTL = message.grantedTTL  # counts down
+    if method == "LeaseLeases":
+        # Ordered by expiry, which is the order of the clocks; large ids are the server's choice.
+        ids = sorted(min(status.ID, 1 << 32) for status in message.leases)
+        del message.leases[:]
+        message.leases.extend(rpc.LeaseStatus(ID=i) for i in ids)
+    if method == "MemberList":
+        for member in message.members:
+            member.ID = 0
+            del member.peerURLs[:], member.clientURLs[:]
+    if method == "Status":
+        # Sizes, indexes and versions are each server's own; that they are there is what can be compared.
+        for field in ("leader", "raftIndex", "raftTerm", "raftAppliedIndex", "dbSize", "dbSizeInUse"):
+            setattr(message, field, min(getattr(message, field), 1))
+        for field in ("version", "storageVersion", "dbSizeQuota", "downgradeInfo"):
+            message.ClearField(field)
+    return message
+
+
+class WatchPair:
+    """One watch stream to each server; everything it says is kept."""
+
+    def __init__(self, pair):
+        self.pair = pair
+        self.sides = [WatchSide(server) for server in pair.servers]
+
+    def send(self, request):
+        for side in self.sides:
+            side.requests.put(request)
+
+    def create(self, **fields):
+        self.send(rpc.WatchRequest(create_request=rpc.WatchCreateRequest(**fields)))
+
+    def cancel(self, watch_id):
+        self.send(rpc.WatchRequest(cancel_request=rpc.WatchCancelRequest(watch_id=watch_id)))
+
+    def progress(self):
+        self.send(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
+
+    def read(self, done, what):
+        """Reads both sides until done(responses) holds for each."""
+        for side, server in zip(self.sides, self.pair.servers):
+            if not side.read_until(done):
+                self.pair.differ(f"watch: {what}", f"({server.name} never sent it)",
+                                 "last: " + " | ".join(" ".join(str(r).split())
+                                                       for r in side.responses[-3:]))
+                return False
+        return True
+
+    def compare(self, done, what):
+        """Reads both sides until done(responses) holds for each; then all they have said must agree."""
+        if not self.read(done, what):
+            return
+        theirs, ours = (flatten(side.responses) for side in self.sides)
+        self.pair.requests += 1
+        if theirs != ours:
+            reason = explain("Watch", what, theirs, ours)
+            if reason:
+                self.pair.explained[reason] = self.pair.explained.get(reason, 0) + 1
+            else:
+                self.pair.differ(f"watch: {what}", *describe(theirs, ours))
+
+    def close(self):
+        for side in self.sides:
+            side.close()
+
+
+def flatten(responses):
+    """Per watcher: its control messages and its events in order, however they were batched; an event carries the
+    number of its revision's events in the same response, so that a torn revision shows."""
+    by_watch = {}
+    for response in responses:
+        told = by_watch.setdefault(response.watch_id, [])
+        if response.created or response.canceled or not response.events:
+            told.append(("control", response.created, response.canceled, response.compact_revision,
+                         response.cancel_reason))
+        for event in response.events:
+            together = sum(e.kv.mod_revision == event.kv.mod_revision for e in response.events)
+            told.append(("event", together, event.SerializeToString(deterministic=True)))
+    return by_watch
+
+
+def describe(theirs, ours):
+    """The first item on which the two disagree, of each."""
+    for watch_id in sorted(set(theirs) | set(ours)):
+        a, b = theirs.get(watch_id, []), ours.get(watch_id, [])
+        for i in range(max(len(a), len(b))):
+            if i >= len(a) or i >= len(b) or a[i] != b[i]:
+                return (f"watcher {watch_id}, item {i}: {a[i] if i < len(a) else None}",
+                        f"{b[i] if i < len(b) else None}")
+    return "", ""
+
+
+class WatchSide:
+    def __init__(self, server):
+        self.requests = queue.Queue()
+        self.responses = []
+        self.incoming = queue.Queue()
+        self.call = server.channel.stream_stream("/etcdserverpb.Watch/Watch")(iter(self._next, None))
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _next(self):
+        request = self.requests.get()
+        return None if request is None else request.SerializeToString()
+
+    def _read(self):
+        try:
+            for raw in self.call:
+                self.incoming.put(rpc.WatchResponse.FromString(raw))
+        except grpc.RpcError:
+            pass
+        self.incoming.put(None)
+
+    def read_until(self, done):
+        while not done(self.responses):
+            try:
+                response = self.incoming.get(timeout=WATCH_SECONDS_MAX)
+            except queue.Empty:
+                return False
+            if response is None:
+                return False
+            self.responses.append(response)
+        return True
+
+    def close(self):
+        self.requests.put(None)
+        self.call.cancel()
+        self.thread.join()
+
+
+class Pair:
+    """etcd first, then we. Counts requests, and keeps the differences that nothing explains."""
+
+    def __init__(self, theirs, ours, context):
+        self.servers = [theirs, ours]
+        self.context = context
+        self.requests = 0
+        self.explained = {}
+        self.unexplained = []
+        self.stubs = {m: [s.unary(path) for s in self.servers] for m, (path, _, _) in METHODS.items()}
+
+    def differ(self, what, theirs, ours):
+        self.unexplained.append(f"[{self.context}] {what}\n    etcd: {theirs}\n    we:   {ours}")
+
+    def call(self, method, **fields):
+        return self.send(method, METHODS[method][1](**fields))
+
+    def send(self, method, request):
+        """Sends to both, compares, and returns both answers."""
+        self.requests += 1
+        raw = request.SerializeToString()
+        futures = [stub.future(raw, timeout=CALL_SECONDS_MAX) for stub in self.stubs[method]]
+        theirs, ours = (self._answer(method, request, future) for future in futures)
+        if theirs != ours:
+            reason = explain(method, request, theirs, ours)
+            if reason:
+                self.explained[reason] = self.explained.get(reason, 0) + 1
+            else:
+                self.differ(f"{method} {{{' '.join(str(request).split())}}}", theirs, ours)
+        return theirs, ours
+
+    def _answer(self, method, request, future):
+        try:
+            message = METHODS[method][2].FromString(future.result())
+        except grpc.RpcError as error:
+            return Answer(code=error.code().name, text=error.details())
+        return Answer(normalize(method, request, message))
+
+    def revisions(self):
+        """The current revision of both."""
+        found = []
+        for stub in self.stubs["Range"]:
+            raw = stub(rpc.RangeRequest(key=b"\0", count_only=True).SerializeToString(),
+                       timeout=CALL_SECONDS_MAX)
+            found.append(rpc.RangeResponse.FromString(raw).header.revision)
+        return found
