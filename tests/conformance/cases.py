@@ -347,9 +347,10 @@ def watchers_start_in_the_past_and_the_future(pair):
     first = revision(pair.call("Put", key=b"ws", value=b"1"))
     pair.call("Put", key=b"ws", value=b"2")
     stream = WatchPair(pair)
-    for start in (0, first, first + 1, first + 2, first + 4, -1, -9):
+    # No negative start: etcd 3.4 accepts it and never comes to rest.
+    for start in (0, first, first + 1, first + 2, first + 4):
         stream.create(key=b"ws", start_revision=start)
-    stream.compare(lambda said: len(ids(said, "created")) >= 7
+    stream.compare(lambda said: len(ids(said, "created")) >= 5
                    and sum(len(r.events) for r in said) >= 3, "created and caught up")
     for value in (b"3", b"4", b"5"):
         pair.call("Put", key=b"ws", value=value)

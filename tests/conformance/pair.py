@@ -62,6 +62,7 @@ def normalize(method, request, message):
         message.ID = 1  # chosen by the server
     if method == "LeaseTimeToLive" and message.TTL > 0:
         message.TTL = message.grantedTTL  # counts down
+        message.keys.sort()  # etcd keeps them in a hash map
     if method == "LeaseLeases":
         # Ordered by expiry, which is the order of the clocks; large ids are the server's choice.
         ids = sorted(min(status.ID, 1 << 32) for status in message.leases)

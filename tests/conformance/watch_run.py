@@ -29,7 +29,7 @@ class WatchRun:
         g = self.generator
         fields = {"key": g.key(), "range_end": g.end(), "prev_kv": g.chance(40)}
         if g.chance(60):
-            fields["start_revision"] = g.past()
+            fields["start_revision"] = max(g.past(), 0)
         if g.chance(20):
             fields["filters"] = self.random.choice([[0], [1], [0, 1]])
         return fields
