@@ -1,0 +1,96 @@
+#include "conclave/server/rpc/method_table.h"
+
+#include <iterator>
+
+namespace conclave::rpc {
+namespace {
+
+using node::Method;
+using node::StreamKind;
+
+constexpr MethodEntry Unary(const char* path, Method method, bool hot = false) {
+  return {path, CallType::kUnary, Served::kNodeUnary, method, {}, hot};
+}
+constexpr MethodEntry Stream(const char* path, StreamKind kind) {
+  return {path, CallType::kBidiStream, Served::kNodeStream, {}, kind, false};
+}
+constexpr MethodEntry NotYet(const char* path, CallType type = CallType::kUnary) {
+  return {path, type, Served::kNotYet, {}, {}, false};
+}
+
+constexpr MethodEntry kMethods[] = {
+    Unary("/etcdserverpb.KV/Range", Method::kRange, true),
+    NotYet("/etcdserverpb.KV/RangeStream", CallType::kServerStream),
+    Unary("/etcdserverpb.KV/Put", Method::kPut, true),
+    Unary("/etcdserverpb.KV/DeleteRange", Method::kDeleteRange, true),
+    Unary("/etcdserverpb.KV/Txn", Method::kTxn, true),
+    Unary("/etcdserverpb.KV/Compact", Method::kCompact),
+    Stream("/etcdserverpb.Watch/Watch", StreamKind::kWatch),
+    Unary("/etcdserverpb.Lease/LeaseGrant", Method::kLeaseGrant, true),
+    Unary("/etcdserverpb.Lease/LeaseRevoke", Method::kLeaseRevoke, true),
+    Stream("/etcdserverpb.Lease/LeaseKeepAlive", StreamKind::kLeaseKeepAlive),
+    Unary("/etcdserverpb.Lease/LeaseTimeToLive", Method::kLeaseTimeToLive),
+    Unary("/etcdserverpb.Lease/LeaseLeases", Method::kLeaseLeases),
+    Unary("/etcdserverpb.Cluster/MemberAdd", Method::kMemberAdd),
+    Unary("/etcdserverpb.Cluster/MemberRemove", Method::kMemberRemove),
+    Unary("/etcdserverpb.Cluster/MemberUpdate", Method::kMemberUpdate),
+    Unary("/etcdserverpb.Cluster/MemberList", Method::kMemberList),
+    Unary("/etcdserverpb.Cluster/MemberPromote", Method::kMemberPromote),
+    Unary("/etcdserverpb.Maintenance/Alarm", Method::kAlarm),
+    Unary("/etcdserverpb.Maintenance/Status", Method::kStatus),
+    Unary("/etcdserverpb.Maintenance/Defragment", Method::kDefragment),
+    Unary("/etcdserverpb.Maintenance/Hash", Method::kHash),
+    Unary("/etcdserverpb.Maintenance/HashKV", Method::kHashKv),
+    NotYet("/etcdserverpb.Maintenance/Snapshot", CallType::kServerStream),
+    Unary("/etcdserverpb.Maintenance/MoveLeader", Method::kMoveLeader),
+    Unary("/etcdserverpb.Maintenance/Downgrade", Method::kDowngrade),
+    NotYet("/etcdserverpb.Auth/AuthEnable"),
+    NotYet("/etcdserverpb.Auth/AuthDisable"),
+    NotYet("/etcdserverpb.Auth/AuthStatus"),
+    NotYet("/etcdserverpb.Auth/Authenticate"),
+    NotYet("/etcdserverpb.Auth/UserAdd"),
+    NotYet("/etcdserverpb.Auth/UserGet"),
+    NotYet("/etcdserverpb.Auth/UserList"),
+    NotYet("/etcdserverpb.Auth/UserDelete"),
+    NotYet("/etcdserverpb.Auth/UserChangePassword"),
+    NotYet("/etcdserverpb.Auth/UserGrantRole"),
+    NotYet("/etcdserverpb.Auth/UserRevokeRole"),
+    NotYet("/etcdserverpb.Auth/RoleAdd"),
+    NotYet("/etcdserverpb.Auth/RoleGet"),
+    NotYet("/etcdserverpb.Auth/RoleList"),
+    NotYet("/etcdserverpb.Auth/RoleDelete"),
+    NotYet("/etcdserverpb.Auth/RoleGrantPermission"),
+    NotYet("/etcdserverpb.Auth/RoleRevokePermission"),
+    NotYet("/v3lockpb.Lock/Lock"),
+    NotYet("/v3lockpb.Lock/Unlock"),
+    NotYet("/v3electionpb.Election/Campaign"),
+    NotYet("/v3electionpb.Election/Proclaim"),
+    NotYet("/v3electionpb.Election/Leader"),
+    NotYet("/v3electionpb.Election/Observe", CallType::kServerStream),
+    NotYet("/v3electionpb.Election/Resign"),
+    {"/grpc.health.v1.Health/Check", CallType::kUnary, Served::kHealthCheck},
+    {"/grpc.health.v1.Health/Watch", CallType::kServerStream, Served::kHealthWatch},
+};
+
+}  // namespace
+
+std::string_view MethodEntry::service() const {
+  const std::string_view whole(path);
+  return whole.substr(1, whole.rfind('/') - 1);
+}
+
+std::string_view MethodEntry::name() const {
+  const std::string_view whole(path);
+  return whole.substr(whole.rfind('/') + 1);
+}
+
+std::span<const MethodEntry> AllMethods() { return kMethods; }
+
+const MethodEntry* FindMethod(std::string_view path) {
+  for (const MethodEntry& entry : kMethods) {
+    if (path == entry.path) return &entry;
+  }
+  return nullptr;
+}
+
+}  // namespace conclave::rpc

@@ -1,0 +1,106 @@
+// Transport: everything of a server that speaks gRPC. Bytes from the network become inputs of the node, and the
+// node's replies, stream messages and peer frames become bytes.
+//
+// Threads: one per queue. Each sleeps in its gRPC completion queue, handles all that is ready (a burst), and then
+// calls the BurstHandler once with the inputs that the burst brought. That call is the one place where the network
+// and the core meet, and what it does decides the threads of a server:
+//   - it puts the inputs into the mailbox of a core thread, and rings it: `queue_threads` + 1 threads; or
+//   - it runs the core's turns there and then: the queue thread is also the core. No thread switch at all between a
+//     request and its reply, and a turn takes whatever one burst brought: the best there is on one core.
+// CarryOut brings the effects back: unary replies at once on the thread that calls it (kDirect) or, in batches with
+// one wake-up each, on the queue thread that owns the call (kQueue); what belongs to streams and peers always on the
+// queue thread that owns them. On a queue's own thread there is no hand-over.
+//
+// The shell keeps no state of calls beyond their slots: limits, time-outs and flow control are the node's.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "conclave/base/time.h"
+#include "conclave/server/node/io.h"
+#include "conclave/server/rpc/call_counters.h"
+
+namespace conclave::rpc {
+
+class BurstHandler {
+ public:
+  virtual ~BurstHandler() = default;
+  // On the thread of queue `queue`, which has nothing else to do now. Takes the inputs and leaves *inputs empty.
+  // Called also without inputs after Wake. Returns until when the thread may sleep: kNever, or a time.
+  virtual Instant OnBurst(int queue, std::vector<node::Input>* inputs) = 0;
+};
+
+enum class ReplyMode : uint8_t { kDirect, kQueue };
+
+struct TransportOptions {
+  int queue_threads = 1;
+  ReplyMode replies = ReplyMode::kDirect;
+
+  // Of the client port.
+  uint64_t receive_bytes_max = 1536 * 1024 + 512 * 1024;
+  uint32_t concurrent_streams_max = UINT32_MAX;
+  Duration keepalive_min_time = std::chrono::seconds(5);   // clients that ping more often are sent away
+  Duration keepalive_interval = std::chrono::hours(2);
+  Duration keepalive_timeout = std::chrono::seconds(20);
+  bool handling_histograms = false;  // --metrics=extensive
+
+  // Of the peer port; empty: this member has no peers and no port for them. "host:port", plain text.
+  std::vector<std::string> peer_listen;
+  raft::NodeId member;
+  uint64_t cluster_id = 0;
+
+  // Replies to calls whose id has this bit did not come through gRPC: they go to `local_reply`, on the thread that
+  // calls CarryOut.
+  std::function<void(node::Reply)> local_reply;
+  std::function<void(node::LogLine)> log;
+};
+
+inline constexpr uint64_t kLocalCallBit = uint64_t{1} << 63;
+
+// Bytes that went through a link to a peer; the node knows the frames, this is what the network saw.
+struct PeerCounters {
+  raft::NodeId peer;
+  uint64_t sent_bytes = 0;
+  uint64_t received_bytes = 0;
+  uint64_t dropped_frames = 0;
+  bool connected = false;
+};
+
+class Transport {
+ public:
+  // Binds the peer port and starts the threads; the handler is called from now on.
+  static absl::StatusOr<std::unique_ptr<Transport>> Start(TransportOptions options,
+                                                          BurstHandler* handler);
+  ~Transport();
+
+  // An accepted connection whose client speaks HTTP/2. Takes the descriptor. Any thread.
+  void HandOver(int fd);
+
+  // Carries out replies, streams, peer_sends and peers of one turn, and takes them out of *effects. One thread at
+  // a time: the core's.
+  void CarryOut(node::Effects* effects);
+
+  // The handler of this queue will be called. Any thread; cheap when it is already on its way.
+  void Wake(int queue);
+
+  // No reply will come any more: answers open calls with `etcdserver: server stopped`, closes all connections
+  // within about `grace`, and ends the threads. Not from a queue thread.
+  void Stop(Duration grace);
+
+  std::span<const QueueCounters* const> counters() const;
+  std::vector<PeerCounters> peer_counters() const;
+
+ private:
+  class Impl;
+  explicit Transport(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace conclave::rpc
