@@ -25,7 +25,7 @@ endif()
 add_library(conclave_flags INTERFACE)
 target_include_directories(conclave_flags INTERFACE
   $<BUILD_INTERFACE:${CMAKE_BINARY_DIR}/include> $<BUILD_INTERFACE:${CMAKE_BINARY_DIR}/gen>)
-target_compile_options(conclave_flags INTERFACE -Wall -Wextra -Werror=return-type
+target_compile_options(conclave_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers -Werror=return-type
   -Werror=unused-result -fno-plt)
 if(CONCLAVE_SANITIZE)
   add_compile_options(-fsanitize=${CONCLAVE_SANITIZE} -fno-sanitize-recover=undefined)

@@ -38,13 +38,19 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <variant>
 #include <vector>
 
 #include "conclave/base/bytes.h"
 #include "conclave/base/prng.h"
+#include "conclave/server/raft/conf_history.h"
 #include "conclave/server/raft/confchange/confchange.h"
+#include "conclave/server/raft/log.h"
 #include "conclave/server/raft/message.h"
+#include "conclave/server/raft/pending_writes.h"
 #include "conclave/server/raft/ready.h"
+#include "conclave/server/raft/roles.h"
+#include "conclave/server/raft/tracker/progress.h"
 #include "conclave/server/raft/types.h"
 
 namespace conclave::raft {
@@ -112,8 +118,6 @@ struct Counters {
   uint64_t quorum_lost = 0;  // a leader stepped down because it heard from no quorum
 };
 
-enum class PeerState : uint8_t { kProbe = 0, kReplicate = 1, kSnapshot = 2 };
-
 struct PeerStatus {
   NodeId id;
   PeerState state = PeerState::kProbe;
@@ -144,7 +148,6 @@ struct Status {
 class RawNode {
  public:
   RawNode(const Config& config, RestoredState restored);
-  ~RawNode();
   RawNode(const RawNode&) = delete;
   RawNode& operator=(const RawNode&) = delete;
 
@@ -193,10 +196,12 @@ class RawNode {
   // The transport could not deliver to `peer`: what is in flight to it is probably lost.
   void ReportUnreachable(NodeId peer);
 
-  // The node has received a snapshot, and has it durable and in its state machine. False if it is
-  // not ahead of what is committed here, then nothing has changed (check with CanInstallSnapshot
-  // before the state machine is replaced).
+  // The node has received a whole snapshot, and has it durable. True: the log starts anew behind
+  // it; the node puts it into its state machine before anything else, and Ready::committed goes on
+  // behind it. False: it is not needed (any more), and is to be thrown away: the log has all that
+  // is in it.
   [[nodiscard]] bool InstallSnapshot(const SnapshotMeta& snapshot);
+  // Whether it would be installed now: to refuse a stream when it begins.
   bool CanInstallSnapshot(const SnapshotMeta& snapshot) const;
 
   // ---- Output ----
@@ -207,27 +212,119 @@ class RawNode {
 
   // ---- What it knows ----
 
-  NodeId id() const;
+  NodeId id() const { return config_.id; }
   Role role() const;
-  bool is_leader() const { return role() == Role::kLeader; }
+  bool is_leader() const { return std::holds_alternative<Leader>(role_); }
   NodeId leader() const;  // 0: not known
-  Term term() const;
-  Index commit() const;
-  Index applied() const;
-  Index stable() const;
-  Index first_index() const;
-  Index last_index() const;
+  Term term() const { return term_; }
+  Index commit() const { return log_.commit(); }
+  Index applied() const { return log_.applied(); }
+  Index stable() const { return log_.stable(); }
+  Index first_index() const { return log_.first_index(); }
+  Index last_index() const { return log_.last_index(); }
   NodeId transferee() const;
   // True on a leader that has committed an entry of its own term: it knows all that was ever
   // committed.
   bool leader_is_current() const;
   // nullopt: compacted away, or beyond the last entry.
-  std::optional<Term> TermAt(Index index) const;
-  // The configuration as of the entry at `index`, from first_index() - 1 on: what a snapshot there
-  // carries.
-  ConfState ConfStateAt(Index index) const;
-  const Counters& counters() const;
+  std::optional<Term> TermAt(Index index) const { return log_.TermAt(index); }
+  // The effective configuration: as of the last entry, committed or not.
+  const ConfState& conf() const { return confs_.conf(); }
+  const ConfState& ConfStateAt(Index index) const { return confs_.At(index); }
+  const Counters& counters() const { return counters_; }
   Status status() const;
+
+ private:
+  enum class Election : uint8_t { kPreVote, kReal, kTransfer };
+
+  // raw_node.cc: the way in.
+  void Send(NodeId to, Message message);
+  // True if the message goes on to its handler; false if it is to be ignored.
+  bool AdoptTerm(const Envelope& envelope);
+  void AnswerOldTerm(Envelope& envelope);
+  void TickLeader(Leader& leader);
+  void TickFollower();
+
+  // election.cc: who leads.
+  void Handle(const Envelope& envelope, VoteRequest& request);
+  void Handle(const Envelope& envelope, VoteResponse& response);
+  void Handle(const Envelope& envelope, TimeoutNow& message);
+  bool HearsLeader() const;
+  bool Promotable() const { return confs_.IsVoter(config_.id); }
+  void ResetElectionTimer();
+  void StartElection(Election kind);
+  void RecordVote(NodeId voter, bool granted);
+  void BecomeFollower(Term term, NodeId leader);
+  void BecomeLeader();
+  void FailReads();
+
+  // follower.cc: following.
+  void Handle(const Envelope& envelope, AppendEntries& append);
+  void Handle(const Envelope& envelope, Heartbeat& heartbeat);
+  void Handle(const Envelope& envelope, ReadResponse& response);
+  void Handle(const Envelope& envelope, ProposalsRefused& refused);
+  void Follow(NodeId leader);
+  void AppendFromLeader(std::vector<Entry>& entries, Index prev);
+  void TruncateFrom(Index index);
+  void Acknowledge(NodeId leader, Index index);
+
+  // leader.cc: leading.
+  void Handle(const Envelope& envelope, AppendResponse& response);
+  void Handle(const Envelope& envelope, HeartbeatResponse& response);
+  void Handle(const Envelope& envelope, ReadRequest& request);
+  void Handle(const Envelope& envelope, ForwardedProposals& forwarded);
+  Progress* HeardFrom(NodeId peer);
+  void HandleAccepted(Leader& leader, NodeId peer, Progress& progress, Index index);
+  ProposeStatus MayPropose(const Leader& leader, std::span<const Bytes> payloads) const;
+  ProposeStatus MayChangeConf(const Leader& leader, const ConfChange& change) const;
+  void AppendOwn(Leader& leader, EntryType type, Bytes payload);
+  void CommitWhatQuorumHas(Leader& leader);
+  void LeaveJointIfDue(Leader& leader);
+  void HandOver(Leader& leader);
+
+  // ready.cc: the way out.
+  bool LeaderHasNews() const;
+  void Replicate(Leader& leader, Ready* ready);
+  void SendEntries(Leader& leader, NodeId peer, Progress& progress, Ready* ready);
+  void SendAppend(NodeId peer, Progress& progress, Term prev_term, RaftLog::Portion portion);
+  void SendHeartbeat(const Leader& leader, NodeId peer, Progress& progress);
+  void ConfirmReads(Leader& leader);
+  void Abdicate(Leader& leader);
+  void AskForReads(Follower& follower);
+  void TakeAppend(Ready* ready);
+  void TakeCommitted(Ready* ready);
+  Index Deliverable() const;
+
+  const Config config_;
+  Prng prng_;
+  Counters counters_;
+
+  Term term_;
+  NodeId vote_;
+  RaftLog log_;
+  ConfHistory confs_;
+  PendingWrites writes_;
+  std::variant<Follower, Candidate, Leader> role_;
+
+  uint32_t election_elapsed_ =
+      0;  // ticks since a leader was heard of; on a leader, since its last check
+  uint32_t election_timeout_ = 0;  // ticks, drawn anew for every election
+  NodeId last_leader_;             // for the counter of changes
+  // Both start at random, see Config::seed.
+  ReadRound newest_read_round_;
+  ProposalId first_forward_;
+  ProposalId newest_forward_;
+
+  // What has gathered for the next Ready.
+  std::vector<Envelope> messages_;
+  std::vector<Envelope> messages_when_durable_;
+  std::vector<ReadState> reads_;
+  std::vector<ReadId> failed_reads_;
+  std::vector<DroppedProposals> dropped_proposals_;
+  std::optional<SnapshotMeta> reset_;
+  // What the last one said.
+  HardState given_hard_state_;
+  SoftState given_soft_state_;
 };
 
 }  // namespace conclave::raft

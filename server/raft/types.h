@@ -72,7 +72,11 @@ struct SnapshotMeta {
 // snapshot and learns the founding membership from it.
 inline SnapshotMeta FoundingSnapshot(std::vector<NodeId> voters) {
   std::sort(voters.begin(), voters.end());
-  return {.index = Index(1), .term = Term(1), .conf = {.voters = std::move(voters)}};
+  SnapshotMeta founding;
+  founding.index = Index(1);
+  founding.term = Term(1);
+  founding.conf.voters = std::move(voters);
+  return founding;
 }
 
 }  // namespace conclave::raft
