@@ -123,7 +123,7 @@ bool RawNode::InstallSnapshot(const SnapshotMeta& snapshot) {
   const RaftLog::Position position{snapshot.index, snapshot.term};
   const bool install = CanInstallSnapshot(snapshot);
   if (install) {
-    reset_ = snapshot;
+    reset_ = position;
     log_.ResetTo(position);
     writes_.TruncateFrom(snapshot.index + 1);
     confs_.ResetTo(snapshot.index, snapshot.conf);

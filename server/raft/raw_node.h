@@ -80,7 +80,7 @@ struct RestoredState {
   HardState hard_state;
   SnapshotMeta snapshot;
   // snapshot.index + 1 and on, without gaps. Entries behind a log position that is not the
-  // snapshot's own (see AppendRequest::reset) are not to be given.
+  // snapshot's own (see AppendRequest::entries) are not to be given.
   std::vector<Entry> entries;
 };
 
@@ -321,7 +321,7 @@ class RawNode {
   std::vector<ReadState> reads_;
   std::vector<ReadId> failed_reads_;
   std::vector<DroppedProposals> dropped_proposals_;
-  std::optional<SnapshotMeta> reset_;
+  std::optional<RaftLog::Position> reset_;
   // What the last one said.
   HardState given_hard_state_;
   SoftState given_soft_state_;

@@ -147,11 +147,14 @@ void RawNode::TakeAppend(Ready* ready) {
     return;
   }
   AppendRequest& append = ready->append.emplace();
-  append.reset = std::exchange(reset_, std::nullopt);
   const HardState hard_state{term_, vote_, std::min(log_.commit(), log_.stable())};
   if (writes && hard_state != given_hard_state_) append.hard_state = given_hard_state_ = hard_state;
   const std::span<const Entry> entries = log_.Slice(log_.written() + 1, log_.last_index());
-  append.entries.assign(entries.begin(), entries.end());
+  if (reset_.has_value()) {
+    append.entries.push_back({.term = reset_->term, .index = reset_->index});
+    reset_.reset();
+  }
+  append.entries.insert(append.entries.end(), entries.begin(), entries.end());
   append.messages.swap(messages_when_durable_);
   log_.WriteTo(log_.last_index());
   append.id = writes_.Begin(log_.last_index(), term_);

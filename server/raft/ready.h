@@ -28,9 +28,6 @@ struct SoftState {
 // alone; a request that carries nothing but messages only waits for those before it.
 struct AppendRequest {
   AppendId id;
-  // The log starts anew behind this snapshot, which is durable already: whatever stands in it is
-  // void, also entries beyond the snapshot. Comes before hard_state and entries.
-  std::optional<SnapshotMeta> reset;
   std::optional<HardState> hard_state;
   // In order without gaps. A first entry at or below the last one written replaces the log's tail
   // from there on.
