@@ -3,8 +3,9 @@
 #pragma once
 
 #include <string>
+#include <utility>
 
-#include "conclave/base/concat.h"
+#include "absl/strings/str_cat.h"
 
 namespace conclave {
 
@@ -14,11 +15,11 @@ namespace conclave {
 
 namespace check_internal {
 template <typename... Args>
-std::string Detail(const Args&... args) {
+std::string Detail(Args&&... args) {
   if constexpr (sizeof...(args) == 0) {
     return {};
   } else {
-    return Concat(args...);
+    return absl::StrCat(std::forward<Args>(args)...);
   }
 }
 }  // namespace check_internal

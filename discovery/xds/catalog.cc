@@ -33,7 +33,9 @@ void Catalog::ForgetEndpoints(std::string_view cluster) {
 std::optional<Catalog::Listener> Catalog::FindListener(std::string_view listener) const {
   const auto found = listeners_.find(listener);
   if (found != listeners_.end()) return found->second;
-  if (!options_.open) return std::nullopt;
+  if (!options_.open || !std::all_of(listener.begin(), listener.end(), IsNameByte)) {
+    return std::nullopt;
+  }
   return Listener{.cluster = std::string(listener), .policy = options_.policy, .version = 1};
 }
 

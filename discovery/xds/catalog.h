@@ -17,11 +17,16 @@
 
 namespace conclave::xds {
 
+// Whether a byte may stand in the name of a cluster. gRPC 1.51 pastes the name into JSON as it is,
+// and crashes on what breaks that.
+constexpr bool IsNameByte(char c) { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; }
+
 class Catalog {
  public:
   struct Options {
     // Closed (the in-process server): only declared listeners exist.
-    // Open (a front door for any client): listener "x" stands for service "x", declared or not.
+    // Open (a front door for any client): listener "x" stands for service "x", declared or not,
+    // unless there is something in the name that clients cannot bear (IsNameByte).
     bool open = false;
     CallPolicy policy;  // of undeclared services
   };

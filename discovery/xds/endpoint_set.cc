@@ -79,6 +79,12 @@ absl::StatusOr<std::string> CanonicalIp(std::string_view host) {
   return absl::InvalidArgumentError("it is not an IP address");
 }
 
+bool LooksLikeIp(std::string_view host) {
+  const std::string_view last = host.substr(host.rfind('.') + 1);  // npos + 1 is 0
+  return host.find(':') != std::string_view::npos ||
+         std::all_of(last.begin(), last.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
 EndpointSet EndpointSet::FromAddresses(const std::vector<std::string>& addresses,
                                        std::vector<Skipped>* skipped) {
   const auto skip = [skipped](std::string_view address, std::string_view reason) {

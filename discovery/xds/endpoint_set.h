@@ -33,6 +33,10 @@ struct HostPort {
 // The canonical form of an IP literal, or an error for anything else (a host name, say).
 [[nodiscard]] absl::StatusOr<std::string> CanonicalIp(std::string_view host);
 
+// Whether `host` can only be meant as an IP literal (it has a colon, or its last label is a number,
+// which no host name's is), right or wrong.
+[[nodiscard]] bool LooksLikeIp(std::string_view host);
+
 class EndpointSet {
  public:
   // The endpoints of one service; more are left out, so that an update stays below gRPC's message

@@ -216,6 +216,12 @@ TEST_F(AdsStreamTest, AnOpenCatalogServesEveryName) {
   EXPECT_EQ(MustNext().resources_size(), 1);
 }
 
+TEST_F(AdsStreamTest, AnOpenCatalogRefusesNamesThatCrashClients) {
+  catalog_ = Catalog({.open = true, .policy = {}});
+  Hear(Request(kListenerType, {"any\"thing"}));
+  EXPECT_EQ(MustNext().resources_size(), 0);
+}
+
 TEST_F(AdsStreamTest, AWithdrawnListenerIsTakenFromItsClients) {
   catalog_.Declare("a", "a", {});
   Hear(Request(kListenerType, {"a"}));

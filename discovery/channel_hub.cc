@@ -1,0 +1,157 @@
+#include "conclave/discovery/channel_hub.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/support/channel_arguments.h>
+#include <spdlog/spdlog.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "conclave/base/status.h"
+#include "conclave/discovery/channel.h"
+
+namespace conclave {
+namespace {
+
+int Milliseconds(absl::Duration duration) {
+  constexpr int64_t kMax = 0x7fffffff;  // "never" for gRPC
+  const int64_t ms = absl::ToInt64Milliseconds(duration);
+  return static_cast<int>(std::min(std::max<int64_t>(ms, 1), kMax));
+}
+
+// What a channel needs to know to ask the hub's server.
+std::string Bootstrap(const std::string& socket_path) {
+  const nlohmann::json bootstrap = {{"xds_servers",
+                                     {{{"server_uri", "unix:" + socket_path},
+                                       {"channel_creds", {{{"type", "insecure"}}}},
+                                       {"server_features", {"xds_v3"}}}}},
+                                    {"node", {{"id", absl::StrCat("conclave-", getpid())}}}};
+  return bootstrap.dump();
+}
+
+grpc::ChannelArguments Arguments(const DialOptions& options, std::string_view service,
+                                 const std::string& socket_path) {
+  grpc::ChannelArguments args = options.args;
+  args.SetString(GRPC_ARG_TEST_ONLY_DO_NOT_USE_IN_PROD_XDS_BOOTSTRAP_CONFIG,
+                 Bootstrap(socket_path));
+  args.SetString(GRPC_ARG_DEFAULT_AUTHORITY,
+                 options.authority.empty() ? AuthorityOf(service) : options.authority);
+  args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
+              Milliseconds(options.reconnect_backoff_initial));
+  args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, Milliseconds(options.reconnect_backoff_max));
+  args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, Milliseconds(options.connect_timeout));
+  args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(options.keepalive_time));
+  args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Milliseconds(options.keepalive_timeout));
+  return args;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<PrivateDirectory>> PrivateDirectory::Create() {
+  constexpr size_t kPathMax = sizeof(sockaddr_un::sun_path) - sizeof("/conclave-XXXXXX/ads");
+  std::string last_error;
+  for (const char* variable : {"XDG_RUNTIME_DIR", "TMPDIR", ""}) {
+    const char* value = *variable != '\0' ? std::getenv(variable) : "/tmp";
+    if (value == nullptr || *value != '/' || std::strlen(value) > kPathMax) continue;
+    std::string path = absl::StrCat(value, "/conclave-XXXXXX");
+    if (mkdtemp(path.data()) != nullptr) {  // of mode 0700
+      return std::unique_ptr<PrivateDirectory>(new PrivateDirectory(std::move(path)));
+    }
+    last_error = absl::StrCat(path, ": ", std::strerror(errno));
+  }
+  return absl::UnavailableError(
+      absl::StrCat("cannot make a directory for the channel's socket: ", last_error));
+}
+
+PrivateDirectory::~PrivateDirectory() {
+  unlink(SocketPath().c_str());  // gone already if the server was shut down
+  if (rmdir(path_.c_str()) != 0) spdlog::warn("cannot remove {}: {}", path_, std::strerror(errno));
+}
+
+std::string AuthorityOf(std::string_view service) {
+  std::string authority(service);
+  for (char& c : authority) {
+    if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '_') c = '-';
+  }
+  return authority;
+}
+
+std::string ClusterOf(std::string_view service) {
+  std::string cluster;
+  for (const char c : service) {
+    if (xds::IsNameByte(c) && c != '%') {
+      cluster.push_back(c);
+    } else {
+      absl::StrAppendFormat(&cluster, "%%%02X", static_cast<unsigned char>(c));
+    }
+  }
+  return cluster;
+}
+
+absl::StatusOr<std::shared_ptr<ChannelHub>> ChannelHub::Create() {
+  CONCLAVE_ASSIGN_OR_RETURN(std::unique_ptr<PrivateDirectory> directory,
+                            PrivateDirectory::Create());
+  CONCLAVE_ASSIGN_OR_RETURN(std::unique_ptr<xds::AdsServer> server,
+                            xds::AdsServer::Start({.address = "unix:" + directory->SocketPath(),
+                                                   .credentials = nullptr,
+                                                   .catalog = {},
+                                                   .on_interest = nullptr,
+                                                   .on_trouble = [](const std::string& line) {
+                                                     spdlog::error("channel: {}", line);
+                                                   }}));
+  return std::shared_ptr<ChannelHub>(new ChannelHub(std::move(directory), std::move(server)));
+}
+
+ChannelHub::ChannelHub(std::unique_ptr<PrivateDirectory> directory,
+                       std::unique_ptr<xds::AdsServer> server)
+    : directory_(std::move(directory)), server_(std::move(server)) {}
+
+// The service's own name if it can stand in a target and is free; else one like it. Only gRPC sees
+// it: the cluster, which stands in error messages, has the service's true name.
+std::string ChannelHub::ChooseListener(std::string_view service) {
+  const std::string plain = AuthorityOf(service);
+  absl::MutexLock lock(&mutex_);
+  if (plain == service && listeners_.insert(plain).second) return plain;
+  for (uint64_t n = 1;; ++n) {
+    const std::string candidate = absl::StrCat(plain, "-", n);
+    if (listeners_.insert(candidate).second) return candidate;
+  }
+}
+
+absl::StatusOr<ChannelHub::Opened> ChannelHub::Open(
+    std::string_view service, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+    const DialOptions& options) {
+  if (service.empty()) return absl::InvalidArgumentError("the service's name is empty");
+  Opened opened{.channel = nullptr, .listener = ChooseListener(service)};
+  xds::CallPolicy policy{.retries_max = options.retries_max};
+  server_->Declare(opened.listener, ClusterOf(service), std::move(policy));
+  opened.channel = grpc::CreateCustomChannel("xds:///" + opened.listener, credentials,
+                                             Arguments(options, service, directory_->SocketPath()));
+  keeper_.Keep(opened.channel);
+  return opened;
+}
+
+void ChannelHub::Release(const std::string& listener) {
+  server_->Withdraw(listener);
+  absl::MutexLock lock(&mutex_);
+  listeners_.erase(listener);
+}
+
+void ChannelHub::SetEndpoints(std::string_view service, xds::EndpointSet endpoints) {
+  server_->SetEndpoints(ClusterOf(service), std::move(endpoints));
+}
+
+void ChannelHub::ForgetEndpoints(std::string_view service) {
+  server_->ForgetEndpoints(ClusterOf(service));
+}
+
+}  // namespace conclave

@@ -1,0 +1,92 @@
+// ChannelHub: makes gRPC channels whose backends are whatever SetEndpoints says.
+//
+// The private half of Dial(): an ADS server on a unix socket that only this user can reach, and a
+// keeper that polls the channels. The channels are gRPC's own, with the target `xds:///<service>`.
+//
+//   SetEndpoints -> AdsServer -> (unix socket, xDS) -> gRPC's xds resolver -> round robin ->
+//   connections
+//
+// Thread-safe. Two threads, shared by all channels of a hub. A channel may outlive the hub: it then
+// keeps the endpoints that it was told last.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "conclave/discovery/channel_keeper.h"
+#include "conclave/discovery/xds/ads_server.h"
+#include "conclave/discovery/xds/endpoint_set.h"
+
+namespace grpc {
+class Channel;
+class ChannelCredentials;
+}  // namespace grpc
+
+namespace conclave {
+
+struct DialOptions;
+
+// A directory of mode 0700 for the socket; it goes with this object.
+class PrivateDirectory {
+ public:
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<PrivateDirectory>> Create();
+  ~PrivateDirectory();
+  PrivateDirectory(const PrivateDirectory&) = delete;
+  PrivateDirectory& operator=(const PrivateDirectory&) = delete;
+
+  std::string SocketPath() const { return path_ + "/ads"; }
+
+ private:
+  explicit PrivateDirectory(std::string path) : path_(std::move(path)) {}
+  const std::string path_;
+};
+
+class ChannelHub {
+ public:
+  [[nodiscard]] static absl::StatusOr<std::shared_ptr<ChannelHub>> Create();
+
+  // What Open gives: the channel, and the name by which the hub knows it.
+  struct Opened {
+    std::shared_ptr<grpc::Channel> channel;
+    std::string listener;
+  };
+  // `service` may be any text but the empty one.
+  [[nodiscard]] absl::StatusOr<Opened> Open(
+      std::string_view service, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+      const DialOptions& options);
+  // After the channel's end: the name may be used again.
+  void Release(const std::string& listener);
+
+  void SetEndpoints(std::string_view service, xds::EndpointSet endpoints);
+  // Nothing is known of the service any more; channels keep what they have.
+  void ForgetEndpoints(std::string_view service);
+
+  xds::AdsServer::Stats stats() const { return server_->stats(); }
+
+ private:
+  ChannelHub(std::unique_ptr<PrivateDirectory> directory, std::unique_ptr<xds::AdsServer> server);
+  std::string ChooseListener(std::string_view service) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const std::unique_ptr<PrivateDirectory> directory_;
+  const std::unique_ptr<xds::AdsServer> server_;
+  ChannelKeeper keeper_;
+  absl::Mutex mutex_;
+  std::set<std::string, std::less<>> listeners_ ABSL_GUARDED_BY(mutex_);  // in use
+};
+
+// The service's name where gRPC takes only a host name (the :authority header, the target):
+// letters, digits and "._-" stay, everything else becomes "-".
+std::string AuthorityOf(std::string_view service);
+
+// The service's name where gRPC shows it: as it is, but for "%", quotes, backslashes, control
+// characters and non-ASCII bytes, which become %XX. (gRPC 1.51 pastes a cluster's name into JSON
+// unquoted, and a quote in it makes it recurse until its stack ends.)
+std::string ClusterOf(std::string_view service);
+
+}  // namespace conclave

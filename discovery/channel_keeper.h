@@ -1,0 +1,47 @@
+// ChannelKeeper: sees to it that somebody polls the channels' sockets while the application is
+// silent.
+//
+// A gRPC channel has no thread of its own. Where no call waits on it, a dropped connection and an
+// update of its endpoints would be noticed only by a backup poller that runs every 5 s. A pending
+// NotifyOnStateChange makes its completion queue poll the channel, and this thread polls that
+// queue.
+#pragma once
+
+#include <memory>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+
+namespace grpc {
+class Channel;
+class CompletionQueue;
+}  // namespace grpc
+
+namespace conclave {
+
+class ChannelKeeper {
+ public:
+  ChannelKeeper();
+  // Takes up to kRecheck if a channel is still held by a call of the application; else no time.
+  ~ChannelKeeper();
+  ChannelKeeper(const ChannelKeeper&) = delete;
+  ChannelKeeper& operator=(const ChannelKeeper&) = delete;
+
+  // Keeps `channel` polled and connected for as long as others own it; does not own it itself.
+  void Keep(const std::shared_ptr<grpc::Channel>& channel);
+
+ private:
+  struct Kept;
+  void Run();
+  // Has the queue report the channel's next change; false if the channel is gone or we are
+  // stopping.
+  [[nodiscard]] bool Arm(Kept* kept);
+
+  std::unique_ptr<grpc::CompletionQueue> queue_;
+  absl::Mutex mutex_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace conclave

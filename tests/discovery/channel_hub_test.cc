@@ -1,0 +1,377 @@
+// Real gRPC channels of a ChannelHub against real backends; the endpoints are set by hand.
+#include "conclave/discovery/channel_hub.h"
+
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "conclave/discovery/channel.h"
+#include "conclave/examples/greeter.grpc.pb.h"
+#include "conclave/tests/discovery/greeter_backend.h"
+#include "conclave/tests/support/test_cluster.h"
+
+namespace conclave {
+namespace {
+
+using examples::Greeter;
+using examples::GreetReply;
+using examples::GreetRequest;
+using testing::GreeterBackend;
+using testing::WaitFor;
+
+struct Answer {
+  grpc::Status status;
+  std::string backend;
+};
+
+Answer Call(Greeter::Stub& stub, bool wait_for_ready = false,
+            absl::Duration timeout = absl::Seconds(10)) {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  context.set_wait_for_ready(wait_for_ready);
+  GreetRequest request;
+  request.set_name("you");
+  GreetReply reply;
+  Answer answer;
+  answer.status = stub.Greet(&context, request, &reply);
+  answer.backend = reply.backend();
+  return answer;
+}
+
+class ChannelHubTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto hub = ChannelHub::Create();
+    ASSERT_TRUE(hub.ok()) << hub.status();
+    hub_ = *std::move(hub);
+  }
+  std::unique_ptr<Greeter::Stub> Stub(std::string_view service, const DialOptions& options = {}) {
+    auto opened = hub_->Open(service, grpc::InsecureChannelCredentials(), options);
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    return Greeter::NewStub(opened->channel);
+  }
+  void Set(std::string_view service, const std::vector<std::string>& addresses) {
+    hub_->SetEndpoints(service, xds::EndpointSet::FromAddresses(addresses, nullptr));
+  }
+
+  std::shared_ptr<ChannelHub> hub_;
+};
+
+TEST_F(ChannelHubTest, CallsSpreadEvenlyOverTheBackends) {
+  std::vector<std::unique_ptr<GreeterBackend>> backends;
+  std::vector<std::string> addresses;
+  for (int i = 0; i < 4; ++i) {
+    backends.push_back(std::make_unique<GreeterBackend>());
+    addresses.push_back(backends.back()->address());
+  }
+  Set("greeter", addresses);
+  auto stub = Stub("greeter");
+  // Until all four are connected.
+  std::map<std::string, int> warm;
+  ASSERT_TRUE(WaitFor([&] {
+    const Answer answer = Call(*stub);
+    EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+    ++warm[answer.backend];
+    return warm.size() == 4;
+  }));
+  std::map<std::string, int> counts;
+  for (int i = 0; i < 4000; ++i) {
+    const Answer answer = Call(*stub);
+    ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+    ++counts[answer.backend];
+  }
+  for (const auto& [backend, count] : counts) {
+    EXPECT_GE(count, 900) << backend;
+    EXPECT_LE(count, 1100) << backend;
+  }
+}
+
+TEST_F(ChannelHubTest, AnEmptyServiceFailsFastAndIsNamed) {
+  Set("my-service", {});
+  auto stub = Stub("my-service");
+  const absl::Time begun = absl::Now();
+  const Answer answer = Call(*stub);
+  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(answer.status.error_message(), ::testing::HasSubstr("my-service"));
+  EXPECT_LT(absl::Now() - begun, absl::Seconds(2));
+}
+
+TEST_F(ChannelHubTest, WaitForReadyWaitsForTheFirstEndpoint) {
+  Set("s", {});
+  auto stub = Stub("s");
+  ASSERT_EQ(Call(*stub).status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  Answer answer;
+  std::thread caller([&] { answer = Call(*stub, /*wait_for_ready=*/true); });
+  GreeterBackend backend;
+  Set("s", {backend.address()});
+  caller.join();
+  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(answer.backend, backend.address());
+}
+
+TEST_F(ChannelHubTest, UntilTheServiceIsKnownCallsWaitAndDoNotFail) {
+  auto stub = Stub("s");
+  Answer answer;
+  std::thread caller([&] { answer = Call(*stub); });
+  ASSERT_TRUE(WaitFor([&] { return hub_->stats().acks >= 2; })) << "listener and cluster are known";
+  GreeterBackend backend;
+  Set("s", {backend.address()});
+  caller.join();
+  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+}
+
+TEST_F(ChannelHubTest, OddNamesAreServices) {
+  GreeterBackend backend;
+  for (const std::string name : {"team/greeter", "white space", "Größe", "a:b@c?d#e%f",
+                                 "xdstp://x/y", "..", "-", "\"{}\\", "a\"b", "a%22b", "\xff\n"}) {
+    Set(name, {backend.address()});
+    auto stub = Stub(name);
+    const Answer answer = Call(*stub);
+    EXPECT_TRUE(answer.status.ok()) << name << ": " << answer.status.error_message();
+  }
+}
+
+TEST(ClusterNameTest, DifferentServicesHaveDifferentNamesThatGrpcCanQuote) {
+  EXPECT_EQ(ClusterOf("team/my-service"), "team/my-service");
+  EXPECT_EQ(ClusterOf("a\"b"), "a%22b");
+  EXPECT_EQ(ClusterOf("a%22b"), "a%2522b");
+  EXPECT_EQ(ClusterOf("a\\\n\xff"), "a%5C%0A%FF");
+}
+
+TEST_F(ChannelHubTest, TwoChannelsOfOneServiceAndItsNamesakes) {
+  GreeterBackend one;
+  GreeterBackend two;
+  Set("a", {one.address()});
+  Set("a-1", {two.address()});
+  auto first = Stub("a");
+  auto second = Stub("a");
+  auto other = Stub("a-1");
+  EXPECT_EQ(Call(*first).backend, one.address());
+  EXPECT_EQ(Call(*second).backend, one.address());
+  EXPECT_EQ(Call(*other).backend, two.address());
+}
+
+TEST_F(ChannelHubTest, AKilledConnectionIsLeftAtOnceAndFoundAgainWhileNobodyCalls) {
+  auto first = std::make_unique<GreeterBackend>();
+  GreeterBackend second;
+  const std::string address = first->address();
+  Set("s", {address, second.address()});
+  auto stub = Stub("s");
+  ASSERT_TRUE(WaitFor([&] { return Call(*stub).backend == address; }));
+  first->Stop();
+  for (int i = 0; i < 100; ++i) {
+    const Answer answer = Call(*stub);
+    EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  }
+  first = std::make_unique<GreeterBackend>(address);
+  ASSERT_TRUE(first->running());
+  EXPECT_TRUE(WaitFor([&] { return Call(*stub).backend == address; }, absl::Seconds(5)));
+}
+
+// Unary and streaming callers at full speed while the endpoints change under them.
+class Load {
+ public:
+  explicit Load(std::shared_ptr<grpc::Channel> channel) {
+    for (int i = 0; i < 2; ++i) threads_.emplace_back([this, channel] { Unary(channel); });
+    threads_.emplace_back([this, channel] { Streams(channel); });
+  }
+  ~Load() { Finish(); }
+  void Finish() {
+    stop_ = true;
+    for (auto& thread : threads_) thread.join();
+    threads_.clear();
+  }
+  int calls() const { return calls_; }
+  int streams() const { return streams_; }
+  std::vector<std::string> failures() {
+    absl::MutexLock lock(&mutex_);
+    return failures_;
+  }
+
+ private:
+  void Unary(const std::shared_ptr<grpc::Channel>& channel) {
+    auto stub = Greeter::NewStub(channel);
+    while (!stop_) {
+      const Answer answer = Call(*stub);
+      ++calls_;
+      if (!answer.status.ok()) Note(answer.status);
+    }
+  }
+  void Streams(const std::shared_ptr<grpc::Channel>& channel) {
+    auto stub = Greeter::NewStub(channel);
+    while (!stop_) {
+      grpc::ClientContext context;
+      examples::GreetManyRequest request;
+      request.set_count(20);
+      request.set_interval_ms(5);
+      auto reader = stub->GreetMany(&context, request);
+      GreetReply reply;
+      int replies = 0;
+      while (reader->Read(&reply)) ++replies;
+      const grpc::Status status = reader->Finish();
+      ++streams_;
+      if (!status.ok()) Note(status);
+      if (status.ok() && replies != 20) Note(grpc::Status(grpc::StatusCode::DATA_LOSS, "short"));
+    }
+  }
+  void Note(const grpc::Status& status) {
+    absl::MutexLock lock(&mutex_);
+    failures_.push_back(std::to_string(status.error_code()) + " " + status.error_message());
+  }
+
+  std::atomic<bool> stop_ = false;
+  std::atomic<int> calls_ = 0;
+  std::atomic<int> streams_ = 0;
+  absl::Mutex mutex_;
+  std::vector<std::string> failures_;
+  std::vector<std::thread> threads_;
+};
+
+TEST_F(ChannelHubTest, AddingRemovingAndReplacingAllBackendsUnderLoadFailsNoCall) {
+  std::vector<std::unique_ptr<GreeterBackend>> backends;
+  const auto addresses = [&backends] {
+    std::vector<std::string> all;
+    for (const auto& backend : backends) all.push_back(backend->address());
+    return all;
+  };
+  const auto add = [&backends] { backends.push_back(std::make_unique<GreeterBackend>()); };
+  for (int i = 0; i < 3; ++i) add();
+  Set("s", addresses());
+  auto opened = hub_->Open("s", grpc::InsecureChannelCredentials(), {});
+  ASSERT_TRUE(opened.ok());
+  Load load(opened->channel);
+  const auto progress = [&load](int calls, int streams) {
+    const int calls_goal = load.calls() + calls;
+    const int streams_goal = load.streams() + streams;
+    EXPECT_TRUE(
+        WaitFor([&] { return load.calls() >= calls_goal && load.streams() >= streams_goal; },
+                absl::Seconds(30)));
+  };
+  progress(200, 2);
+  for (int round = 0; round < 3; ++round) {
+    // One joins and gets calls.
+    add();
+    Set("s", addresses());
+    ASSERT_TRUE(WaitFor([&] { return backends.back()->calls() > 0; }));
+    // One leaves: out of the set first, its last call a notice later, then it stops.
+    std::unique_ptr<GreeterBackend> leaving = std::move(backends.front());
+    backends.erase(backends.begin());
+    Set("s", addresses());
+    progress(200, 2);
+    leaving->Stop();
+    progress(100, 1);
+    // All are replaced at once.
+    std::vector<std::unique_ptr<GreeterBackend>> old = std::move(backends);
+    backends.clear();
+    for (int i = 0; i < 3; ++i) add();
+    Set("s", addresses());
+    ASSERT_TRUE(WaitFor([&] {
+      return backends[0]->calls() > 0 && backends[1]->calls() > 0 && backends[2]->calls() > 0;
+    }));
+    progress(200, 2);
+    for (auto& backend : old) backend->Stop();
+    progress(100, 1);
+  }
+  load.Finish();
+  EXPECT_THAT(load.failures(), ::testing::IsEmpty());
+}
+
+TEST_F(ChannelHubTest, BackendsThatStayAreNotReconnected) {
+  GreeterBackend stays;
+  GreeterBackend other;
+  Set("s", {stays.address()});
+  auto stub = Stub("s");
+  const auto peer = [&] {
+    grpc::ClientContext context;
+    GreetRequest request;
+    GreetReply reply;
+    EXPECT_TRUE(stub->Greet(&context, request, &reply).ok());
+    return reply.backend();
+  };
+  EXPECT_EQ(peer(), stays.address());
+  // A stream that began before every change and ends after it.
+  grpc::ClientContext context;
+  examples::GreetManyRequest request;
+  request.set_count(1'000'000);
+  request.set_interval_ms(1);
+  auto reader = stub->GreetMany(&context, request);
+  GreetReply reply;
+  ASSERT_TRUE(reader->Read(&reply));
+  for (int round = 0; round < 5; ++round) {
+    Set("s", {stays.address(), other.address()});
+    ASSERT_TRUE(WaitFor([&] { return peer() == other.address(); }));
+    ASSERT_TRUE(reader->Read(&reply));
+    Set("s", {stays.address()});
+    const int before = other.calls();
+    ASSERT_TRUE(WaitFor([&] {
+      const int seen = other.calls();
+      for (int i = 0; i < 4; ++i) peer();
+      return other.calls() == seen;
+    })) << before;
+    ASSERT_TRUE(reader->Read(&reply)) << "the stream on the backend that stays lives on";
+  }
+  context.TryCancel();
+  while (reader->Read(&reply)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST_F(ChannelHubTest, MoreThan1024CallsAtATimeAreNotDropped) {
+  GreeterBackend backend;
+  Set("s", {backend.address()});
+  auto stub = Stub("s");
+  ASSERT_TRUE(Call(*stub).status.ok());
+  grpc::CompletionQueue queue;
+  struct Pending {
+    grpc::ClientContext context;
+    GreetReply reply;
+    grpc::Status status;
+    std::unique_ptr<grpc::ClientAsyncResponseReader<GreetReply>> reader;
+  };
+  std::vector<std::unique_ptr<Pending>> calls;
+  for (int i = 0; i < 2000; ++i) {
+    auto call = std::make_unique<Pending>();
+    call->reader = stub->AsyncGreet(&call->context, GreetRequest(), &queue);
+    call->reader->Finish(&call->reply, &call->status, call.get());
+    calls.push_back(std::move(call));
+  }
+  for (int i = 0; i < 2000; ++i) {
+    void* tag;
+    bool ok;
+    ASSERT_TRUE(queue.Next(&tag, &ok));
+    EXPECT_TRUE(static_cast<Pending*>(tag)->status.ok())
+        << static_cast<Pending*>(tag)->status.error_message();
+  }
+}
+
+TEST_F(ChannelHubTest, TheSocketIsPrivateAndGoesWithTheHub) {
+  auto directory = PrivateDirectory::Create();
+  ASSERT_TRUE(directory.ok()) << directory.status();
+  const auto path = std::filesystem::path((*directory)->SocketPath()).parent_path();
+  struct stat status {};
+  ASSERT_EQ(stat(path.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0700u);
+  directory->reset();
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST_F(ChannelHubTest, AChannelOutlivesTheHubWithTheEndpointsItKnew) {
+  GreeterBackend backend;
+  Set("s", {backend.address()});
+  auto stub = Stub("s");
+  ASSERT_TRUE(Call(*stub).status.ok());
+  hub_.reset();
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(Call(*stub).status.ok());
+}
+
+}  // namespace
+}  // namespace conclave
