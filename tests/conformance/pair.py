@@ -160,7 +160,7 @@ class WatchSide:
         self.requests = queue.Queue()
         self.responses = []
         self.incoming = queue.Queue()
-        self.call = server.channel.stream_stream("/etcdserverpb.Watch/Watch")(iter(self._next, None))
+        self.call = server.channels[0].stream_stream("/etcdserverpb.Watch/Watch")(iter(self._next, None))
         self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
 

@@ -5,6 +5,7 @@ usage: run.py --etcd PATH --conclave PATH --messages FOLDER [--seed N] [--reques
 """
 
 import argparse
+import pathlib
 import random
 import sys
 import time
@@ -23,19 +24,19 @@ def parse():
 
 def main():
     args = parse()
-    sys.path.insert(0, args.messages)
+    sys.path[:0] = [args.messages, str(pathlib.Path(__file__).parent.parent / "support")]
     from cases import CASES
     from generator import Generator
     from pair import Pair
-    from servers import Server
+    from servers import Cluster
     from watch_run import WatchRun
 
     total, explained, unexplained = 0, {}, []
 
     def with_pair(context, body):
         nonlocal total
-        theirs = Server("etcd", args.etcd)
-        ours = Server("conclave", args.conclave)
+        theirs = Cluster("etcd", args.etcd)
+        ours = Cluster("conclave", args.conclave)
         try:
             pair = Pair(theirs, ours, context)
             body(pair)
@@ -54,9 +55,8 @@ def main():
             before = len(pair.unexplained)
             CASES[pair.context](pair)
             for server in pair.servers:
-                if server.process.poll() is not None:
-                    pair.differ("after the case", f"{server.name} has died",
-                                (server.folder / "log").read_text()[-1500:])
+                if server.dead() is not None:
+                    pair.differ("after the case", f"{server.name} has died", server.dead())
                     return
             revisions = pair.revisions()
             if len(pair.unexplained) > before or revisions[0] != revisions[1]:

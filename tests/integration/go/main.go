@@ -1,0 +1,217 @@
+// A service in Go with Debian's clientv3, for tests of how it gets on with us. Talks by lines: it prints what it did,
+// and a line on its standard input tells it to go on.
+//
+//	go-client kv ENDPOINTS
+//	go-client lock ENDPOINTS NAME            prints "locked REVISION"; unlocks at the next line
+//	go-client campaign ENDPOINTS NAME VALUE  prints "leader REVISION"; resigns at the next line
+//	go-client observe ENDPOINTS NAME         prints the value of each leader
+//	go-client register ENDPOINTS SERVICE ADDRESS METADATA   deregisters at the next line
+//	go-client endpoints ENDPOINTS SERVICE    prints KEY ADDRESS METADATA for each endpoint
+//	go-client call ENDPOINTS SERVICE METHOD N   N calls over etcd's resolver with round robin; prints each reply
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/clientv3"
+	"go.etcd.io/etcd/clientv3/concurrency"
+	"go.etcd.io/etcd/clientv3/naming/endpoints"
+	"go.etcd.io/etcd/clientv3/naming/resolver"
+	"google.golang.org/grpc"
+)
+
+const (
+	sessionSeconds = 5
+	callTimeout    = 20 * time.Second
+)
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "go-client:", err)
+		os.Exit(1)
+	}
+}
+
+func expect(condition bool, what string, detail ...interface{}) {
+	if !condition {
+		fmt.Fprintln(os.Stderr, "go-client: expected", what, detail)
+		os.Exit(1)
+	}
+}
+
+func waitForLine() {
+	bufio.NewReader(os.Stdin).ReadString('\n')
+}
+
+func kv(client *clientv3.Client) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	put, err := client.Put(ctx, "go/a", "1")
+	check(err)
+	watch := client.Watch(ctx, "go/", clientv3.WithPrefix(), clientv3.WithRev(put.Header.Revision),
+		clientv3.WithPrevKV())
+	_, err = client.Put(ctx, "go/b", "2")
+	check(err)
+	got, err := client.Get(ctx, "go/", clientv3.WithPrefix(),
+		clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend))
+	check(err)
+	expect(len(got.Kvs) == 2 && string(got.Kvs[0].Key) == "go/b", "two keys, the last first", got)
+	txn, err := client.Txn(ctx).
+		If(clientv3.Compare(clientv3.Value("go/a"), "=", "1"), clientv3.Compare(clientv3.Version("go/b"), "=", 1)).
+		Then(clientv3.OpPut("go/a", "3"), clientv3.OpDelete("go/b"), clientv3.OpGet("go/a")).
+		Else(clientv3.OpGet("go/b")).Commit()
+	check(err)
+	expect(txn.Succeeded && string(txn.Responses[2].GetResponseRange().Kvs[0].Value) == "3", "a transaction", txn)
+	var events []string
+	for len(events) < 4 {
+		response, ok := <-watch
+		expect(ok && response.Err() == nil, "a watch response", response.Err())
+		for _, event := range response.Events {
+			events = append(events, fmt.Sprintf("%v %s", event.Type, event.Kv.Key))
+		}
+	}
+	expect(strings.Join(events, ", ") == "PUT go/a, PUT go/b, PUT go/a, DELETE go/b", "four events", events)
+	lease, err := client.Grant(ctx, 60)
+	check(err)
+	_, err = client.Put(ctx, "go/leased", "x", clientv3.WithLease(lease.ID))
+	check(err)
+	alive, err := client.KeepAliveOnce(ctx, lease.ID)
+	check(err)
+	expect(alive.TTL == 60, "a renewed lease", alive)
+	_, err = client.Revoke(ctx, lease.ID)
+	check(err)
+	gone, err := client.Get(ctx, "go/leased")
+	check(err)
+	expect(gone.Count == 0, "the key gone with its lease", gone)
+	_, err = client.Compact(ctx, put.Header.Revision)
+	check(err)
+	fmt.Println("ok")
+}
+
+func lock(client *clientv3.Client, name string) {
+	session, err := concurrency.NewSession(client, concurrency.WithTTL(sessionSeconds))
+	check(err)
+	mutex := concurrency.NewMutex(session, name)
+	check(mutex.Lock(context.Background()))
+	fmt.Println("locked", mutex.Header().Revision)
+	waitForLine()
+	check(mutex.Unlock(context.Background()))
+	fmt.Println("unlocked")
+	check(session.Close())
+}
+
+func campaign(client *clientv3.Client, name, value string) {
+	session, err := concurrency.NewSession(client, concurrency.WithTTL(sessionSeconds))
+	check(err)
+	election := concurrency.NewElection(session, name)
+	check(election.Campaign(context.Background(), value))
+	fmt.Println("leader", election.Rev())
+	waitForLine()
+	check(election.Resign(context.Background()))
+	fmt.Println("resigned")
+	check(session.Close())
+}
+
+func observe(client *clientv3.Client, name string) {
+	session, err := concurrency.NewSession(client, concurrency.WithTTL(sessionSeconds))
+	check(err)
+	for response := range concurrency.NewElection(session, name).Observe(context.Background()) {
+		fmt.Println(string(response.Kvs[0].Value))
+	}
+}
+
+func register(client *clientv3.Client, service, address, metadata string) {
+	manager, err := endpoints.NewManager(client, service)
+	check(err)
+	key := service + "/" + address
+	check(manager.AddEndpoint(context.Background(), key, endpoints.Endpoint{Addr: address, Metadata: metadata}))
+	fmt.Println("registered")
+	waitForLine()
+	check(manager.DeleteEndpoint(context.Background(), key))
+	fmt.Println("deregistered")
+}
+
+func list(client *clientv3.Client, service string) {
+	manager, err := endpoints.NewManager(client, service)
+	check(err)
+	found, err := manager.List(context.Background())
+	check(err)
+	var lines []string
+	for key, endpoint := range found {
+		metadata, err := json.Marshal(endpoint.Metadata)
+		check(err)
+		lines = append(lines, fmt.Sprintf("%s %s %s", key, endpoint.Addr, metadata))
+	}
+	sort.Strings(lines)
+	for _, line := range lines {
+		fmt.Println(line)
+	}
+}
+
+// raw passes a string through as a message of one string field, number 1: enough for a greeter.
+type raw struct{}
+
+func (raw) Name() string { return "raw" }
+func (raw) Marshal(v interface{}) ([]byte, error) {
+	text := *v.(*string)
+	return append([]byte{0x0a, byte(len(text))}, text...), nil
+}
+func (raw) Unmarshal(data []byte, v interface{}) error {
+	if len(data) < 2 || data[0] != 0x0a {
+		return fmt.Errorf("not a message with a string: %q", data)
+	}
+	*v.(*string) = string(data[2 : 2+int(data[1])])
+	return nil
+}
+
+func call(client *clientv3.Client, service, method string, count int) {
+	builder, err := resolver.NewBuilder(client)
+	check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	connection, err := grpc.DialContext(ctx, "etcd:///"+service, grpc.WithResolvers(builder), grpc.WithInsecure(),
+		grpc.WithBlock(), grpc.WithDefaultServiceConfig(`{"loadBalancingPolicy":"round_robin"}`))
+	check(err)
+	for i := 0; i < count; i++ {
+		request, reply := "go", ""
+		check(connection.Invoke(ctx, method, &request, &reply, grpc.ForceCodec(raw{}), grpc.WaitForReady(true)))
+		fmt.Println(reply)
+	}
+}
+
+func main() {
+	args := os.Args[1:]
+	expect(len(args) >= 2, "a command and endpoints")
+	client, err := clientv3.New(clientv3.Config{Endpoints: strings.Split(args[1], ","), DialTimeout: callTimeout})
+	check(err)
+	defer client.Close()
+	switch command := args[0]; {
+	case command == "kv" && len(args) == 2:
+		kv(client)
+	case command == "lock" && len(args) == 3:
+		lock(client, args[2])
+	case command == "campaign" && len(args) == 4:
+		campaign(client, args[2], args[3])
+	case command == "observe" && len(args) == 3:
+		observe(client, args[2])
+	case command == "register" && len(args) == 5:
+		register(client, args[2], args[3], args[4])
+	case command == "endpoints" && len(args) == 3:
+		list(client, args[2])
+	case command == "call" && len(args) == 5:
+		count, err := strconv.Atoi(args[4])
+		check(err)
+		call(client, args[2], args[3], count)
+	default:
+		fmt.Fprintln(os.Stderr, "go-client: unknown command or wrong number of arguments:", args)
+		os.Exit(2)
+	}
+}

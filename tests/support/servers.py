@@ -1,0 +1,96 @@
+"""Real server processes of either kind, on free ports and empty data directories, for the tests in Python."""
+
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+import grpc
+
+START_SECONDS_MAX = 30
+STOP_SECONDS_MAX = 10
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+class Cluster:
+    """`members` processes of one binary; stop() removes their data."""
+
+    def __init__(self, name, binary, members=1):
+        self.name, self.binary = name, binary
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"conclave-test-{name}-"))
+        ports = free_ports(2 * members)
+        self.clients = [f"127.0.0.1:{port}" for port in ports[:members]]
+        self.peers = [f"http://127.0.0.1:{port}" for port in ports[members:]]
+        self.processes = [None] * members
+        self.channels = [grpc.insecure_channel(
+            client, options=[("grpc.max_receive_message_length", -1),
+                             ("grpc.use_local_subchannel_pool", 1)]) for client in self.clients]
+        for member in range(members):
+            self.start(member)
+        for member in range(members):
+            self.wait(member)
+
+    @property
+    def endpoints(self):
+        return ",".join(self.clients)
+
+    def log(self, member):
+        return self.folder / f"m{member}.log"
+
+    def start(self, member):
+        with open(self.log(member), "ab") as log:
+            self.processes[member] = subprocess.Popen(
+                [self.binary, "--name", f"m{member}", "--data-dir", str(self.folder / f"m{member}"),
+                 "--listen-client-urls", f"http://{self.clients[member]}",
+                 "--advertise-client-urls", f"http://{self.clients[member]}",
+                 "--listen-peer-urls", self.peers[member],
+                 "--initial-advertise-peer-urls", self.peers[member],
+                 "--initial-cluster", ",".join(f"m{i}={p}" for i, p in enumerate(self.peers))],
+                stdout=log, stderr=log)
+
+    def wait(self, member):
+        """Until the member answers a linearizable read."""
+        read = self.unary("/etcdserverpb.KV/Range", member)
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while True:
+            try:
+                read(b"\x0a\x06health", timeout=1, wait_for_ready=True)  # key (field 1): "health"
+                return
+            except grpc.RpcError as error:
+                if self.processes[member].poll() is not None or time.monotonic() > deadline:
+                    raise SystemExit(f"{self.name} does not serve: {error.details()}\n"
+                                     + self.log(member).read_text()[-2000:]) from error
+
+    def unary(self, path, member=0):
+        return self.channels[member].unary_unary(path)
+
+    def kill(self, member, how=signal.SIGKILL):
+        self.processes[member].send_signal(how)
+        return self.processes[member].wait(timeout=STOP_SECONDS_MAX)
+
+    def dead(self):
+        """The log's end of a member that has ended on its own, or None."""
+        for member, process in enumerate(self.processes):
+            if process.poll() is not None:
+                return self.log(member).read_text()[-1500:]
+        return None
+
+    def stop(self):
+        for channel in self.channels:
+            channel.close()
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
