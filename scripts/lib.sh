@@ -10,11 +10,11 @@ BUILD_PACKAGES=(
   libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   libabsl-dev nlohmann-json3-dev prometheus-cpp-dev libcurl4-openssl-dev zlib1g-dev
   libboost-dev libssl-dev libspdlog-dev libfmt-dev
+  libgtest-dev libgmock-dev libbenchmark-dev
 )
-# What only the tests need: the test libraries, and real clients to test against.
+# What only the tests need to run: real clients to test against.
 TEST_PACKAGES=(
-  libgtest-dev libgmock-dev libbenchmark-dev python3 python3-etcd3 python3-grpcio
-  golang-go golang-etcd-server-dev curl
+  python3 python3-etcd3 python3-grpcio golang-go golang-etcd-server-dev curl
 )
 LINT_PACKAGES=(clang-format python3 git)
 
@@ -23,6 +23,7 @@ die() {
   printf '%s\n' "$*" >&2
   exit 1
 }
+installed_something=no
 
 # install_packages NAME...: by apt, and only what is missing.
 install_packages() {
@@ -46,14 +47,15 @@ install_packages() {
     tail -n 20 "$log" >&2
     die "apt could not install the packages; the whole log is in $log"
   fi
+  installed_something=yes
 }
 
-# build PRESET [TARGET...]: configures once, then builds.
+# build PRESET [TARGET...]: configures once, and again after an installation, then builds.
 build() {
   local preset=$1
   shift
   mkdir -p build
-  if [ ! -f "build/$preset/build.ninja" ]; then
+  if [ ! -f "build/$preset/build.ninja" ] || [ "$installed_something" = yes ]; then
     say "configuring build/$preset"
     cmake --preset "$preset" >"build/configure-$preset.log" 2>&1 || {
       tail -n 30 "build/configure-$preset.log" >&2
