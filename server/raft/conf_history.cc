@@ -18,6 +18,14 @@ const ConfState& ConfHistory::At(Index index) const {
   return item->conf;
 }
 
+bool ConfHistory::IsVoterSince(Index index, NodeId id) const {
+  for (auto item = history_.rbegin(); item != history_.rend(); ++item) {
+    if (item->quorum.Contains(id)) return true;
+    if (item->entry <= index) return false;
+  }
+  return false;
+}
+
 void ConfHistory::Append(const Entry& entry) {
   const std::optional<ConfChange> change = DecodeConfChange(entry.payload);
   CONCLAVE_CHECK(change.has_value(), "a broken change of membership in the log at ",

@@ -21,6 +21,8 @@ class ConfHistory {
   const ConfState& conf() const { return history_.back().conf; }
   const JointConfig& quorum() const { return history_.back().quorum; }
   bool IsVoter(NodeId id) const { return quorum().Contains(id); }
+  // True for a voter of any configuration that is effective at `index` or after.
+  bool IsVoterSince(Index index, NodeId id) const;
   // The entry that made the present configuration.
   Index entry() const { return history_.back().entry; }
   const ConfState& At(Index index) const;

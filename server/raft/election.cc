@@ -12,6 +12,16 @@ bool RawNode::HearsLeader() const {
   return leader() && (is_leader() || election_elapsed_ < config_.election_ticks);
 }
 
+// A voter by its own log may stand for election. So may one whose removal is in its log but not
+// known to be committed: its log may be the only one that can win (thesis 4.2.2). It does not count
+// its own vote.
+//
+//     member  log              configuration
+//       1     .. 7  8(-1)      (2)      removed itself, then lost the leadership before 8 was
+//       anywhere else 2     .. 7             (1 2)    needs the vote of 1, which has the longer log
+//       and gives it to none
+bool RawNode::Promotable() const { return confs_.IsVoterSince(log_.commit(), config_.id); }
+
 void RawNode::ResetElectionTimer() {
   election_elapsed_ = 0;
   election_timeout_ = static_cast<uint32_t>(

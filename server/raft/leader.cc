@@ -201,14 +201,13 @@ void RawNode::Handle(const Envelope& envelope, ReadRequest& request) {
 // below means a new life.
 void RawNode::Handle(const Envelope& envelope, ForwardedProposals& forwarded) {
   constexpr uint64_t kOneLife = uint64_t{1} << 40;
-  Progress* progress = HeardFrom(envelope.from);
-  if (progress == nullptr) return;
-  const ProposalId newest = progress->newest_forward;
+  if (HeardFrom(envelope.from) == nullptr) return;
+  ProposalId& newest = std::get<Leader>(role_).newest_forward[envelope.from];
   if (forwarded.id <= newest && newest - forwarded.id < kOneLife) {
     ++counters_.messages_unexpected;
     return;
   }
-  progress->newest_forward = forwarded.id;
+  newest = forwarded.id;
 
   ProposeStatus status = ProposeStatus::kConfChangeInvalid;
   if (forwarded.type == EntryType::kCommand) {

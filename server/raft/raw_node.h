@@ -250,7 +250,7 @@ class RawNode {
   void Handle(const Envelope& envelope, VoteResponse& response);
   void Handle(const Envelope& envelope, TimeoutNow& message);
   bool HearsLeader() const;
-  bool Promotable() const { return confs_.IsVoter(config_.id); }
+  bool Promotable() const;
   void ResetElectionTimer();
   void StartElection(Election kind);
   void RecordVote(NodeId voter, bool granted);
@@ -285,7 +285,8 @@ class RawNode {
   // ready.cc: the way out.
   bool LeaderHasNews() const;
   void Replicate(Leader& leader, Ready* ready);
-  void SendEntries(Leader& leader, NodeId peer, Progress& progress, Ready* ready);
+  void SendEntries(NodeId peer, Progress& progress, Ready* ready);
+  void AskAgain(NodeId peer, Progress& progress, Ready* ready);
   void SendAppend(NodeId peer, Progress& progress, Term prev_term, RaftLog::Portion portion);
   void SendHeartbeat(const Leader& leader, NodeId peer, Progress& progress);
   void ConfirmReads(Leader& leader);

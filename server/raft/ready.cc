@@ -56,13 +56,8 @@ void RawNode::Replicate(Leader& leader, Ready* ready) {
   }
   for (auto& [peer, progress] : leader.tracker.all()) {
     if (peer == config_.id) continue;
-    SendEntries(leader, peer, progress, ready);
-    // An empty append right behind all that was sent: the follower rejects it if something got
-    // lost.
-    if (leader.heartbeat_due && progress.StalledSinceLastCheck()) {
-      const std::optional<Term> prev_term = log_.TermAt(progress.next() - 1);
-      if (prev_term.has_value()) SendAppend(peer, progress, *prev_term, {});
-    }
+    SendEntries(peer, progress, ready);
+    if (leader.heartbeat_due && progress.StalledSinceLastCheck()) AskAgain(peer, progress, ready);
     const bool commit_is_news = std::min(progress.match(), log_.commit()) > progress.sent_commit;
     if (leader.heartbeat_due || commit_is_news || (round_opened && !progress.is_learner)) {
       SendHeartbeat(leader, peer, progress);
@@ -73,7 +68,19 @@ void RawNode::Replicate(Leader& leader, Ready* ready) {
   leader.tracker.DropDeparted();
 }
 
-void RawNode::SendEntries(Leader&, NodeId peer, Progress& progress, Ready* ready) {
+// What is in flight may be lost. An empty append right behind it: the follower rejects it if
+// something is missing. If the log no longer reaches back to there, whatever was lost cannot be
+// sent again either.
+void RawNode::AskAgain(NodeId peer, Progress& progress, Ready* ready) {
+  if (const std::optional<Term> prev_term = log_.TermAt(progress.next() - 1)) {
+    SendAppend(peer, progress, *prev_term, {});
+  } else {
+    progress.BecomeProbe(progress.match() + 1);
+    SendEntries(peer, progress, ready);
+  }
+}
+
+void RawNode::SendEntries(NodeId peer, Progress& progress, Ready* ready) {
   while (!progress.Paused()) {
     const bool nothing_new = progress.next() > log_.last_index();
     if (nothing_new && progress.state() == PeerState::kReplicate) return;

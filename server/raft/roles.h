@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -34,6 +35,9 @@ struct Candidate {
 struct Leader {
   ProgressTracker tracker;
   LeaderReads reads;
+  // The newest batch that each member has forwarded in this term. Kept also when the member goes:
+  // it may come back, and an old message of its after it.
+  std::map<NodeId, ProposalId> newest_forward;
   Index first_own;  // the empty entry that opens this leader's term
   NodeId transferee;
   uint32_t transfer_elapsed = 0;   // ticks

@@ -66,7 +66,6 @@ class Progress {
   bool is_learner = false;
   Index sent_commit;          // the largest commit index that it has been told, if nothing was lost
   ReadRound acked_round;      // the newest read round that it has acknowledged
-  ProposalId newest_forward;  // of the batches that it forwarded in this term
 
   // A member that was removed is told its removal before the leader forgets it: it hears of the
   // entry at `entry` and of its commitment, or `ticks_left` runs out.
