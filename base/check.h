@@ -3,9 +3,8 @@
 #pragma once
 
 #include <string>
-#include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "conclave/base/concat.h"
 
 namespace conclave {
 
@@ -15,11 +14,11 @@ namespace conclave {
 
 namespace check_internal {
 template <typename... Args>
-std::string Detail(Args&&... args) {
+std::string Detail(const Args&... args) {
   if constexpr (sizeof...(args) == 0) {
     return {};
   } else {
-    return absl::StrCat(std::forward<Args>(args)...);
+    return Concat(args...);
   }
 }
 }  // namespace check_internal

@@ -1,12 +1,14 @@
-// CRC32C (Castagnoli, polynomial 0x1EDC6F41 reflected), the checksum of the log, of snapshots and of HashKV.
+// CRC32C (Castagnoli, polynomial 0x1EDC6F41 reflected), the checksum of the log, of snapshots and
+// of HashKV.
 //
-// Values are final ("finished") CRCs as RFC 3720 prints them; they can be extended without un-finishing:
+// Values are final ("finished") CRCs as RFC 3720 prints them; they can be extended without
+// un-finishing:
 //
 //   uint32_t crc = Crc32c("head");
 //   crc = Crc32cExtend(crc, "tail");      // == Crc32c("headtail")
 //
-// The SSE4.2 instruction is used where the processor has it (asked once, at start), a table of 8 x 256
-// entries elsewhere. Both are pure functions; thread-safe.
+// The SSE4.2 instruction is used where the processor has it (asked once, at start), a table of 8 x
+// 256 entries elsewhere. Both are pure functions; thread-safe.
 #pragma once
 
 #include <cstdint>

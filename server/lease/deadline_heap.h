@@ -1,5 +1,6 @@
-// DeadlineHeap: a 4-ary min-heap of (instant, slot) in which a slot can be moved and removed: it keeps the
-// position of each slot. Ties go to the lower slot, so the order is the same in every run.
+// DeadlineHeap: a 4-ary min-heap of (instant, slot) in which a slot can be moved and removed: it
+// keeps the position of each slot. Ties go to the lower slot, so the order is the same in every
+// run.
 #pragma once
 
 #include <cstddef>

@@ -1,23 +1,30 @@
-// Lessor: leases as data. Time is passed in; the store is never touched (who revokes a lease gets its keys and
-// deletes them).
+// Lessor: leases as data. Time is passed in; the store is never touched (who revokes a lease gets
+// its keys and deletes them).
 //
 // Two kinds of state:
-//   replicated   id, TTL, remaining time, attached keys. Changed only by committed commands: Grant, Revoke,
-//                Checkpoint, AdvanceClock, Attach, Detach. Equal on all members at equal applied index.
-//   local        deadlines, on the primary (the Raft leader) only: made by Promote from the replicated
+//   replicated   id, TTL, remaining time, attached keys. Changed only by committed commands: Grant,
+//   Revoke,
+//                Checkpoint, AdvanceClock, Attach, Detach. Equal on all members at equal applied
+//                index.
+//   local        deadlines, on the primary (the Raft leader) only: made by Promote from the
+//   replicated
 //                remaining times, moved by Renew, forgotten by Demote.
 //
-// How the remaining time survives a change of leader. The replicated state has a *lease clock* in milliseconds;
-// each lease holds the clock's reading at which it will end. Two ways to use it, which may be mixed:
-//   - The clock is advanced through the log (AdvanceClock, one small command per second or so for all leases
-//     together), and a renewal is replicated, batched, as Checkpoint(id, full TTL) before it is acknowledged:
-//     no lease can end early, and none can outlive its TTL by more than one step of the clock per change of
-//     leader. Renew() says when this is due (`must_replicate`).
-//   - The clock stands still, and the primary replicates what leases have left that were not renewed for a
-//     while (DueCheckpoints -> Checkpoint(id, remaining)). A renewal needs a command only if its lease had a
-//     checkpoint below its TTL.
+// How the remaining time survives a change of leader. The replicated state has a *lease clock* in
+// milliseconds; each lease holds the clock's reading at which it will end. Two ways to use it,
+// which may be mixed:
+//   - The clock is advanced through the log (AdvanceClock, one small command per second or so for
+//   all leases
+//     together), and a renewal is replicated, batched, as Checkpoint(id, full TTL) before it is
+//     acknowledged: no lease can end early, and none can outlive its TTL by more than one step of
+//     the clock per change of leader. Renew() says when this is due (`must_replicate`).
+//   - The clock stands still, and the primary replicates what leases have left that were not
+//   renewed for a
+//     while (DueCheckpoints -> Checkpoint(id, remaining)). A renewal needs a command only if its
+//     lease had a checkpoint below its TTL.
 //
-// Thread: one owner. Deterministic; no unordered iteration. Memory: about 100 bytes a lease, without its keys.
+// Thread: one owner. Deterministic; no unordered iteration. Memory: about 100 bytes a lease,
+// without its keys.
 #pragma once
 
 #include <cstddef>
@@ -44,20 +51,25 @@ inline constexpr int64_t kMaxTtlSeconds = 9'000'000'000;
 inline constexpr int64_t kDefaultMinTtlSeconds = 2;
 
 // The two errors a caller can cause, with the code and the text that clients know.
-[[nodiscard]] absl::Status LeaseNotFoundError();    // NotFound     "etcdserver: requested lease not found"
-[[nodiscard]] absl::Status LeaseExistsError();      // FailedPrecondition "etcdserver: lease already exists"
-[[nodiscard]] absl::Status LeaseTtlTooLargeError(); // OutOfRange   "etcdserver: too large lease TTL"
+[[nodiscard]] absl::Status
+LeaseNotFoundError();  // NotFound     "etcdserver: requested lease not found"
+[[nodiscard]] absl::Status
+LeaseExistsError();  // FailedPrecondition "etcdserver: lease already exists"
+[[nodiscard]] absl::Status
+LeaseTtlTooLargeError();  // OutOfRange   "etcdserver: too large lease TTL"
 
 struct LessorOptions {
-  // DueCheckpoints reports a lease when its replicated remaining time is too long by more than the larger of
-  // the two. checkpoint_lag_min = 0 switches checkpoints off (DueCheckpoints is always empty).
+  // DueCheckpoints reports a lease when its replicated remaining time is too long by more than the
+  // larger of the two. checkpoint_lag_min = 0 switches checkpoints off (DueCheckpoints is always
+  // empty).
   Duration checkpoint_lag_min = std::chrono::seconds(1);
   int64_t checkpoint_ttl_fraction = 20;  // ... and of TTL / fraction
   // A lease given out by Expired is given out again after so long if it was not revoked meanwhile.
   Duration expired_retry = std::chrono::seconds(3);
 };
 
-// A lease as a snapshot has it; keys are not in it: they are attached again from the records' lease field.
+// A lease as a snapshot has it; keys are not in it: they are attached again from the records' lease
+// field.
 struct LeaseImage {
   LeaseId id = kNoLease;
   int64_t ttl_seconds = 0;
@@ -79,24 +91,29 @@ class Lessor {
   Lessor(const Lessor&) = delete;
   Lessor& operator=(const Lessor&) = delete;
 
-  // What a requested TTL becomes: raised to `min_seconds` (also from 0 or below); LeaseTtlTooLargeError above
-  // kMaxTtlSeconds. Done by the proposer, so that the log holds the outcome and not a member's configuration.
+  // What a requested TTL becomes: raised to `min_seconds` (also from 0 or below);
+  // LeaseTtlTooLargeError above kMaxTtlSeconds. Done by the proposer, so that the log holds the
+  // outcome and not a member's configuration.
   static absl::StatusOr<int64_t> EffectiveTtl(int64_t requested_seconds, int64_t min_seconds);
 
-  // --- Replicated: called when a command is applied, with the same arguments on every member but `now` ---
+  // --- Replicated: called when a command is applied, with the same arguments on every member but
+  // `now` ---
 
   // LeaseExistsError; LeaseTtlTooLargeError. ttl_seconds >= 1, id != 0 (InvalidArgument).
   absl::Status Grant(LeaseId id, int64_t ttl_seconds, Instant now);
 
-  // Removes the lease; returns its keys in ascending order, for the caller to delete. LeaseNotFoundError.
+  // Removes the lease; returns its keys in ascending order, for the caller to delete.
+  // LeaseNotFoundError.
   absl::StatusOr<std::vector<std::string>> Revoke(LeaseId id);
 
-  // The lease has `remaining_ms` left as of the lease clock's reading: what DueCheckpoints reported, or the
-  // full TTL for a renewal. Clamped to [0, TTL]. On the primary a longer remaining time also moves the deadline
-  // (to now + remaining); a shorter one does not. A lease that is gone is ignored (false).
+  // The lease has `remaining_ms` left as of the lease clock's reading: what DueCheckpoints
+  // reported, or the full TTL for a renewal. Clamped to [0, TTL]. On the primary a longer remaining
+  // time also moves the deadline (to now + remaining); a shorter one does not. A lease that is gone
+  // is ignored (false).
   bool Checkpoint(LeaseId id, int64_t remaining_ms, Instant now);
 
-  // All leases together have lost `elapsed_ms` (>= 0). O(1). Deadlines of the primary stay: they ran anyway.
+  // All leases together have lost `elapsed_ms` (>= 0). O(1). Deadlines of the primary stay: they
+  // ran anyway.
   void AdvanceClock(int64_t elapsed_ms);
 
   // A key belongs to a lease from now on. LeaseNotFoundError. Attaching twice is one attachment.
@@ -106,7 +123,8 @@ class Lessor {
 
   // --- The primary's own ---
 
-  // From now on this member decides about expiry: every lease gets now + its remaining time + extend. O(n).
+  // From now on this member decides about expiry: every lease gets now + its remaining time +
+  // extend. O(n).
   void Promote(Instant now, Duration extend);
   // Forgets all deadlines.
   void Demote();
@@ -114,22 +132,23 @@ class Lessor {
 
   enum class Renewal {
     kRenewed,
-    kNotFound,    // answer TTL = 0
-    kExpired,     // ended, but its revocation is not applied yet: wait for that, then answer TTL = 0
+    kNotFound,  // answer TTL = 0
+    kExpired,   // ended, but its revocation is not applied yet: wait for that, then answer TTL = 0
     kNotPrimary,  // ask the leader
   };
   struct RenewResult {
     Renewal outcome = Renewal::kNotFound;
     int64_t ttl_seconds = 0;
-    // The replicated remaining time is shorter than the TTL: replicate Checkpoint(id, ttl * 1000) and
-    // acknowledge the renewal only when that is committed, or a new leader may end the lease early.
+    // The replicated remaining time is shorter than the TTL: replicate Checkpoint(id, ttl * 1000)
+    // and acknowledge the renewal only when that is committed, or a new leader may end the lease
+    // early.
     bool must_replicate = false;
   };
   // Moves the deadline to now + TTL.
   RenewResult Renew(LeaseId id, Instant now);
 
-  // Leases whose deadline has passed, the earliest first, `limit` at most; each is given out once per
-  // expired_retry until it is revoked. Nothing if not primary. O(k log n).
+  // Leases whose deadline has passed, the earliest first, `limit` at most; each is given out once
+  // per expired_retry until it is revoked. Nothing if not primary. O(k log n).
   std::vector<LeaseId> Expired(Instant now, size_t limit);
 
   // Leases whose remaining time should be replicated now, with that time in ms; each once per lag.
@@ -145,7 +164,8 @@ class Lessor {
 
   struct TimeToLiveResult {
     int64_t ttl_seconds = 0;
-    // Seconds left, rounded down but at least 0; on a non-primary the replicated remaining time. Saturating.
+    // Seconds left, rounded down but at least 0; on a non-primary the replicated remaining time.
+    // Saturating.
     int64_t remaining_seconds = 0;
   };
   // LeaseNotFoundError (the wire answers TTL = -1, and no error).
@@ -157,8 +177,8 @@ class Lessor {
   // Visits attached keys in ascending order until `visit` gives false.
   void ForEachKey(LeaseId id, absl::FunctionRef<bool(std::string_view)> visit) const;
 
-  // All ids, the one to end first at the front (deadlines on the primary, remaining times elsewhere; then by
-  // id). O(n log n).
+  // All ids, the one to end first at the front (deadlines on the primary, remaining times
+  // elsewhere; then by id). O(n log n).
   std::vector<LeaseId> Leases() const;
   size_t size() const { return slots_.size(); }
 
@@ -170,7 +190,8 @@ class Lessor {
   // InvalidArgument if the image is not one (ids not ascending, TTLs out of bounds).
   absl::Status Import(const LessorImage& image);
 
-  // A sum over (id, TTL, end) of all leases and the clock: O(1), equal on members with equal replicated state.
+  // A sum over (id, TTL, end) of all leases and the clock: O(1), equal on members with equal
+  // replicated state.
   uint64_t digest() const;
 
   // Checks every invariant, at O(n). For tests.

@@ -1,9 +1,10 @@
 // HashKV: the checksum that members (and etcd's tools) compare, in etcd's definition.
 //
-// CRC32C over "key", and then for each revision <= the asked one, in order: 8 bytes big-endian main, '_',
-// 8 bytes big-endian sub, 't' if it is a tombstone; then the KeyValue as protobuf (a tombstone's holds only the
-// key). Revisions at or below the compact revision count only if they are still the newest of their key at the
-// asked revision, and tombstones exactly at the compact revision do not count.
+// CRC32C over "key", and then for each revision <= the asked one, in order: 8 bytes big-endian
+// main, '_', 8 bytes big-endian sub, 't' if it is a tombstone; then the KeyValue as protobuf (a
+// tombstone's holds only the key). Revisions at or below the compact revision count only if they
+// are still the newest of their key at the asked revision, and tombstones exactly at the compact
+// revision do not count.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +16,8 @@
 
 namespace conclave::mvcc {
 
-// The hash in slices, over several turns, while writes and compactions go on: the answer is as of the opening.
+// The hash in slices, over several turns, while writes and compactions go on: the answer is as of
+// the opening.
 class HashKvCursor {
  public:
   // revision 0 = current. CompactedError, FutureRevisionError.
@@ -37,7 +39,7 @@ class HashKvCursor {
   Store* store_;
   Pin pin_;
   HashKvResult result_;
-  Revision next_;
+  Revision next_{};
   bool nothing_lives_;  // no key exists at the revision
   bool done_ = false;
   std::string buffer_;

@@ -71,7 +71,8 @@ class KeyRange {
   Kind kind_ = Kind::kClosed;
 };
 
-// The range_end that makes `prefix` a range of all keys with that prefix ("\0" if there is no upper bound).
+// The range_end that makes `prefix` a range of all keys with that prefix ("\0" if there is no upper
+// bound).
 inline std::string PrefixEnd(std::string_view prefix) {
   std::string end(prefix);
   while (!end.empty()) {

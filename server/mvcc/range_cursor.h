@@ -1,7 +1,7 @@
 // RangeCursor: a range at one fixed revision, read in slices over several turns while writes go on.
 //
-// It pins its revision, so compaction cannot remove what it is still to visit; reads are as of that revision
-// whatever happens meanwhile. Owner's thread only; ends before the store does.
+// It pins its revision, so compaction cannot remove what it is still to visit; reads are as of that
+// revision whatever happens meanwhile. Owner's thread only; ends before the store does.
 #pragma once
 
 #include <cstddef>
@@ -39,10 +39,10 @@ class RangeCursor {
   bool single_;
   bool open_ended_;
   bool done_ = false;
-  RecordRef last_;              // its key is where the cursor stands
+  RecordRef last_;  // its key is where the cursor stands
   // Where `last_` stands in the index, good as long as the index has the same shape.
   uint64_t shape_ = 0;
-  const void* leaf_ = nullptr;
+  void* leaf_ = nullptr;
   size_t slot_ = 0;
 };
 

@@ -1,11 +1,12 @@
-// Record: one immutable revision of one key, in one allocation: a header of 48 bytes, then key, then value.
+// Record: one immutable revision of one key, in one allocation: a header of 48 bytes, then key,
+// then value.
 //
-// Index, revision log, watch events, write buffers of other threads and snapshot writers all share it by
-// RecordRef; a value is therefore stored once, however many hold it. The last reference may be dropped on
-// any thread. A record never changes after MakeRecord, so reading it needs no lock.
+// Index, revision log, watch events, write buffers of other threads and snapshot writers all share
+// it by RecordRef; a value is therefore stored once, however many hold it. The last reference may
+// be dropped on any thread. A record never changes after MakeRecord, so reading it needs no lock.
 //
-// A tombstone (the deletion of a key) has no value, and its create, version and lease are 0, as the wire
-// has it: a delete event carries only key and mod_revision.
+// A tombstone (the deletion of a key) has no value, and its create, version and lease are 0, as the
+// wire has it: a delete event carries only key and mod_revision.
 #pragma once
 
 #include <atomic>

@@ -1,4 +1,5 @@
-// Revision: the store's clock. One write request or transaction is one `main`; its writes count up `sub`.
+// Revision: the store's clock. One write request or transaction is one `main`; its writes count up
+// `sub`.
 #pragma once
 
 #include <compare>

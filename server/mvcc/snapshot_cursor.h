@@ -2,15 +2,16 @@
 //
 //   SnapshotCursor cursor(&store);            // fixes the point
 //   write(cursor.image());
-//   while (RecordRef record = cursor.Next()) write(*record);      // over many turns, while writes go on
+//   while (RecordRef record = cursor.Next()) write(*record);      // over many turns, while writes
+//   go on
 //
 //   StoreBuilder builder(image);
 //   for each record: builder.Add(fields)
 //   std::unique_ptr<Store> store = builder.Finish()
 //
-// The stream holds every record that is logically there (history since the compact revision included), in
-// order of (main, sub). Two members with the same state give the same stream, whatever their compaction has
-// freed so far.
+// The stream holds every record that is logically there (history since the compact revision
+// included), in order of (main, sub). Two members with the same state give the same stream,
+// whatever their compaction has freed so far.
 #pragma once
 
 #include <cstdint>
@@ -33,42 +34,47 @@ class SnapshotCursor {
   explicit SnapshotCursor(Store* store);
 
   const StoreImage& image() const { return image_; }
-  // Null at the end. O(1) amortised; a record of a compaction that has not been freed yet costs O(log n).
+  // Null at the end. O(1) amortised; a record of a compaction that has not been freed yet costs
+  // O(log n).
   RecordRef Next();
 
  private:
   Store* store_;
   Pin pin_;
   StoreImage image_;
-  Revision next_;
+  Revision next_{};
   bool check_garbage_;
 };
 
-// Builds a store from a stream in one pass; O(n log n), full leaves, nothing but the records left behind.
+// Builds a store from a stream in one pass; O(n log n), full leaves, nothing but the records left
+// behind.
 class StoreBuilder {
  public:
-  explicit StoreBuilder(const StoreImage& image);
-  ~StoreBuilder();
+  explicit StoreBuilder(const StoreImage& image) : image_(image) {}
 
-  // Records in order of (main, sub), as the cursor gave them. DataLoss if the stream contradicts itself (order,
-  // a revision beyond the image's, versions that do not follow each other are found by Finish).
+  // Records in order of (main, sub), as the cursor gave them. DataLoss if the stream contradicts
+  // itself (order, a revision beyond the image's, versions that do not follow each other are found
+  // by Finish).
   absl::Status Add(const RecordFields& fields);
 
   // The store; DataLoss if what was added does not have the image's digest.
   absl::StatusOr<std::unique_ptr<Store>> Finish();
 
  private:
+  // Checks the revisions of one key against each other.
+  static bool Follows(const Record* before, const Record& after);
+
   StoreImage image_;
-  std::unique_ptr<Store> store_;
-  std::vector<const Record*> records_;  // a reference each
-  Revision last_;
+  std::vector<RecordRef> records_;
+  size_t common_prefix_ = 0;  // of all keys
 };
 
-// One record as bytes: varints (key size, value size, main, sub and tombstone, create, version, lease), key,
-// value. For snapshot chunks; a record may be put behind another without a frame.
+// One record as bytes: varints (key size, value size, main, sub and tombstone, create, version,
+// lease), key, value. For snapshot chunks; a record may be put behind another without a frame.
 void EncodeRecord(const Record& record, std::string* out);
 [[nodiscard]] size_t EncodedRecordSize(const Record& record);
-// Takes one record off the front of *input; the fields' views point into it. DataLoss if it is not one.
+// Takes one record off the front of *input; the fields' views point into it. DataLoss if it is not
+// one.
 absl::Status DecodeRecord(std::string_view* input, RecordFields* fields);
 
 }  // namespace conclave::mvcc

@@ -3,15 +3,17 @@
 //   index   key -> its revisions (TreeIndex; the head is in the leaf)
 //   log     revision -> record   (RevisionLog; segments in order of (main, sub))
 //
-// Both hold the same records (record.h). A write appends to the log and moves the head; a compaction walks the
-// log from the last compact revision to the new one and removes what was superseded.
+// Both hold the same records (record.h). A write appends to the log and moves the head; a
+// compaction walks the log from the last compact revision to the new one and removes what was
+// superseded.
 //
-// Thread: one owner (the node's core thread); only RecordRefs may leave it. No time, no IO, no randomness: the
-// same calls give the same answers on every member. What compaction has physically removed so far is never
-// visible: every answer is as if compaction had ended at once.
+// Thread: one owner (the node's core thread); only RecordRefs may leave it. No time, no IO, no
+// randomness: the same calls give the same answers on every member. What compaction has physically
+// removed so far is never visible: every answer is as if compaction had ended at once.
 //
-// Lifetimes: a `const Record*` from a read is valid until the next call that changes the store (a write,
-// CompactSlice); take a RecordRef to keep it. Pins, cursors and transactions must end before the store does.
+// Lifetimes: a `const Record*` from a read is valid until the next call that changes the store (a
+// write, CompactSlice); take a RecordRef to keep it. Pins, cursors and transactions must end before
+// the store does.
 #pragma once
 
 #include <cstddef>
@@ -40,8 +42,9 @@ class Store;
 class StoreBuilder;
 class TreeIndex;
 
-// Keeps physical compaction at or below a revision, however far the compact revision moves: the newest
-// revision <= it of every key, and everything behind it, stays in memory. Move-only; empty by default.
+// Keeps physical compaction at or below a revision, however far the compact revision moves: the
+// newest revision <= it of every key, and everything behind it, stays in memory. Move-only; empty
+// by default.
 class Pin {
  public:
   Pin() = default;
@@ -60,10 +63,10 @@ class Pin {
   int64_t revision_ = 0;
 };
 
-// The writes of one request at the next main revision. They take effect at once: reads of the store at
-// kLatest see them, reads at any numbered revision do not. There is no rollback: whoever may refuse a request
-// must do so before the first write. One transaction at a time; it must be committed if it wrote anything
-// (checked in the destructor).
+// The writes of one request at the next main revision. They take effect at once: reads of the store
+// at kLatest see them, reads at any numbered revision do not. There is no rollback: whoever may
+// refuse a request must do so before the first write. One transaction at a time; it must be
+// committed if it wrote anything (checked in the destructor).
 class WriteTxn {
  public:
   struct PutResult {
@@ -84,7 +87,8 @@ class WriteTxn {
   RecordRef Delete(std::string_view key);
 
   bool wrote() const { return sub_ > 0; }
-  // What header.revision would be now: the new main revision if anything was written, else the current one.
+  // What header.revision would be now: the new main revision if anything was written, else the
+  // current one.
   int64_t revision() const;
 
   // Ends the transaction; returns the store's current revision, unchanged if nothing was written.
@@ -100,12 +104,12 @@ class WriteTxn {
 };
 
 struct StoreSizes {
-  // Of keys that exist. Deterministic: the same on every member at the same applied index, so that a quota
-  // may be decided by it. A key costs its bytes, its value's and kLiveOverhead.
+  // Of keys that exist. Deterministic: the same on every member at the same applied index, so that
+  // a quota may be decided by it. A key costs its bytes, its value's and kLiveOverhead.
   int64_t live_keys = 0;
   int64_t live_bytes = 0;
-  // Of everything in memory, history that is still to be compacted included. Depends on the progress of
-  // compaction: for Status and metrics only.
+  // Of everything in memory, history that is still to be compacted included. Depends on the
+  // progress of compaction: for Status and metrics only.
   int64_t records = 0;
   int64_t record_bytes = 0;
 };
@@ -148,8 +152,8 @@ class Store {
   // Requires compact_revision <= revision.
   const Record* GetAt(std::string_view key, int64_t revision) const;
 
-  // What a range request may ask for: revision <= 0 means the current one. Gives the revision to read at
-  // (kLatest for the current one, so that reads inside a transaction see its writes), or
+  // What a range request may ask for: revision <= 0 means the current one. Gives the revision to
+  // read at (kLatest for the current one, so that reads inside a transaction see its writes), or
   // CompactedError / FutureRevisionError.
   absl::StatusOr<int64_t> ResolveRevision(int64_t revision) const;
 
@@ -158,16 +162,16 @@ class Store {
   void ForEach(const KeyRange& range, int64_t revision,
                absl::FunctionRef<bool(const Record&)> visit) const;
 
-  // Number of keys of the range at a resolved revision. O(log n) at kLatest or the current revision;
-  // at older ones it walks the range.
+  // Number of keys of the range at a resolved revision. O(log n) at kLatest or the current
+  // revision; at older ones it walks the range.
   int64_t Count(const KeyRange& range, int64_t revision) const;
 
   // A range that is read in slices, over several turns, at one revision. Owns a copy of the range.
   RangeCursor OpenRange(const KeyRange& range, int64_t revision);
 
   // Every record with main >= from, in order of (main, sub), until `visit` gives false. Requires
-  // from >= compact_revision. `visit` must not change the store. Skips nothing: with from = compact_revision
-  // it begins with what is left of that revision, tombstones included.
+  // from >= compact_revision. `visit` must not change the store. Skips nothing: with from =
+  // compact_revision it begins with what is left of that revision, tombstones included.
   void ForEachSince(int64_t from, absl::FunctionRef<bool(const Record&)> visit) const;
 
   // --- Writes ---
@@ -177,8 +181,9 @@ class Store {
 
   // --- Compaction ---
 
-  // Makes `revision` the compact revision: from now on older revisions cannot be read. CompactedError if it
-  // is <= compact_revision, FutureRevisionError if > current_revision. Memory is freed by CompactSlice.
+  // Makes `revision` the compact revision: from now on older revisions cannot be read.
+  // CompactedError if it is <= compact_revision, FutureRevisionError if > current_revision. Memory
+  // is freed by CompactSlice.
   absl::Status Compact(int64_t revision);
 
   // Frees what compaction has made garbage, looking at `budget` records at most (0.2 - 1 us each).
@@ -192,11 +197,12 @@ class Store {
 
   // --- Hashes ---
 
-  // etcd's HashKV at a revision (0 = current): CompactedError, FutureRevisionError as for reads. All at once;
-  // hash_kv.h has the sliced form.
+  // etcd's HashKV at a revision (0 = current): CompactedError, FutureRevisionError as for reads.
+  // All at once; hash_kv.h has the sliced form.
   absl::StatusOr<HashKvResult> HashKv(int64_t revision);
 
-  // Digest of the logical state: live records, current and compact revision. O(1); kept by every write.
+  // Digest of the logical state: live records, current and compact revision. O(1); kept by every
+  // write.
   Digest digest() const;
 
   // --- Sizes ---
@@ -215,21 +221,26 @@ class Store {
   friend class WriteTxn;
 
   void Unpin(int64_t revision);
-  // The revision up to which garbage may be removed now.
-  int64_t CompactTarget() const;
-  // True if the record is logically gone: older than the compact revision, and superseded by then or a
-  // tombstone.
-  bool Garbage(const Record& record) const;
-  RecordRef Append(const RecordFields& fields, const Record* previous);
-  void FreeOlderVersions(std::string_view key, int64_t revision);
+  // The revision up to which garbage may be freed now: the compact revision or the lowest pin.
+  int64_t FreeTarget() const;
+  // True if compaction at `compact_revision` takes the record away: it is older, and superseded by
+  // then or a tombstone.
+  bool Garbage(const Record& record, int64_t compact_revision) const;
+  // True if no newer revision of the key is <= `revision`.
+  bool Newest(const Record& record, int64_t revision) const;
+  bool Latest(int64_t revision) const { return revision >= current_revision_ && !txn_open_; }
+  // Accounts for a record that has become a head, and for the one it follows.
+  void AddHead(const Record& record);
+  void RemoveHead(const Record& record);
+  void Log(const Record& record);
 
   int64_t current_revision_ = 1;
   int64_t compact_revision_ = -1;
-  // Everything superseded at or below it has been freed.
+  // Everything that compaction at this revision takes away has been freed.
   int64_t freed_revision_ = -1;
-  // Where the walk to the next freed_revision_ stands.
-  std::optional<Revision> free_position_;
+  // The walk to the next one: where it goes, and where it stands (none: between walks).
   int64_t free_target_ = -1;
+  std::optional<Revision> free_position_;
   bool txn_open_ = false;
   Digest live_digest_;
   StoreSizes sizes_;

@@ -1,7 +1,8 @@
-// mvccpb.KeyValue as protobuf bytes, straight from a record: needed for HashKV (which must agree with etcd
-// to the byte), for the sizes of watch responses, and good for whoever sends records.
+// mvccpb.KeyValue as protobuf bytes, straight from a record: needed for HashKV (which must agree
+// with etcd to the byte), for the sizes of watch responses, and good for whoever sends records.
 //
-//   1 key, 2 create_revision, 3 mod_revision, 4 version, 5 value, 6 lease; fields of value 0 are left out.
+//   1 key, 2 create_revision, 3 mod_revision, 4 version, 5 value, 6 lease; fields of value 0 are
+//   left out.
 #pragma once
 
 #include <cstddef>
@@ -32,9 +33,9 @@ enum class ValueField { kInclude, kOmit };  // kOmit: keys_only
 // Writes exactly KeyValueSize bytes; returns the byte behind them.
 char* WriteKeyValue(const Record& record, char* out, ValueField value = ValueField::kInclude);
 
-// The same in two parts, for whoever does not want to copy values: the fields in front of the value's bytes
-// (with the tag and length of the value), and those behind it. Head is at most key size + 64 bytes, tail at
-// most 16.
+// The same in two parts, for whoever does not want to copy values: the fields in front of the
+// value's bytes (with the tag and length of the value), and those behind it. Head is at most key
+// size + 64 bytes, tail at most 16.
 char* WriteKeyValueHead(const Record& record, char* out);
 char* WriteKeyValueTail(const Record& record, char* out);
 

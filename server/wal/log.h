@@ -61,19 +61,22 @@ struct Options {
   uint64_t segment_bytes = kSegmentBytesDefault;
 };
 
-// What must become durable together. Entries are consecutive; if the first one's index is not above
-// the log's last one, it replaces the tail. If it lies beyond the last one plus one, a snapshot has
-// taken the place of the log before it.
-struct LogBatch {
-  std::optional<raft::HardState> hard_state;
-  std::span<const raft::Entry> entries;
-};
-
-// The place in the log that a snapshot of the state machine stands for: recovery starts behind it.
-// Index 0: no snapshot.
+// A place in the log. Index 0: before its first entry.
 struct Position {
   raft::Index index;
   raft::Term term;
+
+  friend bool operator==(const Position&, const Position&) = default;
+};
+
+// What must become durable together, in this order.
+struct LogBatch {
+  // The log starts anew behind this snapshot, which is durable already; whatever stands in it is
+  // void.
+  std::optional<Position> reset;
+  std::optional<raft::HardState> hard_state;
+  // Consecutive. If the first one's index is not above the log's last one, it replaces the tail.
+  std::span<const raft::Entry> entries;
 };
 
 // Acknowledged data that is no longer readable. The indices are bounds: entries in [first, last]
@@ -110,11 +113,17 @@ class Log {
   // True if the disk holds a log: its member has been here before.
   [[nodiscard]] static absl::StatusOr<bool> Exists(env::Disk& disk);
 
-  // Reads and verifies everything, repairs a torn tail, and opens the log for appending; creates it
-  // if there is none. `disk` must outlive the log and be locked by the caller.
-  //   FailedPrecondition  the directory belongs to another cluster, member or program, or to a
-  //   newer version DataLoss            acknowledged data is damaged or missing (see DamageOf);
-  //   nothing has been changed others              of the disk
+  // Reads and verifies everything behind the snapshot, repairs a torn tail, and opens the log for
+  // appending; creates it if there is none. `disk` must outlive the log and be locked by the
+  // caller.
+  //
+  // - FailedPrecondition: the directory belongs to another cluster, member or program, or to a
+  // newer
+  //   version of this one.
+  // - DataLoss: acknowledged data is damaged or missing (see DamageOf); nothing has been changed.
+  //
+  // Entries that do not continue the snapshot (another term at its index, or none) are void, and
+  // the log starts anew behind it.
   [[nodiscard]] static absl::StatusOr<Recovered> Recover(env::Disk& disk, const Options& options,
                                                          Position snapshot);
 
@@ -135,16 +144,18 @@ class Log {
   // Removes segments that hold no entry above `index`. One of them may become the spare.
   [[nodiscard]] absl::Status TruncatePrefix(raft::Index index);
 
-  // ---- The spare segment. Without one, Append makes it when it needs it, which takes some ten
-  // milliseconds.
+  // ---- The spare segment. Without one, Append prepares a segment when it needs it, which takes
+  // some ten milliseconds. To spare it that:
+  //
+  //   if (log.BeginSpare()) log.EndSpare(wal::Log::MakeSpare(disk, log.segment_bytes()).ok());
 
-  // True if a spare should be made now: there is none, and the segment is half full.
-  [[nodiscard]] bool WantsSpare() const;
+  // True if a spare should be made now: there is none, and the segment is half full. Then EndSpare
+  // must follow.
+  [[nodiscard]] bool BeginSpare();
   // Preallocates the spare; touches nothing else, so that another thread may run it meanwhile.
   // ResourceExhausted: the disk is full, and the log can only write on to the end of its segment.
   [[nodiscard]] static absl::Status MakeSpare(env::Disk& disk, uint64_t segment_bytes);
-  // Tells the log that MakeSpare has succeeded.
-  void SpareMade() { has_spare_ = true; }
+  void EndSpare(bool made);
 
   // ---- Figures.
 
@@ -166,27 +177,35 @@ class Log {
 
   Log(env::Disk* disk, const Options& options) : disk_(disk), options_(options) {}
 
+  enum class Spare : uint8_t { kNone, kUnderWay, kReady };
+
+  // Creates the next segment, sealing the present one, and goes on writing there.
   [[nodiscard]] absl::Status StartSegment();
-  void EncodeHead(const LogBatch& batch, uint64_t offset, char* out) const;
-  void Remember(const LogBatch& batch);
+  // Appends the record of one batch to pieces_; its fixed part goes to `out`.
+  void Encode(const LogBatch& batch, uint64_t record_bytes, char* out);
+  // Takes over what the batch says about the end of the log; CHECKs that it fits to it.
+  void Follow(const LogBatch& batch);
+  [[nodiscard]] absl::Status Failed(absl::Status status);
 
   env::Disk* const disk_;
   const Options options_;
 
   std::deque<Segment> segments_;  // oldest first; the last one is written to
   std::unique_ptr<env::File> file_;
-  uint32_t seed_ = 0;         // of the CRCs in this segment
-  uint64_t end_ = 0;          // where the next record goes
-  uint64_t size_ = 0;         // preallocated
-  uint32_t last_crc_ = 0;     // of the last record in this segment; 0: none yet
-  uint64_t sync_batch_ = 1;   // number of the batch that is being written
-  uint64_t batch_start_ = 0;  // where it starts in this segment
-  bool unsynced_ = false;     // something of it has been appended
-  bool marked_ = false;       // its first record is there already
-  bool has_spare_ = false;
+  uint32_t seed_ = 0;          // of the CRCs in this segment
+  uint64_t end_ = 0;           // where the next record goes
+  uint64_t size_ = 0;          // preallocated
+  uint32_t last_crc_ = 0;      // of the last record in this segment; 0: none yet
+  uint64_t sync_batch_ = 1;    // number of the batch that is being written
+  uint64_t batch_start_ = 0;   // where it starts in this segment
+  bool unsynced_ = false;      // something of it has been appended
+  bool marked_ = false;        // its first record is there already
+  bool last_is_mark_ = false;  // the last record is a proof, and nothing else
+  Spare spare_ = Spare::kNone;
   bool failed_ = false;
 
-  Position last_;  // of the log
+  raft::Index base_;  // entries at or below it are not in the log
+  Position last_;     // of the log
   raft::HardState hard_state_;
 
   std::string heads_;                     // reused between appends

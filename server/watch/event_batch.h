@@ -1,5 +1,6 @@
-// EventBatch: the events of one or more whole revisions as some range of keys sees them. Immutable and shared:
-// a thousand watchers of the same range get the same batch, so its encoding can be made once.
+// EventBatch: the events of one or more whole revisions as some range of keys sees them. Immutable
+// and shared: a thousand watchers of the same range get the same batch, so its encoding can be made
+// once.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +35,8 @@ class EventBatch {
   int64_t first_revision() const { return events_.front().record->mod_revision(); }
   int64_t last_revision() const { return events_.back().record->mod_revision(); }
 
-  // Bytes of field 11 (events) of a WatchResponse with exactly these events, tags and lengths included.
+  // Bytes of field 11 (events) of a WatchResponse with exactly these events, tags and lengths
+  // included.
   size_t encoded_size() const { return encoded_size_; }
 
   // Those bytes: made at the first call, by whichever thread comes first, and then shared.

@@ -1,25 +1,27 @@
 // WatchHub: who must hear what.
 //
-// Clients open streams; a stream has watchers; a watcher has a range and the revision it must hear next. A
-// watcher is in one of three states:
+// Clients open streams; a stream has watchers; a watcher has a range and the revision it must hear
+// next. A watcher is in one of three states:
 //
-//   synced    has heard everything up to the hub's revision; it gets events when Notify passes a new revision
-//   lagging   a cursor into the store's revision log; CatchUp moves it in bounded slices until it is synced
-//   (cancelled: gone, after one response that says so)
+//   synced    has heard everything up to the hub's revision; it gets events when Notify passes a
+//   new revision lagging   a cursor into the store's revision log; CatchUp moves it in bounded
+//   slices until it is synced (cancelled: gone, after one response that says so)
 //
-// A stream that reads too slowly (more than stream_bytes_max handed out and not reported as written) gets no
-// more events: its watchers become lagging as soon as they miss one, cost nothing while they wait, and catch up
-// when the transport has written. So memory is bounded by configuration and nothing is lost; if compaction
-// passes a lagging watcher, it is cancelled with the compact revision.
+// A stream that reads too slowly (more than stream_bytes_max handed out and not reported as
+// written) gets no more events: its watchers become lagging as soon as they miss one, cost nothing
+// while they wait, and catch up when the transport has written. So memory is bounded by
+// configuration and nothing is lost; if compaction passes a lagging watcher, it is cancelled with
+// the compact revision.
 //
-// Synced watchers of the same shape (range, filters, prev_kv) form a group: the events of a revision are put
-// together once per group and shared by all its responses (event_batch.h).
+// Synced watchers of the same shape (range, filters, prev_kv) form a group: the events of a
+// revision are put together once per group and shared by all its responses (event_batch.h).
 //
-// Guarantees per watcher: `created` first; events in order, each once, none missing since the start revision;
-// all events of a revision in one response (unless fragmented); a progress response with revision r comes behind
-// all events <= r; a cancelled watcher is told so and why.
+// Guarantees per watcher: `created` first; events in order, each once, none missing since the start
+// revision; all events of a revision in one response (unless fragmented); a progress response with
+// revision r comes behind all events <= r; a cancelled watcher is told so and why.
 //
-// Thread: one owner (the node's core thread). Time is passed in. Deterministic. Responses leave by TakeOutput.
+// Thread: one owner (the node's core thread). Time is passed in. Deterministic. Responses leave by
+// TakeOutput.
 #pragma once
 
 #include <cstddef>
@@ -45,10 +47,12 @@ inline constexpr WatchId kNoWatch = -1;
 inline constexpr std::string_view kDuplicateWatchIdText =
     "mvcc: duplicate watch ID provided on the WatchStream";
 inline constexpr std::string_view kEmptyRangeText = "mvcc: watcher range is empty";
-inline constexpr std::string_view kTooManyWatchersText = "etcdserver: too many watchers on the stream";
+inline constexpr std::string_view kTooManyWatchersText =
+    "etcdserver: too many watchers on the stream";
 
 struct WatchOptions {
-  // A stream with this much handed out and not written gets no more events until it is below half of it.
+  // A stream with this much handed out and not written gets no more events until it is below half
+  // of it.
   size_t stream_bytes_max = 8 << 20;
   // Most that one response holds, if fragments are wanted: max-request-bytes + 512 KiB.
   size_t fragment_bytes = (1536 << 10) + (512 << 10);
@@ -62,8 +66,8 @@ struct WatchOptions {
 };
 
 struct CreateRequest {
-  std::string key;        // empty: from "\0"
-  std::string range_end;  // as in requests (mvcc/key_range.h)
+  std::string key;             // empty: from "\0"
+  std::string range_end;       // as in requests (mvcc/key_range.h)
   int64_t start_revision = 0;  // 0: from the next revision on
   WatchId watch_id = 0;        // 0: the hub chooses
   bool no_put = false;
@@ -96,8 +100,8 @@ struct StreamOutput {
 struct WatchSizes {
   size_t streams = 0;
   size_t watchers = 0;
-  size_t lagging = 0;         // of them
-  size_t waiting_streams = 0; // over their limit
+  size_t lagging = 0;          // of them
+  size_t waiting_streams = 0;  // over their limit
 };
 
 class WatchHub {
@@ -124,34 +128,39 @@ class WatchHub {
   // Unknown ids are ignored. The second form is for the server's own cancellations.
   void Cancel(StreamId stream, WatchId watch_id);
   void Cancel(StreamId stream, WatchId watch_id, std::string reason);
-  // One response with id -1 as soon as all watchers of the stream are synced; requests until then are one.
+  // One response with id -1 as soon as all watchers of the stream are synced; requests until then
+  // are one.
   void RequestProgress(StreamId stream);
 
   // --- Driven by the node ---
 
-  // Delivers all revisions of the store that it has not passed yet. No transaction may be open. Call it once
-  // after a turn's commands are applied; watchers may also be created before it: they start behind the revision
-  // of the store, not of the hub.
+  // Delivers all revisions of the store that it has not passed yet. No transaction may be open.
+  // Call it once after a turn's commands are applied; watchers may also be created before it: they
+  // start behind the revision of the store, not of the hub.
   void Notify();
 
-  // Moves lagging watchers on, looking at about `budget` records. True while there is more that can be done now.
+  // Moves lagging watchers on, looking at about `budget` records. True while there is more that can
+  // be done now.
   bool CatchUp(size_t budget);
 
   // Sends progress to watchers that asked for it and heard nothing during the last interval.
   void Tick(Instant now);
   Instant NextTick() const;  // kNever if nobody asked
 
-  // The store was replaced (a snapshot was installed): all watchers go on from the revision each must hear next.
+  // The store was replaced (a snapshot was installed): all watchers go on from the revision each
+  // must hear next.
   void Restore(mvcc::Store* store);
 
   // Replaces *out by everything that is to be sent, streams in the order of their first response.
   void TakeOutput(std::vector<StreamOutput>* out);
   bool has_output() const;
 
-  // Visits the watchers of a stream by id: to check permissions again. The views are of the created range.
-  void ForEachWatcher(StreamId stream,
-                      absl::FunctionRef<void(WatchId, std::string_view key,
-                                             std::string_view range_end)> visit) const;
+  // Visits the watchers of a stream by id: to check permissions again. The views are of the created
+  // range.
+  void ForEachWatcher(
+      StreamId stream,
+      absl::FunctionRef<void(WatchId, std::string_view key, std::string_view range_end)> visit)
+      const;
 
   WatchSizes sizes() const;
   // Checks every invariant. For tests.

@@ -18,9 +18,9 @@ TEST(Crc32c, AgreesWithTheVectorsOfRfc3720) {
     descending[i] = static_cast<char>(31 - i);
   }
   const std::string read_command = {
-      '\x01', '\xc0', 0, 0, 0, 0, 0, 0,      0, 0, 0,      0, 0, 0, 0, 0, '\x14', 0, 0,      0, 0, 0,
-      '\x04', 0,      0, 0, 0, '\x14', 0, 0, 0, '\x18', '\x28', 0, 0, 0, 0, 0,      0, 0, '\x02', 0, 0, 0,
-      0,      0,      0, 0};
+      '\x01', '\xc0', 0, 0, 0, 0, 0,      0, 0,      0, 0, 0,      0, 0, 0, 0,
+      '\x14', 0,      0, 0, 0, 0, '\x04', 0, 0,      0, 0, '\x14', 0, 0, 0, '\x18',
+      '\x28', 0,      0, 0, 0, 0, 0,      0, '\x02', 0, 0, 0,      0, 0, 0, 0};
   EXPECT_EQ(Crc32c(std::string(32, '\0')), 0x8a9136aau);
   EXPECT_EQ(Crc32c(std::string(32, '\xff')), 0x62a8ab43u);
   EXPECT_EQ(Crc32c(ascending), 0x46dd794eu);

@@ -112,6 +112,7 @@ class MemoryDisk : public env::Disk {
     std::map<std::string, InodePtr> seen;
     std::map<std::string, InodePtr> durable;
     std::vector<PendingName> pending;
+    bool kept = true;  // its own name is durable
   };
 
   absl::Status Enter(Operation operation, std::string_view path);
@@ -119,9 +120,10 @@ class MemoryDisk : public env::Disk {
   const Inode* FindInode(std::string_view path) const;
   [[nodiscard]] uint64_t UsedBytes() const;
   static void Apply(const PendingWrite& write, std::string* content);
-  static void ApplyTorn(const PendingWrite& write, Prng& prng, std::string* content);
+  static void ApplyTorn(const std::vector<PendingWrite>& writes, Prng& prng, std::string* content);
   static void Apply(const PendingName& change, std::map<std::string, InodePtr>* names);
   void Restarted();
+  void CrashKeeping(Prng* prng);  // null: nothing
 
   const std::string name_;
   std::map<std::string, Directory, std::less<>> directories_{{"", Directory()}};
