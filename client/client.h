@@ -36,8 +36,8 @@
 
 namespace conclave {
 
-class ClientImpl;    // the threads and the engine behind a Client
-class SessionState;  // what a Session and the recipes on it share
+class ClientImpl;  // the threads and the engine behind a Client
+class SessionRep;  // what a Session and the recipes on it share
 class Client;
 
 struct ConnectOptions {
@@ -107,12 +107,6 @@ class [[nodiscard]] Watch {
 
 using WatchCallback = absl::AnyInvocable<void(const WatchBatch&)>;
 
-enum class SessionHealth {
-  kAlive,
-  kSuspect,  // renewals go unanswered; the local deadline is near
-  kLost,     // the lease is gone, or can no longer be shown to live. Final.
-};
-
 struct SessionOptions {
   absl::Duration ttl = absl::Seconds(10);  // rounded up to a second; the server may grant more
   // Taken off the local deadline, for clock drift and for stopping in time; default max(10 %, 500
@@ -148,12 +142,12 @@ class [[nodiscard]] Session {
   absl::Status Close(const CallOptions& call = {});
 
   // For recipes.
-  const std::shared_ptr<SessionState>& state() const { return state_; }
+  const std::shared_ptr<SessionRep>& rep() const { return rep_; }
 
  private:
   friend class Client;
-  explicit Session(std::shared_ptr<SessionState> state);
-  std::shared_ptr<SessionState> state_;
+  explicit Session(std::shared_ptr<SessionRep> rep);
+  std::shared_ptr<SessionRep> rep_;
 };
 
 class Client {

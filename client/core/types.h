@@ -253,6 +253,13 @@ struct TimeToLiveResult {
   bool exists() const { return remaining >= absl::ZeroDuration(); }
 };
 
+// How it stands with a session (see Session).
+enum class SessionHealth {
+  kAlive,
+  kSuspect,  // renewals go unanswered; the local deadline is near
+  kLost,     // the lease is gone, or can no longer be shown to live. Final.
+};
+
 // ---- Watch
 // -----------------------------------------------------------------------------------------
 

@@ -1,0 +1,408 @@
+#include "conclave/client/client.h"
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "conclave/client/client_impl.h"
+#include "conclave/client/core/calls.h"
+#include "conclave/client/core/watch_mux.h"
+
+namespace conclave {
+namespace {
+
+constexpr size_t kEndpointsMax = 64;
+constexpr absl::Duration kMinTtl = absl::Seconds(1);
+constexpr absl::Duration kCloseTimeout = absl::Seconds(1);
+
+absl::StatusOr<std::string> ParseEndpoint(const std::string& text) {
+  absl::string_view rest = text;
+  const auto wrong = [&text](const char* why) {
+    return absl::InvalidArgumentError(absl::StrCat("endpoint \"", text, "\": ", why));
+  };
+  absl::ConsumePrefix(&rest, "http://");
+  absl::ConsumeSuffix(&rest, "/");
+  if (absl::StrContains(rest, "://")) return wrong("only http:// is known");
+  const size_t colon = rest.rfind(':');
+  if (colon == absl::string_view::npos || colon == 0) return wrong("wants host:port");
+  const absl::string_view host = rest.substr(0, colon);
+  if (absl::StrContains(host, ":") && (host.front() != '[' || host.back() != ']')) {
+    return wrong("an IPv6 address stands in brackets, [::1]:2379");
+  }
+  if (absl::StrContains(rest, "/") || absl::StrContains(rest, " ")) return wrong("wants host:port");
+  int port = 0;
+  if (!absl::SimpleAtoi(rest.substr(colon + 1), &port) || port < 1 || port > 65535) {
+    return wrong("the port is not in 1..65535");
+  }
+  return std::string(rest);
+}
+
+// An asynchronous call of a user's: `done` moves to the callback thread, the stop token is heard.
+template <typename Result>
+void StartAsync(
+    const std::shared_ptr<ClientImpl>& impl, CallOptions call,
+    absl::AnyInvocable<CallId(Engine&, Instant, absl::AnyInvocable<void(absl::StatusOr<Result>)>)>
+        start,
+    absl::AnyInvocable<void(absl::StatusOr<Result>)> done) {
+  struct Pending {
+    CallId id = 0;  // on the loop's thread
+    std::optional<std::stop_callback<absl::AnyInvocable<void()>>> on_stop;
+  };
+  const Instant deadline = impl->DeadlineOf(call);
+  auto pending = std::make_shared<Pending>();
+  impl->loop().Post([impl = impl.get(), pending, deadline, start = std::move(start),
+                     done = std::move(done)](Engine& engine) mutable {
+    pending->id =
+        start(engine, deadline,
+              [impl, pending, done = std::move(done)](absl::StatusOr<Result> result) mutable {
+                impl->callbacks().Run(
+                    [pending, done = std::move(done), result = std::move(result)]() mutable {
+                      pending->on_stop.reset();
+                      done(std::move(result));
+                    });
+              });
+  });
+  if (!call.stop.stop_possible()) return;
+  // Set on the callback thread, where it is also taken away.
+  impl->callbacks().Run([weak = std::weak_ptr<ClientImpl>(impl), pending, stop = call.stop] {
+    pending->on_stop.emplace(stop, [weak, keep = std::weak_ptr<Pending>(pending)] {
+      std::shared_ptr<ClientImpl> client = weak.lock();
+      std::shared_ptr<Pending> alive = keep.lock();
+      if (client == nullptr || alive == nullptr) return;
+      client->loop().Post([alive](Engine& engine) { engine.Cancel(alive->id); });
+    });
+  });
+}
+
+absl::Status OnlyStatus(const absl::StatusOr<int64_t>& result) { return result.status(); }
+
+}  // namespace
+
+absl::StatusOr<Client> Client::Connect(ConnectOptions options) {
+  if (options.endpoints.empty()) return absl::InvalidArgumentError("no endpoints");
+  if (options.endpoints.size() > kEndpointsMax) {
+    return absl::InvalidArgumentError("more than 64 endpoints");
+  }
+  if (options.request_timeout <= absl::ZeroDuration() ||
+      options.attempt_timeout <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("timeouts are greater than 0");
+  }
+  std::vector<std::string> endpoints;
+  for (const std::string& text : options.endpoints) {
+    absl::StatusOr<std::string> endpoint = ParseEndpoint(text);
+    if (!endpoint.ok()) return endpoint.status();
+    endpoints.push_back(*std::move(endpoint));
+  }
+  return Client(ClientImpl::Make(std::move(options), std::move(endpoints)));
+}
+
+const std::vector<std::string>& Client::endpoints() const { return impl_->endpoints(); }
+
+void Client::RunOnCallbackThread(absl::AnyInvocable<void()> work) const {
+  impl_->callbacks().Run(std::move(work));
+}
+
+// ---- KV
+// --------------------------------------------------------------------------------------------
+
+absl::StatusOr<RangeResult> Client::Range(const KeyRange& range, const RangeOptions& options,
+                                          const CallOptions& call) const {
+  return WaitForCall<RangeResult>(
+      *impl_, call,
+      [request = RangeRequest{range, options}, deadline = impl_->DeadlineOf(call)](
+          Engine& engine, calls::Done<RangeResult> done) {
+        return calls::Range(engine, request, deadline, std::move(done));
+      });
+}
+
+absl::StatusOr<std::optional<KeyValue>> Client::Get(std::string_view key,
+                                                    const RangeOptions& options,
+                                                    const CallOptions& call) const {
+  absl::StatusOr<RangeResult> result = Range(KeyRange(key), options, call);
+  if (!result.ok()) return result.status();
+  if (result->kvs.empty()) return std::optional<KeyValue>();
+  return std::optional<KeyValue>(std::move(result->kvs.front()));
+}
+
+absl::StatusOr<PutResult> Client::Put(std::string_view key, std::string_view value,
+                                      const PutOptions& options, const CallOptions& call) const {
+  return WaitForCall<PutResult>(
+      *impl_, call,
+      [request = PutRequest{std::string(key), std::string(value), options},
+       deadline = impl_->DeadlineOf(call)](Engine& engine, calls::Done<PutResult> done) {
+        return calls::Put(engine, request, deadline, std::move(done));
+      });
+}
+
+absl::StatusOr<DeleteResult> Client::Delete(const KeyRange& range, const DeleteOptions& options,
+                                            const CallOptions& call) const {
+  return WaitForCall<DeleteResult>(
+      *impl_, call,
+      [request = DeleteRequest{range, options}, deadline = impl_->DeadlineOf(call)](
+          Engine& engine, calls::Done<DeleteResult> done) {
+        return calls::Delete(engine, request, deadline, std::move(done));
+      });
+}
+
+TxnBuilder Client::Txn() const { return TxnBuilder(impl_); }
+
+absl::StatusOr<TxnResult> TxnBuilder::Commit(const CallOptions& call) {
+  return Client(impl_).Commit(request_, call);
+}
+
+absl::StatusOr<TxnResult> Client::Commit(const TxnRequest& request, const CallOptions& call) const {
+  return WaitForCall<TxnResult>(
+      *impl_, call,
+      [request, deadline = impl_->DeadlineOf(call)](Engine& engine, calls::Done<TxnResult> done) {
+        return calls::Txn(engine, request, deadline, std::move(done));
+      });
+}
+
+absl::Status Client::Compact(int64_t revision, const CompactOptions& options,
+                             const CallOptions& call) const {
+  return OnlyStatus(WaitForCall<int64_t>(
+      *impl_, call,
+      [revision, physical = options.physical, deadline = impl_->DeadlineOf(call)](
+          Engine& engine, calls::Done<int64_t> done) {
+        return calls::Compact(engine, revision, physical, deadline, std::move(done));
+      }));
+}
+
+void Client::RangeAsync(RangeRequest request, CallOptions call, Done<RangeResult> done) const {
+  StartAsync<RangeResult>(
+      impl_, std::move(call),
+      [request = std::move(request)](Engine& engine, Instant deadline,
+                                     calls::Done<RangeResult> finished) {
+        return calls::Range(engine, request, deadline, std::move(finished));
+      },
+      std::move(done));
+}
+
+void Client::PutAsync(PutRequest request, CallOptions call, Done<PutResult> done) const {
+  StartAsync<PutResult>(
+      impl_, std::move(call),
+      [request = std::move(request)](Engine& engine, Instant deadline,
+                                     calls::Done<PutResult> finished) {
+        return calls::Put(engine, request, deadline, std::move(finished));
+      },
+      std::move(done));
+}
+
+void Client::DeleteAsync(DeleteRequest request, CallOptions call, Done<DeleteResult> done) const {
+  StartAsync<DeleteResult>(
+      impl_, std::move(call),
+      [request = std::move(request)](Engine& engine, Instant deadline,
+                                     calls::Done<DeleteResult> finished) {
+        return calls::Delete(engine, request, deadline, std::move(finished));
+      },
+      std::move(done));
+}
+
+void Client::TxnAsync(TxnRequest request, CallOptions call, Done<TxnResult> done) const {
+  StartAsync<TxnResult>(
+      impl_, std::move(call),
+      [request = std::move(request)](Engine& engine, Instant deadline,
+                                     calls::Done<TxnResult> finished) {
+        return calls::Txn(engine, request, deadline, std::move(finished));
+      },
+      std::move(done));
+}
+
+// ---- Leases
+// ----------------------------------------------------------------------------------------
+
+absl::StatusOr<GrantResult> Client::Grant(absl::Duration ttl, const GrantOptions& options,
+                                          const CallOptions& call) const {
+  if (ttl < kMinTtl) return absl::InvalidArgumentError("a lease lives for at least one second");
+  const int64_t seconds = absl::ToInt64Seconds(absl::Ceil(ttl, absl::Seconds(1)));
+  return WaitForCall<GrantResult>(*impl_, call,
+                                  [seconds, id = options.id, deadline = impl_->DeadlineOf(call)](
+                                      Engine& engine, calls::Done<GrantResult> done) {
+                                    return calls::Grant(engine, seconds, id, CallKind::kWrite,
+                                                        deadline, std::move(done));
+                                  });
+}
+
+absl::Status Client::Revoke(LeaseId lease, const CallOptions& call) const {
+  return OnlyStatus(WaitForCall<int64_t>(
+      *impl_, call,
+      [lease, deadline = impl_->DeadlineOf(call)](Engine& engine, calls::Done<int64_t> done) {
+        return calls::Revoke(engine, lease, deadline, std::move(done));
+      }));
+}
+
+absl::StatusOr<TimeToLiveResult> Client::TimeToLive(LeaseId lease, const TimeToLiveOptions& options,
+                                                    const CallOptions& call) const {
+  return WaitForCall<TimeToLiveResult>(
+      *impl_, call,
+      [lease, keys = options.keys, deadline = impl_->DeadlineOf(call)](
+          Engine& engine, calls::Done<TimeToLiveResult> done) {
+        return calls::TimeToLive(engine, lease, keys, deadline, std::move(done));
+      });
+}
+
+absl::StatusOr<absl::Duration> Client::KeepAliveOnce(LeaseId lease, const CallOptions& call) const {
+  return WaitForCall<absl::Duration>(*impl_, call,
+                                     [lease, deadline = impl_->DeadlineOf(call)](
+                                         Engine& engine, calls::Done<absl::Duration> done) {
+                                       return calls::KeepAliveOnce(engine, lease, deadline,
+                                                                   std::move(done));
+                                     });
+}
+
+absl::StatusOr<std::vector<LeaseId>> Client::Leases(const CallOptions& call) const {
+  return WaitForCall<std::vector<LeaseId>>(
+      *impl_, call,
+      [deadline = impl_->DeadlineOf(call)](Engine& engine, calls::Done<std::vector<LeaseId>> done) {
+        return calls::Leases(engine, deadline, std::move(done));
+      });
+}
+
+// ---- Sessions
+// --------------------------------------------------------------------------------------
+
+absl::StatusOr<Session> Client::OpenSession(SessionOptions options, const CallOptions& call) const {
+  if (options.ttl < kMinTtl) {
+    return absl::InvalidArgumentError("a session's TTL is at least one second");
+  }
+  SessionCore::Request request;
+  request.ttl_seconds = absl::ToInt64Seconds(absl::Ceil(options.ttl, absl::Seconds(1)));
+  if (options.margin.has_value()) {
+    request.margin = absl::ToChronoNanoseconds(std::max(*options.margin, absl::ZeroDuration()));
+  }
+  auto rep = std::make_shared<SessionRep>(impl_, std::move(options.on_health));
+  using Opened = std::shared_ptr<SessionCore>;
+  absl::StatusOr<Opened> opened = WaitForCall<Opened>(
+      *impl_, call,
+      [rep, request, deadline = impl_->DeadlineOf(call)](Engine& engine, calls::Done<Opened> done) {
+        return SessionCore::Open(
+            engine, request, deadline,
+            [weak = std::weak_ptr<SessionRep>(rep)](SessionHealth health, Instant renewed) {
+              if (auto self = weak.lock()) self->OnHealth(self, health, renewed);
+            },
+            [rep, done = std::move(done)](absl::StatusOr<Opened> core) mutable {
+              if (core.ok()) {
+                rep->core_ = *core;
+                rep->lease_ = (*core)->lease();
+                rep->ttl_ = absl::FromChrono((*core)->ttl());
+                rep->deadline_ = (*core)->deadline();
+              }
+              done(std::move(core));
+            });
+      });
+  if (!opened.ok()) return opened.status();
+  return Session(std::move(rep));
+}
+
+Session::Session() = default;
+Session::Session(std::shared_ptr<SessionRep> rep) : rep_(std::move(rep)) {}
+Session::Session(Session&&) noexcept = default;
+
+Session& Session::operator=(Session&& other) noexcept {
+  std::swap(rep_, other.rep_);
+  return *this;
+}
+
+Session::~Session() {
+  if (rep_ != nullptr) (void)Close({.timeout = kCloseTimeout});
+}
+
+LeaseId Session::lease_id() const { return rep_ == nullptr ? 0 : rep_->lease(); }
+
+absl::Duration Session::ttl() const { return rep_ == nullptr ? absl::ZeroDuration() : rep_->ttl(); }
+
+SessionHealth Session::health() const {
+  return rep_ == nullptr ? SessionHealth::kLost : rep_->health();
+}
+
+bool Session::alive() const { return rep_ != nullptr && rep_->alive(); }
+
+std::stop_token Session::stop_token() const {
+  return rep_ == nullptr ? std::stop_token() : rep_->stop_token();
+}
+
+absl::Status Session::Close(const CallOptions& call) {
+  return rep_ == nullptr ? absl::OkStatus() : rep_->Close(call);
+}
+
+// ---- Watch
+// -----------------------------------------------------------------------------------------
+
+struct Watch::Rep {
+  Rep(std::shared_ptr<ClientImpl> client, WatchCallback function)
+      : impl(std::move(client)), callback(std::move(function)) {}
+
+  const std::shared_ptr<ClientImpl> impl;
+  GuardedCallback<const WatchBatch&> callback;
+  WatchHandle handle = 0;  // on the loop's thread
+};
+
+conclave::Watch Client::Watch(const KeyRange& range, const WatchOptions& options,
+                              WatchCallback callback) const {
+  auto rep = std::make_shared<conclave::Watch::Rep>(impl_, std::move(callback));
+  impl_->loop().Post([rep, range, options](Engine& engine) {
+    rep->handle = engine.watches().Add(
+        range, options,
+        [weak = std::weak_ptr<conclave::Watch::Rep>(rep), &engine](WatchBatch batch) {
+          std::shared_ptr<conclave::Watch::Rep> self = weak.lock();
+          if (self == nullptr) return;
+          ClientImpl& impl = *self->impl;
+          impl.BatchQueued(engine);
+          impl.callbacks().Run([self = std::move(self), batch = std::move(batch)] {
+            self->callback.Run(batch);
+            self->impl->BatchDone();
+          });
+        });
+  });
+  return conclave::Watch(std::move(rep));
+}
+
+Watch::Watch() = default;
+Watch::Watch(std::shared_ptr<Rep> rep) : rep_(std::move(rep)) {}
+Watch::Watch(Watch&&) noexcept = default;
+
+Watch& Watch::operator=(Watch&& other) noexcept {
+  std::swap(rep_, other.rep_);
+  return *this;
+}
+
+Watch::~Watch() { Cancel(); }
+
+void Watch::Cancel() {
+  if (rep_ == nullptr) return;
+  rep_->callback.Cancel();
+  ClientImpl& impl = *rep_->impl;
+  impl.loop().Post(
+      [rep = std::move(rep_)](Engine& engine) { engine.watches().Remove(rep->handle); });
+  rep_ = nullptr;
+}
+
+// ---- Cluster
+// ---------------------------------------------------------------------------------------
+
+absl::StatusOr<std::vector<Member>> Client::MemberList(const CallOptions& call) const {
+  return WaitForCall<std::vector<Member>>(
+      *impl_, call,
+      [deadline = impl_->DeadlineOf(call)](Engine& engine, calls::Done<std::vector<Member>> done) {
+        return calls::MemberList(engine, deadline, std::move(done));
+      });
+}
+
+absl::StatusOr<MemberStatus> Client::Status(std::string_view endpoint,
+                                            const CallOptions& call) const {
+  const std::vector<std::string>& all = impl_->endpoints();
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (all[i] != endpoint) continue;
+    return WaitForCall<MemberStatus>(
+        *impl_, call,
+        [i, deadline = impl_->DeadlineOf(call)](Engine& engine, calls::Done<MemberStatus> done) {
+          return calls::Status(engine, i, deadline, std::move(done));
+        });
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "not an endpoint of this client: ", absl::string_view(endpoint.data(), endpoint.size())));
+}
+
+}  // namespace conclave

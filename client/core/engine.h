@@ -1,0 +1,136 @@
+// Engine: the whole client as a deterministic state machine.
+//
+// Purpose: calls with retry and failover, the watch stream, the keep-alive stream, timers. Recipes
+// run on it too, as callbacks of its calls, watches and timers. Thread: one; the actor's IO thread
+// (or the simulator). Nothing here locks, blocks or reads a clock: the actor says Advance(now)
+// before and after it hands in events. Invariants: no callback runs inside the function that asked
+// for it (completions are deferred to the end of the input); every call's callback runs exactly
+// once, at the latest at Shutdown.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "conclave/base/prng.h"
+#include "conclave/base/time.h"
+#include "conclave/client/core/endpoint_pool.h"
+#include "conclave/client/core/judge.h"
+#include "conclave/client/core/transport.h"
+
+namespace conclave {
+
+class LeaseKeeper;
+class ResumingStream;
+class WatchMux;
+
+using CallId = uint64_t;  // 0 is none
+using TimerId = std::pair<Instant, uint64_t>;
+
+struct EngineOptions {
+  std::vector<std::string> endpoints{};  // names, for errors
+  uint64_t seed = 0;
+  Duration attempt_timeout = std::chrono::seconds(1);
+  Duration watch_silence = std::chrono::seconds(30);
+  Duration watch_answer_timeout = std::chrono::seconds(5);
+};
+
+class Engine {
+ public:
+  using Work = absl::AnyInvocable<void()>;
+  using UnaryDone = absl::AnyInvocable<void(absl::StatusOr<std::string>)>;
+
+  struct UnaryCall {
+    std::string_view method;
+    CallKind kind = CallKind::kRead;
+    std::string request{};
+    Instant deadline = kNever;
+    bool require_leader = true;
+    std::optional<size_t> endpoint{};  // this member only, one attempt
+  };
+
+  Engine(EngineOptions options, Transport& transport);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // ---- Time. Advance runs what is due and what is deferred.
+  void Advance(Instant now);
+  Instant now() const { return now_; }
+  Instant NextDeadline() const;
+
+  // ---- For clients and recipes.
+  TimerId At(Instant when, Work work);
+  TimerId After(Duration delay, Work work) { return At(now_ + delay, std::move(work)); }
+  void CancelTimer(TimerId& timer);  // fine if it ran already; clears the id
+  void Defer(Work work);
+
+  CallId Call(UnaryCall call, UnaryDone done);
+  // The call ends with Cancelled, unless it has ended already.
+  void Cancel(CallId id);
+
+  WatchMux& watches() { return *watches_; }
+  LeaseKeeper& leases() { return *leases_; }
+  Prng& prng() { return prng_; }
+  const EngineOptions& options() const { return options_; }
+
+  // Ends everything: all calls get Cancelled, streams close, timers go. Nothing may be asked
+  // afterwards.
+  void Shutdown();
+
+  // ---- For the transport's actor.
+  void OnUnaryDone(WireId id, const WireStatus& status, std::string response);
+  void OnStreamMessage(WireId id, std::string_view message);
+  void OnStreamClosed(WireId id, const WireStatus& status);
+
+  // ---- For ResumingStream.
+  WireId OpenStream(size_t endpoint, std::string_view method, ResumingStream* owner);
+  void CloseStream(WireId id);
+  EndpointPool& pool() { return pool_; }
+  Transport& transport() { return transport_; }
+
+ private:
+  struct PendingCall {
+    UnaryCall call;
+    UnaryDone done;
+    size_t endpoint = 0;
+    int attempts = 0;
+    WireId wire = 0;  // of the attempt under way, 0 while waiting to try again
+    TimerId retry{};
+    bool cancelled = false;
+    absl::Status last;
+    bool outcome_unknown = false;
+  };
+
+  void StartAttempt(CallId id, PendingCall& call);
+  Duration AttemptTimeout(const PendingCall& call) const;
+  void TryAgain(CallId id, PendingCall& call);
+  void Finish(CallId id, absl::StatusOr<std::string> result);
+  absl::Status GaveUp(const PendingCall& call) const;
+  void RunDeferred();
+
+  const EngineOptions options_;
+  Transport& transport_;
+  Prng prng_;
+  EndpointPool pool_;
+  Instant now_{};
+  bool down_ = false;
+  uint64_t next_id_ = 1;
+  std::map<TimerId, Work> timers_;
+  std::deque<Work> deferred_;
+  std::map<CallId, PendingCall> calls_;
+  std::map<WireId, CallId> attempts_;
+  std::map<WireId, ResumingStream*> streams_;
+  std::unique_ptr<WatchMux> watches_;
+  std::unique_ptr<LeaseKeeper> leases_;
+};
+
+}  // namespace conclave

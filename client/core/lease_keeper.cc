@@ -1,0 +1,152 @@
+#include "conclave/client/core/lease_keeper.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "conclave/api/rpc.pb.h"
+
+namespace conclave {
+namespace {
+
+constexpr std::string_view kMethod = "/etcdserverpb.Lease/LeaseKeepAlive";
+constexpr Duration kPatienceMin = std::chrono::milliseconds(200);
+constexpr Duration kPatienceMax = std::chrono::seconds(2);
+
+Duration Patience(Duration ttl) { return std::clamp(ttl / 6, kPatienceMin, kPatienceMax); }
+
+}  // namespace
+
+LeaseKeeper::LeaseKeeper(Engine& engine) : engine_(engine), stream_(engine, kMethod, *this) {}
+
+LeaseKeeper::~LeaseKeeper() = default;
+
+void LeaseKeeper::Keep(LeaseId id, Duration ttl, Duration margin, Instant sent_at,
+                       Observer observer) {
+  Lease& lease = leases_[id];
+  lease.ttl = ttl;
+  lease.margin = std::min(margin, ttl / 2);
+  lease.deadline = sent_at + ttl - lease.margin;
+  lease.observer = std::move(observer);
+  lease.renew = engine_.At(sent_at + ttl / 3, [this, id] { Renew(id); });
+  ArmLoss(id, lease);
+  stream_.Start();
+}
+
+void LeaseKeeper::CancelTimers(Lease& lease) {
+  engine_.CancelTimer(lease.renew);
+  engine_.CancelTimer(lease.patience);
+  engine_.CancelTimer(lease.loss);
+}
+
+void LeaseKeeper::Forget(LeaseId id) {
+  auto found = leases_.find(id);
+  if (found == leases_.end()) return;
+  CancelTimers(found->second);
+  leases_.erase(found);
+  if (leases_.empty()) stream_.Stop();
+}
+
+void LeaseKeeper::Shutdown() {
+  leases_.clear();
+  stream_.Stop();
+}
+
+void LeaseKeeper::ArmLoss(LeaseId id, Lease& lease) {
+  engine_.CancelTimer(lease.loss);
+  lease.loss = engine_.At(lease.deadline, [this, id] { Lost(id); });
+}
+
+void LeaseKeeper::Renew(LeaseId id) {
+  Lease& lease = leases_.at(id);
+  engine_.CancelTimer(lease.renew);
+  if (!stream_.open()) return Suspect(id, lease);  // OnStreamOpen renews what is due
+  etcdserverpb::LeaseKeepAliveRequest request;
+  request.set_id(id);
+  stream_.Send(request.SerializeAsString());
+  lease.unanswered.push_back(engine_.now());
+  if (lease.unanswered.size() == 1) {
+    lease.patience = engine_.After(Patience(lease.ttl), [this, id] { OnUnanswered(id); });
+  }
+}
+
+void LeaseKeeper::OnUnanswered(LeaseId id) {
+  Lease& lease = leases_.at(id);
+  Suspect(id, lease);
+  stream_.Abandon();
+}
+
+void LeaseKeeper::Suspect(LeaseId id, Lease& lease) {
+  if (lease.health != SessionHealth::kAlive) return;
+  lease.health = SessionHealth::kSuspect;
+  Notify(id);
+}
+
+void LeaseKeeper::OnStreamOpen() {
+  // Renew what is due, at once: nobody knows how long the last stream had been dead.
+  std::vector<LeaseId> due;
+  for (auto& [id, lease] : leases_) {
+    if (lease.renew.first <= engine_.now()) due.push_back(id);
+  }
+  for (LeaseId id : due) Renew(id);
+}
+
+void LeaseKeeper::OnStreamLost() {
+  for (auto& [id, lease] : leases_) {
+    engine_.CancelTimer(lease.patience);
+    if (lease.unanswered.empty()) continue;
+    lease.unanswered.clear();
+    engine_.CancelTimer(lease.renew);  // due now
+    Suspect(id, lease);
+  }
+}
+
+void LeaseKeeper::OnStreamMessage(std::string_view message) {
+  etcdserverpb::LeaseKeepAliveResponse response;
+  if (!response.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
+    return stream_.Abandon();
+  }
+  auto found = leases_.find(response.id());
+  if (found == leases_.end() || found->second.unanswered.empty()) return;
+  const LeaseId id = found->first;
+  Lease& lease = found->second;
+  const Instant sent_at = lease.unanswered.front();
+  lease.unanswered.pop_front();
+  if (response.ttl() <= 0) return Lost(id);
+  engine_.CancelTimer(lease.patience);
+  if (!lease.unanswered.empty()) {
+    lease.patience = engine_.After(Patience(lease.ttl), [this, id] { OnUnanswered(id); });
+  }
+  lease.ttl = std::chrono::seconds(response.ttl());
+  lease.deadline = std::max(lease.deadline, sent_at + lease.ttl - lease.margin);
+  lease.health = SessionHealth::kAlive;
+  ArmLoss(id, lease);
+  engine_.CancelTimer(lease.renew);
+  lease.renew = engine_.At(sent_at + lease.ttl / 3, [this, id] { Renew(id); });
+  Notify(id);
+}
+
+void LeaseKeeper::Lost(LeaseId id) {
+  Lease& lease = leases_.at(id);
+  lease.health = SessionHealth::kLost;
+  CancelTimers(lease);
+  engine_.Defer([observer = std::move(lease.observer), deadline = lease.deadline]() mutable {
+    observer(SessionHealth::kLost, deadline);
+  });
+  leases_.erase(id);
+  if (leases_.empty()) stream_.Stop();
+}
+
+void LeaseKeeper::Notify(LeaseId id) {
+  engine_.Defer([this, id] {
+    auto found = leases_.find(id);
+    if (found == leases_.end()) return;
+    // Outside the map while it runs: it may forget the lease.
+    Observer observer = std::move(found->second.observer);
+    observer(found->second.health, found->second.deadline);
+    found = leases_.find(id);
+    if (found != leases_.end()) found->second.observer = std::move(observer);
+  });
+}
+
+}  // namespace conclave

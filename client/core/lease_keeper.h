@@ -1,0 +1,69 @@
+// LeaseKeeper: keeps all leases of a client alive over one stream.
+//
+// Each lease is renewed at a third of its TTL. A renewal counts from the moment it was *sent*: the
+// server cannot have renewed earlier, so a lease is safe until that moment plus the TTL, less a
+// margin for clock drift. That is the local deadline. The server answers the renewals of a stream
+// in order, so an answer belongs to the oldest unanswered renewal of its lease.
+//
+// Health: Alive while renewals are answered; Suspect when one has gone unanswered for a sixth of
+// the TTL (and the stream is then left for another member); Lost at the local deadline, or when the
+// server says that the lease is gone. Lost is final, and the keeper forgets the lease.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <string_view>
+
+#include "absl/functional/any_invocable.h"
+#include "conclave/client/core/engine.h"
+#include "conclave/client/core/resuming_stream.h"
+#include "conclave/client/core/types.h"
+
+namespace conclave {
+
+class LeaseKeeper : private ResumingStream::Owner {
+ public:
+  // On the engine's thread: after every acknowledged renewal and every change of health.
+  using Observer = absl::AnyInvocable<void(SessionHealth health, Instant deadline)>;
+
+  explicit LeaseKeeper(Engine& engine);
+  ~LeaseKeeper() override;
+
+  // `sent_at`: when the grant was sent. The margin is capped at half of the TTL.
+  void Keep(LeaseId lease, Duration ttl, Duration margin, Instant sent_at, Observer observer);
+  void Forget(LeaseId lease);
+  void Shutdown();
+
+  size_t size() const { return leases_.size(); }
+
+ private:
+  struct Lease {
+    Duration ttl{};
+    Duration margin{};
+    Instant deadline{};
+    SessionHealth health = SessionHealth::kAlive;
+    Observer observer;
+    std::deque<Instant> unanswered{};  // send times, on this stream
+    TimerId renew{};
+    TimerId patience{};
+    TimerId loss{};
+  };
+
+  void OnStreamOpen() override;
+  void OnStreamMessage(std::string_view message) override;
+  void OnStreamLost() override;
+
+  void Renew(LeaseId id);
+  void OnUnanswered(LeaseId id);
+  void Suspect(LeaseId id, Lease& lease);
+  void Lost(LeaseId id);
+  void Notify(LeaseId id);
+  void ArmLoss(LeaseId id, Lease& lease);
+  void CancelTimers(Lease& lease);
+
+  Engine& engine_;
+  ResumingStream stream_;
+  std::map<LeaseId, Lease> leases_;
+};
+
+}  // namespace conclave

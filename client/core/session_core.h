@@ -1,0 +1,72 @@
+// SessionCore: one lease that is kept alive, and what hangs on it. The engine's half of a Session.
+//
+// Thread: the engine's. Limits: one contender per name is in the cluster at a time, the others of
+// the same session queue here (two threads of one process would else own the same key).
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "conclave/client/core/engine.h"
+#include "conclave/client/core/types.h"
+
+namespace conclave {
+
+class Contender;
+
+class SessionCore : public std::enable_shared_from_this<SessionCore> {
+ public:
+  using Observer = absl::AnyInvocable<void(SessionHealth health, Instant deadline)>;
+  using Opened = absl::AnyInvocable<void(absl::StatusOr<std::shared_ptr<SessionCore>>)>;
+
+  struct Request {
+    int64_t ttl_seconds = 10;
+    std::optional<Duration> margin{};  // default max(10 % of the granted TTL, 500 ms)
+  };
+  // Grants a lease and keeps it alive. The observer hears of every renewal and change of health.
+  static CallId Open(Engine& engine, const Request& request, Instant deadline, Observer observer,
+                     Opened opened);
+
+  Engine& engine() { return engine_; }
+  LeaseId lease() const { return lease_; }
+  Duration ttl() const { return ttl_; }
+  Instant deadline() const { return deadline_; }
+  bool lost() const { return lost_; }
+
+  // Called once, when the session is lost or closed; at once (deferred) if it is already. 0 is no
+  // id.
+  uint64_t OnLost(Engine::Work work);
+  void RemoveOnLost(uint64_t& id);
+
+  // Stops renewing, tells everybody on it, and revokes the lease. OK also if it was gone already.
+  // What fails is tried again until the deadline.
+  void Close(Instant deadline, absl::AnyInvocable<void(absl::Status)> done);
+
+  // The queue of contenders for one prefix. True: it is first, and may begin.
+  bool Enqueue(const std::string& prefix, const std::shared_ptr<Contender>& contender);
+  void Dequeue(const std::string& prefix, Contender* contender);
+  Contender* First(const std::string& prefix);
+
+ private:
+  SessionCore(Engine& engine, LeaseId lease, Duration ttl, Observer observer)
+      : engine_(engine), lease_(lease), ttl_(ttl), observer_(std::move(observer)) {}
+  void Begin(Duration margin, Instant sent_at);
+  void Lose();
+  void Revoke(Instant deadline, int failures, absl::AnyInvocable<void(absl::Status)> done);
+
+  Engine& engine_;
+  const LeaseId lease_;
+  const Duration ttl_;
+  Observer observer_;
+  Instant deadline_{};
+  bool lost_ = false;
+  uint64_t next_listener_ = 1;
+  std::map<uint64_t, Engine::Work> listeners_;
+  std::map<std::string, std::deque<std::shared_ptr<Contender>>> queues_;
+};
+
+}  // namespace conclave

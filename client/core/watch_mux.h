@@ -1,0 +1,100 @@
+// WatchMux: all watches of a client over one stream.
+//
+// A watch goes through: listing (the range's state, if asked for or after a compaction) -> creating
+// (the server has been asked) -> active. When the stream is lost, every watch is created again on
+// the next one, from the revision behind the last event delivered: nothing is lost and nothing
+// comes twice. When that revision has been compacted away, the range is listed and the watch says
+// so (resynced).
+//
+// The server numbers the watches of a stream itself and answers requests to create in their order,
+// so the oldest unanswered request belongs to the next `created`. A stream that is silent for
+// watch_silence is asked for progress; if nothing comes within watch_answer_timeout it is left for
+// another member.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <string_view>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "conclave/client/core/engine.h"
+#include "conclave/client/core/resuming_stream.h"
+#include "conclave/client/core/types.h"
+
+namespace etcdserverpb {
+class WatchResponse;
+}
+
+namespace conclave {
+
+using WatchHandle = uint64_t;  // 0 is none
+
+class WatchMux : private ResumingStream::Owner {
+ public:
+  // On the engine's thread, never from within Add or Remove. A watch may be removed in its own
+  // callback.
+  using Callback = absl::AnyInvocable<void(WatchBatch)>;
+
+  explicit WatchMux(Engine& engine);
+  ~WatchMux() override;
+
+  WatchHandle Add(const KeyRange& range, const WatchOptions& options, Callback callback);
+  void Remove(WatchHandle handle);
+  // While paused nothing is read from the stream: the consumers are behind.
+  void Pause(bool paused);
+  void Shutdown();
+
+  size_t size() const { return watches_.size(); }
+
+ private:
+  enum class State { kListing, kUncreated, kCreating, kActive };
+
+  struct Watcher {
+    KeyRange range;
+    WatchOptions options;
+    Callback callback;
+    State state = State::kUncreated;
+    int64_t server_id = -1;             // while kActive
+    int64_t next_revision = 0;          // 0: from now on
+    bool connected = true;              // as last reported
+    bool must_be_linearizable = false;  // the next list
+    int list_failures = 0;
+    CallId list = 0;
+    TimerId list_again{};
+    std::vector<WatchEvent> fragments{};
+  };
+
+  void OnStreamOpen() override;
+  void OnStreamMessage(std::string_view message) override;
+  void OnStreamLost() override;
+
+  void List(WatchHandle handle, Watcher& watcher);
+  void OnListed(WatchHandle handle, absl::StatusOr<RangeResult> result);
+  void Create(WatchHandle handle, Watcher& watcher);
+  void SendCancel(int64_t server_id);
+  void OnCreated(const etcdserverpb::WatchResponse& response);
+  void OnCancelled(const etcdserverpb::WatchResponse& response, WatchHandle handle);
+  void OnEvents(etcdserverpb::WatchResponse& response, WatchHandle handle);
+  void Deliver(WatchHandle handle, WatchBatch batch);
+  void SetConnected(WatchHandle handle, Watcher& watcher, bool connected);
+  void End(WatchHandle handle, const absl::Status& status);
+  void Heard();
+  void ArmSilenceTimer();
+  void OnSilence();
+
+  Engine& engine_;
+  ResumingStream stream_;
+  std::map<WatchHandle, Watcher> watches_;
+  WatchHandle next_handle_ = 1;
+  std::deque<WatchHandle> creating_;             // asked on this stream, unanswered; in order
+  std::map<int64_t, WatchHandle> by_server_id_;  // of this stream
+  TimerId silence_{};
+  bool asked_progress_ = false;
+  bool paused_ = false;
+  int unheard_streams_ = 0;  // streams in a row that never said anything
+};
+
+}  // namespace conclave

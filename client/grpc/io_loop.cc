@@ -1,0 +1,401 @@
+#include "conclave/client/grpc/io_loop.h"
+
+#include <grpcpp/alarm.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <time.h>
+
+#include <algorithm>
+#include <atomic>
+#include <deque>
+#include <map>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "conclave/base/check.h"
+#include "conclave/base/mailbox.h"
+
+namespace conclave {
+namespace {
+
+// Of gRPC's own reconnecting; ours decides how often a member is tried at all.
+constexpr int kReconnectMinMs = 50;
+constexpr int kReconnectMaxMs = 500;
+constexpr int kConnectTimeoutMs = 5000;
+constexpr Duration kIdleWaitMax = std::chrono::seconds(60);
+// A target with a scheme of its own: ClientContext::peer() shows it until a call reaches a
+// connection, and the connection's address ("ipv4:...") afterwards. So we know what was provably
+// never sent.
+constexpr char kTargetScheme[] = "dns:///";
+
+std::string TargetOf(const std::string& endpoint) {
+  return absl::StrCat(kTargetScheme, absl::StrReplaceAll(endpoint, {{"[", "%5B"}, {"]", "%5D"}}));
+}
+
+grpc::ByteBuffer BufferOf(std::string_view bytes) {
+  grpc::Slice slice(bytes.data(), bytes.size());
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+std::string BytesOf(const grpc::ByteBuffer& buffer) {
+  std::vector<grpc::Slice> slices;
+  if (!buffer.Dump(&slices).ok()) return {};
+  std::string bytes;
+  bytes.reserve(buffer.Length());
+  for (const grpc::Slice& slice : slices) {
+    bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  }
+  return bytes;
+}
+
+WireStatus WireOf(const grpc::Status& status, const grpc::ClientContext& context) {
+  return {.code = static_cast<int>(status.error_code()),
+          .message = status.error_message(),
+          .sent = context.peer().rfind(kTargetScheme, 0) != 0};
+}
+
+gpr_timespec ToGprTimeout(Duration duration) {
+  return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                      gpr_time_from_nanos(duration.count(), GPR_TIMESPAN));
+}
+
+gpr_timespec InWallTime(Duration duration) {
+  return gpr_time_add(gpr_now(GPR_CLOCK_REALTIME),
+                      gpr_time_from_nanos(duration.count(), GPR_TIMESPAN));
+}
+
+// What the completion queue hands back.
+class Event {
+ public:
+  virtual ~Event() = default;
+  virtual void Complete(bool ok) = 0;
+};
+
+}  // namespace
+
+class IoLoop::Impl : public Transport {
+ public:
+  explicit Impl(IoLoopOptions options);
+  ~Impl() override;
+
+  void Post(absl::AnyInvocable<void(Engine&)> work);
+  bool OnThisThread() const { return std::this_thread::get_id() == thread_.get_id(); }
+
+  void StartUnary(const Unary& call) override;
+  void CancelUnary(WireId id) override;
+  void OpenStream(WireId id, size_t endpoint, std::string_view method) override;
+  void SendOnStream(WireId id, std::string_view message) override;
+  void CloseStream(WireId id) override;
+  void PauseStream(WireId id, bool paused) override;
+
+ private:
+  class UnaryEvent;
+  class Stream;
+  class WakeEvent;
+
+  void Run();
+  void Wake();
+  void TakePosted();
+  gpr_timespec WaitUntil() const;
+  std::shared_ptr<grpc::Channel> MakeChannel(const std::string& endpoint) const;
+
+  const IoLoopOptions options_;
+  grpc::CompletionQueue queue_;
+  std::vector<std::unique_ptr<grpc::GenericStub>> stubs_;
+  Mailbox<absl::AnyInvocable<void(Engine&)>> mailbox_;
+  std::vector<absl::AnyInvocable<void(Engine&)>> taken_;
+  std::unique_ptr<Engine> engine_;
+  std::map<WireId, UnaryEvent*> calls_;
+  std::map<WireId, Stream*> streams_;
+  int pending_ = 0;  // events that the queue still owes us
+  std::atomic<bool> ending_ = false;
+  std::thread thread_;
+};
+
+// ---- Unary calls
+// -----------------------------------------------------------------------------------
+
+class IoLoop::Impl::UnaryEvent : public Event {
+ public:
+  UnaryEvent(Impl& loop, const Unary& call) : loop_(loop), id_(call.id) {
+    context_.set_deadline(InWallTime(call.timeout));
+    if (call.require_leader) context_.AddMetadata("hasleader", "true");
+    reader_ = loop.stubs_[call.endpoint]->PrepareUnaryCall(&context_, std::string(call.method),
+                                                           BufferOf(call.request), &loop.queue_);
+    reader_->StartCall();
+    reader_->Finish(&response_, &status_, this);
+    ++loop.pending_;
+  }
+
+  void Cancel() { context_.TryCancel(); }
+
+  void Complete(bool) override {
+    --loop_.pending_;
+    loop_.calls_.erase(id_);
+    const WireStatus status = WireOf(status_, context_);
+    loop_.engine_->OnUnaryDone(id_, status, status.ok() ? BytesOf(response_) : std::string());
+    delete this;
+  }
+
+ private:
+  Impl& loop_;
+  const WireId id_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientAsyncResponseReader<grpc::ByteBuffer>> reader_;
+  grpc::ByteBuffer response_;
+  grpc::Status status_;
+};
+
+void IoLoop::Impl::StartUnary(const Unary& call) { calls_[call.id] = new UnaryEvent(*this, call); }
+
+void IoLoop::Impl::CancelUnary(WireId id) {
+  auto found = calls_.find(id);
+  if (found != calls_.end()) found->second->Cancel();
+}
+
+// ---- Streams
+// ---------------------------------------------------------------------------------------
+
+// One stream: at most one read and one write in flight, the rest of the writes queued. It deletes
+// itself when gRPC has finished with it.
+class IoLoop::Impl::Stream {
+ public:
+  Stream(Impl& loop, WireId id, size_t endpoint, std::string_view method)
+      : loop_(loop), id_(id), start_(*this), read_(*this), write_(*this), finish_(*this) {
+    context_.AddMetadata("hasleader", "true");
+    stream_ = loop.stubs_[endpoint]->PrepareCall(&context_, std::string(method), &loop.queue_);
+    Pend();
+    stream_->StartCall(&start_);
+  }
+
+  void Send(std::string_view message) {
+    outbox_.push_back(BufferOf(message));
+    WriteNext();
+  }
+
+  void Close() {
+    closed_ = true;
+    outbox_.clear();
+    context_.TryCancel();
+    if (paused_) Pause(false);  // a read must be under way to learn of the end
+  }
+
+  void Pause(bool paused) {
+    paused_ = paused;
+    if (!paused) ReadNext();
+  }
+
+ private:
+  // One kind of completion of a stream.
+  template <void (Stream::*handler)(bool)>
+  struct Handler : Event {
+    explicit Handler(Stream& owner) : stream(owner) {}
+    void Complete(bool ok) override { stream.Completed(handler, ok); }
+    Stream& stream;
+  };
+
+  void Pend() {
+    ++pending_;
+    ++loop_.pending_;
+  }
+
+  void Completed(void (Stream::*handler)(bool), bool ok) {
+    --pending_;
+    --loop_.pending_;
+    (this->*handler)(ok);
+    if (finished_ && pending_ == 0) delete this;
+  }
+
+  void OnStart(bool ok) {
+    started_ = true;
+    if (!ok) return Finish();
+    ReadNext();
+    WriteNext();
+  }
+
+  void ReadNext() {
+    if (!started_ || reading_ || finishing_ || (paused_ && !closed_)) return;
+    reading_ = true;
+    Pend();
+    stream_->Read(&incoming_, &read_);
+  }
+
+  void OnRead(bool ok) {
+    reading_ = false;
+    if (!ok) return Finish();
+    if (!closed_) loop_.engine_->OnStreamMessage(id_, BytesOf(incoming_));
+    incoming_.Clear();
+    ReadNext();
+  }
+
+  void WriteNext() {
+    if (!started_ || writing_ || finishing_ || outbox_.empty()) return;
+    writing_ = true;
+    Pend();
+    stream_->Write(outbox_.front(), &write_);
+    outbox_.pop_front();
+  }
+
+  void OnWrite(bool ok) {
+    writing_ = false;
+    if (ok) WriteNext();  // a failed write shows as a failed read as well
+  }
+
+  void Finish() {
+    if (finishing_) return;
+    finishing_ = true;
+    Pend();
+    stream_->Finish(&status_, &finish_);
+  }
+
+  void OnFinish(bool) {
+    finished_ = true;
+    loop_.streams_.erase(id_);
+    if (!closed_) loop_.engine_->OnStreamClosed(id_, WireOf(status_, context_));
+  }
+
+  Impl& loop_;
+  const WireId id_;
+  Handler<&Stream::OnStart> start_;
+  Handler<&Stream::OnRead> read_;
+  Handler<&Stream::OnWrite> write_;
+  Handler<&Stream::OnFinish> finish_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream_;
+  grpc::ByteBuffer incoming_;
+  std::deque<grpc::ByteBuffer> outbox_;  // bounded by watches and leases: a message or two for each
+  grpc::Status status_;
+  int pending_ = 0;
+  bool started_ = false;
+  bool reading_ = false;
+  bool writing_ = false;
+  bool paused_ = false;
+  bool closed_ = false;
+  bool finishing_ = false;
+  bool finished_ = false;
+};
+
+void IoLoop::Impl::OpenStream(WireId id, size_t endpoint, std::string_view method) {
+  streams_[id] = new Stream(*this, id, endpoint, method);
+}
+
+void IoLoop::Impl::SendOnStream(WireId id, std::string_view message) {
+  auto found = streams_.find(id);
+  if (found != streams_.end()) found->second->Send(message);
+}
+
+void IoLoop::Impl::CloseStream(WireId id) {
+  auto found = streams_.find(id);
+  if (found != streams_.end()) found->second->Close();
+}
+
+void IoLoop::Impl::PauseStream(WireId id, bool paused) {
+  auto found = streams_.find(id);
+  if (found != streams_.end()) found->second->Pause(paused);
+}
+
+// ---- The loop
+// --------------------------------------------------------------------------------------
+
+class IoLoop::Impl::WakeEvent : public Event {
+ public:
+  explicit WakeEvent(Impl& loop) : loop_(loop) {
+    alarm_.Set(&loop.queue_, gpr_inf_past(GPR_CLOCK_MONOTONIC), this);
+  }
+  void Complete(bool) override {
+    loop_.TakePosted();
+    delete this;
+  }
+
+ private:
+  Impl& loop_;
+  grpc::Alarm alarm_;
+};
+
+IoLoop::Impl::Impl(IoLoopOptions options) : options_(std::move(options)) {
+  for (const std::string& endpoint : options_.endpoints) {
+    stubs_.push_back(std::make_unique<grpc::GenericStub>(MakeChannel(endpoint)));
+  }
+  engine_ = std::make_unique<Engine>(options_.engine, *this);
+  engine_->Advance(Now());
+  thread_ = std::thread([this] { Run(); });
+}
+
+IoLoop::Impl::~Impl() {
+  Post([this](Engine&) { ending_ = true; });
+  thread_.join();
+}
+
+std::shared_ptr<grpc::Channel> IoLoop::Impl::MakeChannel(const std::string& endpoint) const {
+  const auto milliseconds = [](Duration duration) {
+    return static_cast<int>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
+  };
+  grpc::ChannelArguments args;
+  args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // clients share no connection by accident
+  args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, milliseconds(options_.keepalive_time));
+  args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, milliseconds(options_.keepalive_timeout));
+  args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 0);  // servers punish idle pings
+  args.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);    // a silent stream is pinged as well
+  args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kReconnectMinMs);
+  args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectTimeoutMs);
+  args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kReconnectMaxMs);
+  args.SetMaxReceiveMessageSize(-1);
+  args.SetMaxSendMessageSize(-1);
+  args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  return grpc::CreateCustomChannel(TargetOf(endpoint), grpc::InsecureChannelCredentials(), args);
+}
+
+void IoLoop::Impl::Post(absl::AnyInvocable<void(Engine&)> work) {
+  if (mailbox_.Put(std::move(work)) && !(ending_ && OnThisThread())) new WakeEvent(*this);
+}
+
+void IoLoop::Impl::TakePosted() {
+  mailbox_.TakeAll(&taken_);
+  engine_->Advance(Now());
+  for (absl::AnyInvocable<void(Engine&)>& work : taken_) work(*engine_);
+  taken_.clear();
+}
+
+gpr_timespec IoLoop::Impl::WaitUntil() const {
+  const Instant deadline = engine_->NextDeadline();
+  const Duration wait = deadline == kNever ? kIdleWaitMax : deadline - Now();
+  return ToGprTimeout(std::clamp(wait, Duration(0), kIdleWaitMax));
+}
+
+void IoLoop::Impl::Run() {
+  void* tag = nullptr;
+  bool ok = false;
+  while (!ending_) {
+    const auto next = queue_.AsyncNext(&tag, &ok, WaitUntil());
+    engine_->Advance(Now());
+    if (next == grpc::CompletionQueue::GOT_EVENT) static_cast<Event*>(tag)->Complete(ok);
+    engine_->Advance(Now());
+  }
+  engine_->Shutdown();
+  for (auto& [id, stream] : streams_) stream->Close();
+  while (pending_ > 0 && queue_.Next(&tag, &ok)) static_cast<Event*>(tag)->Complete(ok);
+  TakePosted();
+  engine_->Advance(Now());
+  queue_.Shutdown();
+  while (queue_.Next(&tag, &ok)) static_cast<Event*>(tag)->Complete(ok);
+  engine_->Advance(Now());
+}
+
+IoLoop::IoLoop(IoLoopOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+
+IoLoop::~IoLoop() { CONCLAVE_CHECK(!impl_->OnThisThread(), "a client's loop cannot end itself"); }
+
+void IoLoop::Post(absl::AnyInvocable<void(Engine&)> work) { impl_->Post(std::move(work)); }
+
+bool IoLoop::OnThisThread() const { return impl_->OnThisThread(); }
+
+Instant IoLoop::Now() {
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return Instant(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
+}
+
+}  // namespace conclave

@@ -1,0 +1,46 @@
+// IoLoop: the thread that runs a client's Engine over gRPC.
+//
+// Thread: one, which waits on a gRPC completion queue (the async API; in gRPC 1.51 the callback API
+// sleeps up to 100 ms after a quiet second). All of the engine's work happens there; other threads
+// put work in with Post, and one alarm on the queue wakes it for a whole burst. Time:
+// CLOCK_BOOTTIME, so that a lease's local deadline also passes while the machine is suspended.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "conclave/base/time.h"
+#include "conclave/client/core/engine.h"
+
+namespace conclave {
+
+struct IoLoopOptions {
+  std::vector<std::string> endpoints{};  // "host:port"
+  EngineOptions engine{};
+  Duration keepalive_time = std::chrono::seconds(10);
+  Duration keepalive_timeout = std::chrono::seconds(3);
+};
+
+class IoLoop {
+ public:
+  explicit IoLoop(IoLoopOptions options);
+  // Cancels everything that is under way and joins the thread. Not on the loop's own thread.
+  ~IoLoop();
+  IoLoop(const IoLoop&) = delete;
+  IoLoop& operator=(const IoLoop&) = delete;
+
+  // Runs `work` on the loop's thread, in order. Any thread. Work that is still queued when the loop
+  // ends runs after Engine::Shutdown, so nothing is forgotten.
+  void Post(absl::AnyInvocable<void(Engine&)> work);
+  bool OnThisThread() const;
+
+  static Instant Now();  // CLOCK_BOOTTIME
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace conclave
