@@ -1,0 +1,51 @@
+#include "conclave/examples/pause.h"
+
+#include <signal.h>
+#include <time.h>
+
+#include <cerrno>
+
+#include "absl/time/clock.h"
+
+namespace conclave::examples {
+namespace {
+
+sigset_t Signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  return signals;
+}
+
+}  // namespace
+
+void BlockSignals() {
+  const sigset_t signals = Signals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+}
+
+bool WaitForSignal(absl::Duration timeout) {
+  const sigset_t signals = Signals();
+  const absl::Time deadline = absl::Now() + timeout;
+  while (true) {
+    if (timeout == absl::InfiniteDuration()) {
+      if (sigwaitinfo(&signals, nullptr) > 0) return true;
+      continue;
+    }
+    const absl::Duration left = deadline - absl::Now();
+    if (left <= absl::ZeroDuration()) return false;
+    const timespec wait = absl::ToTimespec(left);
+    if (sigtimedwait(&signals, nullptr, &wait) > 0) return true;
+    if (errno == EAGAIN) return false;
+  }
+}
+
+void Pause(absl::Duration duration) {
+  if (duration <= absl::ZeroDuration()) return;
+  timespec left = absl::ToTimespec(duration);
+  while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+  }
+}
+
+}  // namespace conclave::examples
