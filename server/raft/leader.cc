@@ -195,20 +195,27 @@ void RawNode::Handle(const Envelope& envelope, ReadRequest& request) {
   std::get<Leader>(role_).reads.AddPeer({envelope.from, request.round});
 }
 
-// A batch that was repeated by the network must not take effect twice, nor be called refused after
-// it was accepted. So it counts only in the term that it was sent in, and only if its id is above
-// all that came before it from this member. A member that has restarted counts from elsewhere: far
-// below means a new life.
+bool ForwardsSeen::Add(ProposalId id) {
+  for (ProposalId& newest : newest_of_life_) {
+    const uint64_t distance = id > newest ? id - newest : newest - id;
+    if (distance >= kOneLife) continue;
+    if (id <= newest) return false;
+    newest = id;
+    return true;
+  }
+  if (newest_of_life_.size() >= kMaxLives) return false;
+  newest_of_life_.push_back(id);
+  return true;
+}
+
+// A batch counts only in the term that it was sent in (AnswerOldTerm ignores it later), and once.
+// It must neither take effect twice, nor be called refused after it was accepted.
 void RawNode::Handle(const Envelope& envelope, ForwardedProposals& forwarded) {
-  constexpr uint64_t kOneLife = uint64_t{1} << 40;
   if (HeardFrom(envelope.from) == nullptr) return;
-  ProposalId& newest = std::get<Leader>(role_).newest_forward[envelope.from];
-  if (forwarded.id <= newest && newest - forwarded.id < kOneLife) {
+  if (!std::get<Leader>(role_).forwards_seen[envelope.from].Add(forwarded.id)) {
     ++counters_.messages_unexpected;
     return;
   }
-  newest = forwarded.id;
-
   ProposeStatus status = ProposeStatus::kConfChangeInvalid;
   if (forwarded.type == EntryType::kCommand) {
     status = Propose(forwarded.payloads).status;

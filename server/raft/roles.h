@@ -32,12 +32,26 @@ struct Candidate {
   }
 };
 
+// Which forwarded batches of one member have come in this term, so that none counts twice, however
+// often and late the network delivers it. Ids grow within one life of the member's process, and a
+// life starts anywhere (Config::seed), so an id far from all that were seen is of a new life.
+class ForwardsSeen {
+ public:
+  // True if `id` is above all of its life that came before.
+  [[nodiscard]] bool Add(ProposalId id);
+
+ private:
+  static constexpr uint64_t kOneLife = uint64_t{1} << 40;
+  static constexpr size_t kMaxLives = 4096;  // restarts within one term; beyond, nothing is taken
+
+  std::vector<ProposalId> newest_of_life_;
+};
+
 struct Leader {
   ProgressTracker tracker;
   LeaderReads reads;
-  // The newest batch that each member has forwarded in this term. Kept also when the member goes:
-  // it may come back, and an old message of its after it.
-  std::map<NodeId, ProposalId> newest_forward;
+  // Kept also for members that go: they may come back, and old messages of theirs after them.
+  std::map<NodeId, ForwardsSeen> forwards_seen;
   Index first_own;  // the empty entry that opens this leader's term
   NodeId transferee;
   uint32_t transfer_elapsed = 0;   // ticks
