@@ -7,9 +7,11 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <thread>
 #include <variant>
 #include <vector>
@@ -18,6 +20,7 @@
 #include "absl/status/status.h"
 #include "conclave/base/mailbox.h"
 #include "conclave/base/time.h"
+#include "conclave/server/posix/bell.h"
 #include "conclave/server/posix/worker.h"
 #include "conclave/server/raft/types.h"
 #include "conclave/server/wal/log.h"
@@ -27,6 +30,7 @@ namespace conclave::posix {
 // As node::LogAppend.
 struct LogWrite {
   uint64_t batch = 0;
+  std::optional<wal::Position> reset;
   std::optional<raft::HardState> hard_state;
   std::vector<raft::Entry> entries;
 };
@@ -86,10 +90,11 @@ class LogThread {
 
   void Queue(Item item);
   void Run();
-  void Wait();
-  // True until Stop.
-  bool Process(std::vector<Item>& items);
-  void WriteGroup(std::vector<Item>& items, size_t begin, size_t end);
+  void Process(std::vector<Item>& items);
+  // Makes as many of the queued writes durable as go into one write; gives how many items that
+  // took.
+  size_t WriteGroup(std::span<Item> items);
+  void Idle();
   void PrepareSpare();
   void SpareFinished(const absl::Status& status);
   void OrFail(const absl::Status& status);
@@ -97,11 +102,14 @@ class LogThread {
   const std::unique_ptr<wal::Log> log_;
   Options options_;
   Mailbox<Item> mailbox_;
-  std::atomic<uint32_t> bell_{0};  // futex: 1 if there is mail
+  Bell bell_;
+
+  // Of the log thread.
+  std::vector<wal::LogBatch> batches_;  // reused
+  bool stopping_ = false;
   bool spare_under_way_ = false;
   bool space_enough_ = true;
-  Instant spare_retry_{};
-  std::vector<wal::LogBatch> batches_;  // reused
+  std::chrono::steady_clock::time_point spare_not_before_{};
 
   std::atomic<uint64_t> writes_{0};
   std::atomic<uint64_t> batch_count_{0};

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "conclave/base/mailbox.h"
 #include "conclave/server/env/disk.h"
+#include "conclave/server/posix/bell.h"
 #include "conclave/server/snapshot/writer.h"
 
 namespace conclave::posix {
@@ -33,7 +34,7 @@ class Worker {
   void Loop();
 
   Mailbox<Job> mailbox_;
-  std::atomic<uint32_t> bell_{0};  // futex: 1 if there is mail
+  Bell bell_;
   std::atomic<uint64_t> wake_ups_{0};
   std::thread thread_;
 };

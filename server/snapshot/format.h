@@ -5,6 +5,7 @@
 // body.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -34,16 +35,27 @@ struct Header {
 
 [[nodiscard]] std::string EncodeHeader(const Header& header);
 
-// Of the first kPrefixBytes of a file: the length of the whole header. FailedPrecondition: not our
-// format, or a newer one.
+// Of the first kPrefixBytes of a file: the length of the whole header. DataLoss: not our format.
 [[nodiscard]] absl::StatusOr<size_t> HeaderBytes(std::string_view prefix);
+// DataLoss: damaged. FailedPrecondition: of a newer version.
 [[nodiscard]] absl::StatusOr<Header> DecodeHeader(std::string_view bytes);
 
 // The CRC of chunk number `number` (from 0) in a file whose header's CRC is `seed`.
 [[nodiscard]] uint32_t ChunkCrc(uint32_t seed, uint64_t number, std::string_view bytes);
 [[nodiscard]] uint32_t HeaderCrc(std::string_view header_bytes);
 
+// What closes a file; it starts as an empty chunk would.
+using Hash = std::array<char, kHashBytes>;
+struct Trailer {
+  uint64_t chunks = 0;
+  uint64_t body_bytes = 0;
+  Hash hash{};  // SHA-256 of header and body
+};
+[[nodiscard]] std::string EncodeTrailer(uint32_t seed, const Trailer& trailer);
+[[nodiscard]] absl::StatusOr<Trailer> DecodeTrailer(uint32_t seed, std::string_view bytes);
+
 // "000000000000002a-0000000000000003.snapshot" for index 42 of term 3.
 [[nodiscard]] std::string FileName(const raft::SnapshotMeta& meta);
+[[nodiscard]] bool IsFileName(std::string_view name);
 
 }  // namespace conclave::snapshot

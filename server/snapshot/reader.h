@@ -43,12 +43,14 @@ class Reader {
   [[nodiscard]] absl::StatusOr<uint64_t> Verify();
 
  private:
-  Reader();
+  Reader(std::string name, std::unique_ptr<env::File> file);
   [[nodiscard]] absl::Status ReadExactly(size_t bytes, char* out);
+  [[nodiscard]] absl::Status ReadHeader();
   [[nodiscard]] absl::Status ReadTrailer();
   [[nodiscard]] absl::Status Damaged(std::string_view what) const;
 
-  std::string name_;
+  const std::string name_;
+  std::string where_;  // for messages
   std::unique_ptr<env::File> file_;
   Header header_;
   std::unique_ptr<Sha256> hash_;

@@ -1,15 +1,12 @@
 // SHA-256 over bytes that come in pieces.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <string_view>
 
 #include "conclave/server/snapshot/format.h"
 
 namespace conclave::snapshot {
-
-using Hash = std::array<char, kHashBytes>;
 
 // Thread: one. Any failure of the library is a CHECK: it could only run out of memory.
 class Sha256 {

@@ -1,4 +1,5 @@
-// What the tests of the log share: entries by the dozen, a log opened in one line, and the model of a log: a vector.
+// What the tests of the log share: entries by the dozen, a log opened in one line, and the model of
+// a log: a vector.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -150,7 +150,8 @@ TEST(LogTest, AResetStartsTheLogAnewBehindASnapshot) {
   auto log = std::move(Open(disk).log);
   AppendAndSync(*log, Batch(MakeEntries(1, 30, 1)));
   const auto behind = MakeEntries(21, 22, 4);
-  AppendAndSync(*log, {.reset = At(20, 3), .hard_state = MakeHardState(4, 1, 20), .entries = behind});
+  AppendAndSync(*log,
+                {.reset = At(20, 3), .hard_state = MakeHardState(4, 1, 20), .entries = behind});
   const Recovered recovered = Open(*disk.Clone(), At(20, 3));
   EXPECT_EQ(recovered.entries, behind);
   EXPECT_EQ(recovered.hard_state, MakeHardState(4, 1, 20));
@@ -228,9 +229,10 @@ TEST(LogTest, AnotherClustersDirectoryIsRefused) {
   Options other = SmallSegments();
   other.cluster_id = 0xc2;
   EXPECT_TRUE(absl::IsFailedPrecondition(WhyNot(disk, other)));
-  EXPECT_EQ(WhyNot(disk, other).message(),
-            "/data/wal/0000000000000001-0000000000000001.log belongs to cluster c1, but this server "
-            "is started as a member of cluster c2");
+  EXPECT_EQ(
+      WhyNot(disk, other).message(),
+      "/data/wal/0000000000000001-0000000000000001.log belongs to cluster c1, but this server "
+      "is started as a member of cluster c2");
 }
 
 TEST(LogTest, AnotherMembersDirectoryIsRefused) {
