@@ -1,23 +1,13 @@
 #include "conclave/api/wire/responses.h"
 
-#include "conclave/base/check.h"
-
 namespace conclave::wire {
 namespace {
 
 constexpr uint32_t kHeaderField = 1;
-constexpr uint32_t kWatchEventsField = 11;
 
 // An optional header field: a header without any field set is still written.
 char* WriteHeaderField(char* at, const ResponseHeader& header, size_t size) {
   return Write(WriteMessageStart(at, kHeaderField, size), header);
-}
-
-size_t EventBodySize(const Event& event) {
-  size_t size = event.is_delete ? 2 : 0;
-  size += MessageSize(SizeOf(event.kv));
-  if (event.prev_kv != nullptr) size += MessageSize(SizeOf(*event.prev_kv));
-  return size;
 }
 
 }  // namespace
@@ -78,6 +68,16 @@ Bytes EncodePut(const ResponseHeader& header, const KeyValue* prev_kv) {
   Bytes bytes = Bytes::Uninitialized(MessageSize(header_size) + MessageSize(kv_size), &at);
   at = WriteHeaderField(at, header, header_size);
   Write(WriteMessageStart(at, 2, kv_size), *prev_kv);
+  return bytes;
+}
+
+Bytes EncodeBehindHeader(const ResponseHeader& header, Builder* rest) {
+  const size_t header_size = SizeOf(header);
+  char* at;
+  Bytes bytes = Bytes::Uninitialized(MessageSize(header_size) + rest->size(), &at);
+  at = WriteHeaderField(at, header, header_size);
+  if (rest->size() > 0) std::memcpy(at, rest->view().data(), rest->size());
+  rest->Clear();
   return bytes;
 }
 
@@ -214,19 +214,5 @@ Bytes EncodeWatchHead(const WatchResponseHead& head) {
   builder.AppendNumber(7, uint64_t{head.fragment});
   return builder.Take();
 }
-
-void AppendEvent(Builder* block, const Event& event) {
-  const size_t size = EventBodySize(event);
-  char* at = WriteMessageStart(block->Extend(MessageSize(size)), kWatchEventsField, size);
-  if (event.is_delete) at = WriteNumber(at, 1, uint64_t{1});
-  const size_t kv_size = SizeOf(event.kv);
-  at = Write(WriteMessageStart(at, 2, kv_size), event.kv);
-  if (event.prev_kv != nullptr) {
-    const size_t prev_size = SizeOf(*event.prev_kv);
-    at = Write(WriteMessageStart(at, 3, prev_size), *event.prev_kv);
-  }
-}
-
-size_t EncodedEventSize(const Event& event) { return MessageSize(EventBodySize(event)); }
 
 }  // namespace conclave::wire

@@ -33,13 +33,6 @@ struct KeyValue {
   int64_t lease = 0;
 };
 
-// mvccpb.Event
-struct Event {
-  bool is_delete = false;
-  KeyValue kv;
-  const KeyValue* prev_kv = nullptr;
-};
-
 size_t SizeOf(const ResponseHeader& header);
 char* Write(char* at, const ResponseHeader& header);
 size_t SizeOf(const KeyValue& kv);
@@ -55,6 +48,8 @@ void AppendRevisionHeader(Builder* builder, int64_t revision);
 // Responses that have nothing but a header: compaction, lease revoke, defragment ...
 [[nodiscard]] Bytes EncodeHeaderOnly(const ResponseHeader& header);
 [[nodiscard]] Bytes EncodePut(const ResponseHeader& header, const KeyValue* prev_kv);
+// A response of which everything but the header stands in `rest`, which is empty afterwards.
+[[nodiscard]] Bytes EncodeBehindHeader(const ResponseHeader& header, Builder* rest);
 // The answer to a read of one key; null: there is none, or it was filtered out.
 [[nodiscard]] Bytes EncodeRangeOfOne(const ResponseHeader& header, const KeyValue* kv, bool more,
                                      int64_t count);
@@ -118,12 +113,8 @@ struct WatchResponseHead {
   bool fragment = false;
 };
 
-// A WatchResponse is its head followed by its events; both are encodings of their own, so that many
-// watchers' responses share one block of events: each sends EncodeWatchHead(its head) + the block.
+// A WatchResponse is its head followed by its events (field 11, watch::EventBatch::Encoded); both
+// are encodings of their own, so that many watchers' responses share one block of events.
 [[nodiscard]] Bytes EncodeWatchHead(const WatchResponseHead& head);
-// One more event at the end of a block of events.
-void AppendEvent(Builder* block, const Event& event);
-// What AppendEvent adds, for cutting a block into fragments.
-size_t EncodedEventSize(const Event& event);
 
 }  // namespace conclave::wire

@@ -2,15 +2,18 @@
 // since the compact revision, leases with what is left of them, members, alarms, cluster version,
 // applied index.
 //
-// The stream (all numbers varints unless said otherwise):
+// The stream:
 //
-//   "CONCSTAT" version(1)
-//   block*                   length, then so many bytes: a type byte and the content
-//     1 head                 applied index, term, current and compact revision, the store's digest
-//     (16 bytes) 2 cluster              id, version, members, alarms 3 leases               clock,
-//     then (id, TTL, remaining ms) each; as many blocks as needed 4 records mvcc::EncodeRecord, one
+//   "CONCSTAT", version (one byte)
+//   block*                   length (varint) of what follows: a type byte, then the content
+//     1 head                 applied index, term, current and compact revision, digest of the
+//     store, lease clock 2 cluster              id, version, members, alarms 3 leases (id, TTL,
+//     remaining ms) each; as many blocks as needed 4 records              mvcc::EncodeRecord, one
 //     behind the other; as many blocks as needed 5 end                  number of leases, number of
 //     records
+//
+// The blocks come in this order; the content of all but 4 is in protobuf's encoding (snapshot.cc
+// has the field numbers), so fields can be added.
 //
 // Its integrity (checksums, whole file) is the carrier's business; but whatever the bytes are,
 // restoring ends with a state or a Status. docs of the carrier: server/snapshot.
@@ -45,9 +48,11 @@ class SnapshotTask {
   [[nodiscard]] Bytes Next(size_t bytes);
 
  private:
-  void AppendHead(std::string* out) const;
-  void AppendLeases(std::string* out, size_t bytes);
-  void AppendRecords(std::string* out, size_t bytes);
+  enum class Stage : uint8_t { kHead, kLeases, kRecords, kDone };
+
+  std::string HeadBlocks();
+  std::string LeasesBlock(size_t bytes);
+  std::string RecordsBlock(size_t bytes);
 
   uint64_t applied_index_;
   uint64_t applied_term_;
@@ -55,8 +60,9 @@ class SnapshotTask {
   lease::LessorImage leases_;
   size_t next_lease_ = 0;
   mvcc::SnapshotCursor cursor_;
+  mvcc::RecordRef next_record_;  // taken from the cursor, not written yet
   uint64_t record_count_ = 0;
-  enum class Stage { kHead, kLeases, kRecords, kDone } stage_ = Stage::kHead;
+  Stage stage_ = Stage::kHead;
 };
 
 // Builds a state from the stream, which may be cut anywhere.
@@ -73,6 +79,8 @@ class RestoreTask {
   absl::StatusOr<std::unique_ptr<StateMachine>> Finish();
 
  private:
+  // Takes whole blocks off the front of *input.
+  absl::Status TakeBlocks(std::string_view* input);
   absl::Status TakeBlock(std::string_view block);
   absl::Status TakeHead(std::string_view content);
   absl::Status TakeLeases(std::string_view content);
@@ -82,10 +90,11 @@ class RestoreTask {
   StateMachineOptions options_;
   std::string pending_;  // the beginning of a block whose end has not come yet
   bool magic_seen_ = false;
-  bool ended_ = false;
+  uint8_t last_block_ = 0;  // the type of the last one
+  absl::Status failed_;
   uint64_t applied_index_ = 0;
   uint64_t applied_term_ = 0;
-  std::string cluster_;
+  std::string cluster_;  // the content of the cluster block
   lease::LessorImage leases_;
   std::optional<mvcc::StoreBuilder> builder_;
   uint64_t record_count_ = 0;

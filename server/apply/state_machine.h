@@ -104,7 +104,7 @@ class StateMachine {
 
   // CheckRequest, and what depends on the state of this member: the quota, an alarm that forbids
   // writes. `request` is without headroom.
-  [[nodiscard]] RequestCheck Check(wire::Method method, std::string_view request) const;
+  [[nodiscard]] RequestCheck Check(wire::Method method, std::string_view request);
 
   // Makes the log's payload of a request that Check sent to kPropose. `buffer` has the headroom in
   // front and is not shared with anybody: usually it is the payload itself. Chooses what the log
@@ -185,7 +185,7 @@ class StateMachine {
  private:
   friend class RestoreTask;
   friend class SnapshotTask;
-  class TxnExecution;
+  class StoreWriter;
 
   ApplyResult Execute(const ApplyContext& context, const CommandHeader& header,
                       std::string_view body);
@@ -199,17 +199,22 @@ class StateMachine {
   ApplyResult ApplyLeaseRevoke(const ApplyContext& context, std::string_view body);
   ApplyResult ApplyAlarm(const ApplyContext& context, std::string_view body);
 
-  // True if an alarm that was raised forbids this command.
+  // The error with which an alarm that was raised refuses this command, or null.
   const wire::Error* Forbidden(const CommandHeader& header, std::string_view body) const;
+  // The outcome of a put, checks done: what stood there before.
+  mvcc::RecordRef Put(mvcc::WriteTxn* txn, const wire::PutRequest& request);
+  std::vector<mvcc::RecordRef> DeleteRange(mvcc::WriteTxn* txn,
+                                           const wire::DeleteRangeRequest& request);
+  // The key's lease was `from`, and is `to` now.
   void MoveLease(std::string_view key, int64_t from, int64_t to);
   bool RevokeLease(int64_t id);
 
   ReadResult ReadRange(const ReadContext& context, std::string_view body);
   ReadResult ReadTxn(const ReadContext& context, std::string_view body);
-  ReadResult ReadHashKv(const ReadContext& context, std::string_view body);
-  ReadResult ReadHash(const ReadContext& context);
+  ReadResult ReadHashKv(const ReadContext& context, int64_t revision, bool with_revisions);
   ReadResult ReadTimeToLive(const ReadContext& context, std::string_view body) const;
   ReadResult ReadAlarms(const ReadContext& context, std::string_view body) const;
+  ReadResult FinishOrHandOver(std::unique_ptr<ReadTask> task) const;
 
   StateMachineOptions options_;
 
@@ -222,7 +227,9 @@ class StateMachine {
   absl::btree_set<Alarm> alarms_;
   std::string cluster_version_;
 
-  wire::Builder builder_;  // scratch of the response in work
+  // This member's own.
+  bool quota_hit_ = false;  // a write was refused for the quota, and little was freed since
+  wire::Builder builder_;   // scratch of the response in work
 };
 
 }  // namespace conclave::apply

@@ -1,0 +1,191 @@
+#include "conclave/server/apply/command.h"
+
+#include <utility>
+
+#include "conclave/api/wire/reader.h"
+#include "conclave/api/wire/writer.h"
+#include "conclave/base/check.h"
+
+namespace conclave::apply {
+namespace {
+
+void WriteFixed64(char* at, uint64_t value) {
+  for (int i = 0; i < 8; ++i) at[i] = static_cast<char>(value >> (8 * i));
+}
+
+uint64_t ReadFixed64(const char* at) {
+  uint64_t value = 0;
+  for (int i = 0; i < 8; ++i)
+    value |= static_cast<uint64_t>(static_cast<uint8_t>(at[i])) << (8 * i);
+  return value;
+}
+
+// A payload: room for the header, then the body, which is a protobuf-like message of the functions
+// below.
+class PayloadBuilder {
+ public:
+  PayloadBuilder(CommandKind kind, uint64_t proposer, uint64_t sequence) {
+    WriteCommandHeader(builder_.Extend(kCommandHeaderSize),
+                       {static_cast<uint8_t>(kind), proposer, sequence});
+  }
+  wire::Builder* body() { return &builder_; }
+  Bytes Take() { return builder_.Take(); }
+
+ private:
+  wire::Builder builder_;
+};
+
+}  // namespace
+
+void WriteCommandHeader(char* at, const CommandHeader& header) {
+  at[0] = static_cast<char>(kCommandVersion);
+  at[1] = static_cast<char>(header.kind);
+  std::memset(at + 2, 0, 6);
+  WriteFixed64(at + 8, header.proposer);
+  WriteFixed64(at + 16, header.sequence);
+}
+
+std::optional<CommandHeader> ReadCommandHeader(std::string_view payload) {
+  constexpr std::string_view kReserved("\0\0\0\0\0\0", 6);
+  if (payload.size() < kCommandHeaderSize || static_cast<uint8_t>(payload[0]) != kCommandVersion ||
+      payload.substr(2, 6) != kReserved) {
+    return std::nullopt;
+  }
+  return CommandHeader{static_cast<uint8_t>(payload[1]), ReadFixed64(payload.data() + 8),
+                       ReadFixed64(payload.data() + 16)};
+}
+
+// Body: 1 term; 2 id, repeated.
+Bytes EncodeLeaseExpire(uint64_t proposer, uint64_t sequence, const LeaseExpire& command) {
+  PayloadBuilder payload(CommandKind::kLeaseExpire, proposer, sequence);
+  payload.body()->AppendNumber(1, command.term);
+  for (const int64_t id : command.ids) payload.body()->AppendNumber(2, id);
+  return payload.Take();
+}
+
+bool DecodeLeaseExpire(std::string_view body, LeaseExpire* command) {
+  *command = LeaseExpire();
+  wire::Reader reader(body);
+  while (reader.Next()) {
+    switch (reader.tag()) {
+      case wire::VarintTag(1):
+        command->term = reader.Varint();
+        break;
+      case wire::VarintTag(2):
+        command->ids.push_back(reader.Int64());
+        break;
+      default:
+        reader.Skip(2);
+    }
+  }
+  return reader.ok();
+}
+
+// Body: (1 id, 2 remaining ms), repeated; an id begins the next lease.
+Bytes EncodeLeaseCheckpoint(uint64_t proposer, uint64_t sequence,
+                            std::span<const LeaseRemaining> leases) {
+  PayloadBuilder payload(CommandKind::kLeaseCheckpoint, proposer, sequence);
+  for (const LeaseRemaining& lease : leases) {
+    payload.body()->AppendNumber(1, lease.id);
+    payload.body()->AppendNumber(2, lease.remaining_ms);
+  }
+  return payload.Take();
+}
+
+bool DecodeLeaseCheckpoint(std::string_view body, std::vector<LeaseRemaining>* leases) {
+  leases->clear();
+  wire::Reader reader(body);
+  while (reader.Next()) {
+    switch (reader.tag()) {
+      case wire::VarintTag(1):
+        leases->push_back({reader.Int64(), 0});
+        break;
+      case wire::VarintTag(2): {
+        const int64_t remaining_ms = reader.Int64();
+        if (leases->empty() || remaining_ms < 0) {
+          reader.Fail();
+        } else {
+          leases->back().remaining_ms = remaining_ms;
+        }
+        break;
+      }
+      default:
+        reader.Skip(2);
+    }
+  }
+  return reader.ok();
+}
+
+// Body: 1 elapsed ms.
+Bytes EncodeLeaseClock(uint64_t proposer, uint64_t sequence, int64_t elapsed_ms) {
+  CONCLAVE_CHECK(elapsed_ms >= 0);
+  PayloadBuilder payload(CommandKind::kLeaseClock, proposer, sequence);
+  payload.body()->AppendNumber(1, elapsed_ms);
+  return payload.Take();
+}
+
+bool DecodeLeaseClock(std::string_view body, int64_t* elapsed_ms) {
+  *elapsed_ms = 0;
+  wire::Reader reader(body);
+  while (reader.Next()) {
+    if (reader.tag() == wire::VarintTag(1)) {
+      *elapsed_ms = reader.Int64();
+    } else {
+      reader.Skip(1);
+    }
+  }
+  return reader.ok() && *elapsed_ms >= 0;
+}
+
+// Body: 1 member id; 2 name; 3 client URL, repeated.
+Bytes EncodeMemberAttributes(uint64_t proposer, uint64_t sequence,
+                             const MemberAttributes& command) {
+  PayloadBuilder payload(CommandKind::kMemberAttributes, proposer, sequence);
+  payload.body()->AppendNumber(1, command.member_id);
+  payload.body()->AppendText(2, command.name);
+  for (const std::string& url : command.client_urls) payload.body()->AppendElement(3, url);
+  return payload.Take();
+}
+
+bool DecodeMemberAttributes(std::string_view body, MemberAttributes* command) {
+  *command = MemberAttributes();
+  wire::Reader reader(body);
+  while (reader.Next()) {
+    switch (reader.tag()) {
+      case wire::VarintTag(1):
+        command->member_id = reader.Varint();
+        break;
+      case wire::LengthTag(2):
+        command->name = reader.String();
+        break;
+      case wire::LengthTag(3):
+        command->client_urls.emplace_back(reader.String());
+        break;
+      default:
+        reader.Skip(3);
+    }
+  }
+  return reader.ok();
+}
+
+// Body: 1 version.
+Bytes EncodeClusterVersion(uint64_t proposer, uint64_t sequence, std::string_view version) {
+  PayloadBuilder payload(CommandKind::kClusterVersion, proposer, sequence);
+  payload.body()->AppendText(1, version);
+  return payload.Take();
+}
+
+bool DecodeClusterVersion(std::string_view body, std::string* version) {
+  version->clear();
+  wire::Reader reader(body);
+  while (reader.Next()) {
+    if (reader.tag() == wire::LengthTag(1)) {
+      *version = reader.String();
+    } else {
+      reader.Skip(1);
+    }
+  }
+  return reader.ok();
+}
+
+}  // namespace conclave::apply

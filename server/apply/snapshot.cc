@@ -1,0 +1,402 @@
+#include "conclave/server/apply/snapshot.h"
+
+#include <algorithm>
+#include <climits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "conclave/api/wire/reader.h"
+#include "conclave/api/wire/writer.h"
+#include "conclave/base/check.h"
+#include "conclave/base/status.h"
+
+namespace conclave::apply {
+namespace {
+
+constexpr std::string_view kMagic("CONCSTAT\x01", 9);
+// Longer blocks are no blocks: one holds about as much as a piece, or a single record.
+constexpr uint64_t kBlockBytesMax = INT_MAX;
+
+enum BlockType : uint8_t { kHead = 1, kCluster = 2, kLeases = 3, kRecords = 4, kEnd = 5 };
+
+absl::Status Corrupt(const char* what) {
+  return absl::DataLossError(absl::StrCat("snapshot of the state: ", what));
+}
+
+// Length, type, content.
+std::string Framed(BlockType type, std::string_view content) {
+  const uint64_t length = content.size() + 1;
+  std::string block(wire::VarintSize(length), '\0');
+  wire::WriteVarint(block.data(), length);
+  block.reserve(block.size() + length);
+  block.push_back(static_cast<char>(type));
+  return block.append(content);
+}
+
+// Fields: 1 cluster id; 2 version; 3 member (etcdserverpb.Member), repeated; 4 alarm (1 member, 2
+// type), repeated.
+std::string EncodeCluster(const Membership& membership, std::string_view version,
+                          const absl::btree_set<Alarm>& alarms) {
+  wire::Builder builder;
+  builder.AppendNumber(1, membership.cluster_id());
+  builder.AppendText(2, version);
+  for (const auto& [id, member] : membership.members()) {
+    wire::AppendMember(&builder, 3,
+                       {id, member.name, member.peer_urls, member.client_urls, member.is_learner});
+  }
+  for (const Alarm& alarm : alarms) {
+    const size_t begin = builder.BeginMessage(4);
+    builder.AppendNumber(1, alarm.member_id);
+    builder.AppendNumber(2, int64_t{alarm.type});
+    builder.EndMessage(begin);
+  }
+  return std::string(builder.view());
+}
+
+bool DecodeMember(std::string_view encoded, Member* member) {
+  wire::Reader reader(encoded);
+  while (reader.Next()) {
+    switch (reader.tag()) {
+      case wire::VarintTag(1):
+        member->id = reader.Varint();
+        break;
+      case wire::LengthTag(2):
+        member->name = reader.String();
+        break;
+      case wire::LengthTag(3):
+        member->peer_urls.emplace_back(reader.String());
+        break;
+      case wire::LengthTag(4):
+        member->client_urls.emplace_back(reader.String());
+        break;
+      case wire::VarintTag(5):
+        member->is_learner = reader.Bool();
+        break;
+      default:
+        reader.Skip(5);
+    }
+  }
+  return reader.ok();
+}
+
+bool DecodeAlarm(std::string_view encoded, Alarm* alarm) {
+  wire::Reader reader(encoded);
+  while (reader.Next()) {
+    switch (reader.tag()) {
+      case wire::VarintTag(1):
+        alarm->member_id = reader.Varint();
+        break;
+      case wire::VarintTag(2):
+        alarm->type = reader.Int32();
+        break;
+      default:
+        reader.Skip(2);
+    }
+  }
+  return reader.ok();
+}
+
+struct Cluster {
+  uint64_t id = 0;
+  std::string version;
+  std::vector<Member> members;  // by id
+  absl::btree_set<Alarm> alarms;
+};
+
+bool DecodeCluster(std::string_view encoded, Cluster* cluster) {
+  wire::Reader reader(encoded);
+  while (reader.Next()) {
+    switch (reader.tag()) {
+      case wire::VarintTag(1):
+        cluster->id = reader.Varint();
+        break;
+      case wire::LengthTag(2):
+        cluster->version = reader.String();
+        break;
+      case wire::LengthTag(3): {
+        Member member;
+        if (!DecodeMember(reader.Bytes(), &member)) reader.Fail();
+        if (!cluster->members.empty() && member.id <= cluster->members.back().id) reader.Fail();
+        cluster->members.push_back(std::move(member));
+        break;
+      }
+      case wire::LengthTag(4): {
+        Alarm alarm;
+        if (!DecodeAlarm(reader.Bytes(), &alarm)) reader.Fail();
+        cluster->alarms.insert(alarm);
+        break;
+      }
+      default:
+        reader.Skip(4);
+    }
+  }
+  return reader.ok();
+}
+
+}  // namespace
+
+// ---- Writing ------------------------------------------------------------------------------------
+
+SnapshotTask::SnapshotTask(StateMachine* state)
+    : applied_index_(state->applied_index_),
+      applied_term_(state->applied_term_),
+      cluster_(EncodeCluster(state->membership_, state->cluster_version_, state->alarms_)),
+      leases_(state->lessor_.Export()),
+      cursor_(state->store_.get()) {}
+
+SnapshotTask::~SnapshotTask() = default;
+
+Bytes SnapshotTask::Next(size_t bytes) {
+  std::string piece;
+  while (piece.empty() && stage_ != Stage::kDone) {
+    switch (stage_) {
+      case Stage::kHead:
+        piece = HeadBlocks();
+        stage_ = Stage::kLeases;
+        break;
+      case Stage::kLeases:
+        piece = LeasesBlock(bytes);
+        if (piece.empty()) stage_ = Stage::kRecords;
+        break;
+      case Stage::kRecords:
+        piece = RecordsBlock(bytes);
+        if (piece.empty()) {
+          wire::Builder end;
+          end.AppendNumber(1, uint64_t{leases_.leases.size()});
+          end.AppendNumber(2, record_count_);
+          piece = Framed(kEnd, end.view());
+          stage_ = Stage::kDone;
+        }
+        break;
+      case Stage::kDone:
+        break;
+    }
+  }
+  return Bytes::Copy(piece);
+}
+
+// Fields: 1 applied index; 2 applied term; 3 current revision; 4 compact revision; 5, 6 digest; 7
+// lease clock, ms.
+std::string SnapshotTask::HeadBlocks() {
+  const mvcc::StoreImage& image = cursor_.image();
+  wire::Builder head;
+  head.AppendNumber(1, applied_index_);
+  head.AppendNumber(2, applied_term_);
+  head.AppendNumber(3, image.current_revision);
+  head.AppendNumber(4, image.compact_revision);
+  head.AppendNumber(5, image.digest.low);
+  head.AppendNumber(6, image.digest.high);
+  head.AppendNumber(7, leases_.clock_ms);
+  return std::string(kMagic) + Framed(kHead, head.view()) + Framed(kCluster, cluster_);
+}
+
+// Fields: (1 id, 2 TTL in seconds, 3 remaining ms), repeated; an id begins the next lease.
+std::string SnapshotTask::LeasesBlock(size_t bytes) {
+  wire::Builder content;
+  while (next_lease_ < leases_.leases.size() && (content.size() == 0 || content.size() < bytes)) {
+    const lease::LeaseImage& lease = leases_.leases[next_lease_++];
+    content.AppendNumber(1, lease.id);
+    content.AppendNumber(2, lease.ttl_seconds);
+    content.AppendNumber(3, lease.remaining_ms);
+  }
+  return content.size() == 0 ? std::string() : Framed(kLeases, content.view());
+}
+
+std::string SnapshotTask::RecordsBlock(size_t bytes) {
+  std::string content;
+  if (!next_record_) next_record_ = cursor_.Next();
+  while (next_record_) {
+    const size_t size = content.size() + mvcc::EncodedRecordSize(*next_record_);
+    if (!content.empty() && size > bytes) break;
+    mvcc::EncodeRecord(*next_record_, &content);
+    ++record_count_;
+    next_record_ = cursor_.Next();
+  }
+  return content.empty() ? std::string() : Framed(kRecords, content);
+}
+
+// ---- Reading ------------------------------------------------------------------------------------
+
+RestoreTask::RestoreTask(const StateMachineOptions& options) : options_(options) {}
+
+RestoreTask::~RestoreTask() = default;
+
+absl::Status RestoreTask::Feed(std::string_view bytes) {
+  CONCLAVE_RETURN_IF_ERROR(failed_);
+  if (pending_.empty()) {
+    failed_ = TakeBlocks(&bytes);
+    pending_.assign(bytes);
+    return failed_;
+  }
+  pending_.append(bytes);
+  std::string_view input = pending_;
+  failed_ = TakeBlocks(&input);
+  pending_.erase(0, pending_.size() - input.size());
+  return failed_;
+}
+
+absl::Status RestoreTask::TakeBlocks(std::string_view* input) {
+  if (!magic_seen_) {
+    if (input->substr(0, kMagic.size()) != kMagic.substr(0, input->size())) {
+      return Corrupt("it does not begin as one, or is of another version");
+    }
+    if (input->size() < kMagic.size()) return absl::OkStatus();
+    input->remove_prefix(kMagic.size());
+    magic_seen_ = true;
+  }
+  while (!input->empty()) {
+    wire::Reader reader(*input);
+    const uint64_t length = reader.Varint();
+    if (!reader.ok()) {
+      // A length has ten bytes at most; so this one is either not all there yet, or none.
+      if (input->size() >= 10) return Corrupt("a block without a length");
+      return absl::OkStatus();
+    }
+    if (length == 0 || length > kBlockBytesMax) return Corrupt("a block of impossible length");
+    const auto prefix = static_cast<size_t>(reader.position() - input->data());
+    if (input->size() - prefix < length) return absl::OkStatus();
+    CONCLAVE_RETURN_IF_ERROR(TakeBlock(input->substr(prefix, length)));
+    input->remove_prefix(prefix + length);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RestoreTask::TakeBlock(std::string_view block) {
+  const auto type = static_cast<uint8_t>(block[0]);
+  const std::string_view content = block.substr(1);
+  const bool repeats = type == last_block_ && (type == kLeases || type == kRecords);
+  const bool follows = type == last_block_ + 1 || (type > last_block_ && last_block_ >= kCluster);
+  if (!repeats && !follows) return Corrupt("a block in the wrong place");
+  last_block_ = type;
+  switch (type) {
+    case kHead:
+      return TakeHead(content);
+    case kCluster:
+      cluster_ = content;
+      return absl::OkStatus();
+    case kLeases:
+      return TakeLeases(content);
+    case kRecords:
+      return TakeRecords(content);
+    case kEnd:
+      return TakeEnd(content);
+    default:
+      return Corrupt("a block of unknown type");
+  }
+}
+
+absl::Status RestoreTask::TakeHead(std::string_view content) {
+  mvcc::StoreImage image;
+  wire::Reader reader(content);
+  while (reader.Next()) {
+    if ((reader.tag() & 7) != 0 || reader.field() > 7) {
+      reader.Skip(7);
+      continue;
+    }
+    const uint32_t field = reader.field();
+    const uint64_t number = reader.Varint();
+    switch (field) {
+      case 1:
+        applied_index_ = number;
+        break;
+      case 2:
+        applied_term_ = number;
+        break;
+      case 3:
+        image.current_revision = static_cast<int64_t>(number);
+        break;
+      case 4:
+        image.compact_revision = static_cast<int64_t>(number);
+        break;
+      case 5:
+        image.digest.low = number;
+        break;
+      case 6:
+        image.digest.high = number;
+        break;
+      case 7:
+        leases_.clock_ms = static_cast<int64_t>(number);
+        break;
+    }
+  }
+  if (!reader.ok() || image.current_revision < 1 || image.compact_revision < -1 ||
+      image.compact_revision > image.current_revision || leases_.clock_ms < 0) {
+    return Corrupt("an impossible head");
+  }
+  builder_.emplace(image);
+  return absl::OkStatus();
+}
+
+absl::Status RestoreTask::TakeLeases(std::string_view content) {
+  wire::Reader reader(content);
+  while (reader.Next()) {
+    if (reader.tag() == wire::VarintTag(1)) {
+      leases_.leases.push_back({reader.Int64(), 0, 0});
+    } else if (reader.tag() == wire::VarintTag(2) && !leases_.leases.empty()) {
+      leases_.leases.back().ttl_seconds = reader.Int64();
+    } else if (reader.tag() == wire::VarintTag(3) && !leases_.leases.empty()) {
+      leases_.leases.back().remaining_ms = reader.Int64();
+    } else {
+      reader.Skip(3);
+    }
+  }
+  return reader.ok() ? absl::OkStatus() : Corrupt("leases that are none");
+}
+
+absl::Status RestoreTask::TakeRecords(std::string_view content) {
+  while (!content.empty()) {
+    mvcc::RecordFields fields;
+    CONCLAVE_RETURN_IF_ERROR(mvcc::DecodeRecord(&content, &fields));
+    CONCLAVE_RETURN_IF_ERROR(builder_->Add(fields));
+    ++record_count_;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RestoreTask::TakeEnd(std::string_view content) {
+  uint64_t leases = 0;
+  uint64_t records = 0;
+  wire::Reader reader(content);
+  while (reader.Next()) {
+    if (reader.tag() == wire::VarintTag(1)) {
+      leases = reader.Varint();
+    } else if (reader.tag() == wire::VarintTag(2)) {
+      records = reader.Varint();
+    } else {
+      reader.Skip(2);
+    }
+  }
+  if (!reader.ok() || leases != leases_.leases.size() || records != record_count_) {
+    return Corrupt("something is missing");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<StateMachine>> RestoreTask::Finish() {
+  CONCLAVE_RETURN_IF_ERROR(failed_);
+  if (last_block_ != kEnd || !pending_.empty()) return Corrupt("it does not end");
+  failed_ = absl::FailedPreconditionError("a snapshot is restored once");
+
+  Cluster cluster;
+  if (!DecodeCluster(cluster_, &cluster)) return Corrupt("a cluster that is none");
+  auto state = std::make_unique<StateMachine>(options_);
+  CONCLAVE_ASSIGN_OR_RETURN(state->store_, builder_->Finish());
+  CONCLAVE_RETURN_IF_ERROR(state->lessor_.Import(leases_));
+  absl::Status attached;
+  state->store_->ForEach(mvcc::KeyRange::All(), mvcc::kLatest, [&](const mvcc::Record& record) {
+    if (record.lease() == lease::kNoLease) return true;
+    attached = state->lessor_.Attach(record.key(), record.lease());
+    return attached.ok();
+  });
+  if (!attached.ok()) return Corrupt("a key of a lease that is not there");
+  if (!cluster.members.empty() || cluster.id != 0) {
+    state->membership_.Bootstrap(cluster.id, std::move(cluster.members));
+  }
+  state->cluster_version_ = std::move(cluster.version);
+  state->alarms_ = std::move(cluster.alarms);
+  state->applied_index_ = applied_index_;
+  state->applied_term_ = applied_term_;
+  return state;
+}
+
+}  // namespace conclave::apply

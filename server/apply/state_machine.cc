@@ -1,0 +1,322 @@
+// The state machine's entrance: which command does what. Writes of KV are in kv_commands.cc, reads
+// in reads.cc.
+#include "conclave/server/apply/state_machine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "conclave/base/check.h"
+#include "conclave/server/apply/quota.h"
+
+namespace conclave::apply {
+namespace {
+
+using wire::Error;
+using wire::Method;
+
+ApplyResult Refuse(const Error* error) { return {error, Bytes()}; }
+
+// Once refused for the quota, NOSPACE is reported until an eighth of the quota is free again.
+constexpr int64_t kQuotaRelief = 8;
+
+bool IsAlarm(int32_t type) {
+  return type == static_cast<int32_t>(wire::AlarmType::kNoSpace) ||
+         type == static_cast<int32_t>(wire::AlarmType::kCorrupt);
+}
+
+const char* AlarmName(int32_t type) {
+  return type == static_cast<int32_t>(wire::AlarmType::kNoSpace) ? "NOSPACE" : "CORRUPT";
+}
+
+}  // namespace
+
+StateMachine::StateMachine(const StateMachineOptions& options)
+    : options_(options), store_(std::make_unique<mvcc::Store>()), lessor_(options.lessor) {}
+
+StateMachine::~StateMachine() = default;
+
+void StateMachine::Bootstrap(uint64_t cluster_id, std::vector<Member> members) {
+  CONCLAVE_CHECK(applied_index_ == 0, "a cluster begins before its first entry");
+  membership_.Bootstrap(cluster_id, std::move(members));
+}
+
+wire::ResponseHeader StateMachine::Header(uint64_t raft_term) const {
+  return {membership_.cluster_id(), options_.member_id, store_->current_revision(), raft_term};
+}
+
+// ---- Before the log -----------------------------------------------------------------------------
+
+RequestCheck StateMachine::Check(Method method, std::string_view request) {
+  RequestCheck check = CheckRequest(method, request, options_.limits);
+  if (check.error != nullptr || check.route != Route::kPropose || options_.quota_bytes < 0) {
+    return check;
+  }
+  const int64_t live_bytes = store_->sizes().live_bytes;
+  if (quota_hit_ && !OverQuota()) quota_hit_ = false;
+  if (FitsQuota(method, request, live_bytes, options_.quota_bytes)) return check;
+  quota_hit_ = true;
+  check.error = &wire::kErrNoSpace;
+  return check;
+}
+
+bool StateMachine::OverQuota() const {
+  const int64_t relief = options_.quota_bytes / kQuotaRelief;
+  return quota_hit_ && store_->sizes().live_bytes >= options_.quota_bytes - relief;
+}
+
+Bytes StateMachine::Prepare(Method method, Bytes buffer, uint64_t proposer, uint64_t sequence,
+                            Prng* prng) const {
+  CONCLAVE_CHECK(buffer.size() >= kCommandHeaderSize);
+  if (method == Method::kLeaseGrant) {
+    wire::LeaseGrantRequest request;
+    CONCLAVE_CHECK(wire::Parse(buffer.view().substr(kCommandHeaderSize), &request));
+    while (request.id == lease::kNoLease) {
+      const auto id = static_cast<int64_t>(prng->Next() >> 1);
+      if (!lessor_.Exists(id)) request.id = id;
+    }
+    request.ttl_s = std::max(request.ttl_s, options_.lease_ttl_min_s);
+    wire::Builder builder;
+    builder.Extend(kCommandHeaderSize);
+    builder.AppendNumber(1, request.ttl_s);
+    builder.AppendNumber(2, request.id);
+    buffer = builder.Take();
+  }
+  WriteCommandHeader(buffer.MutableData(), {static_cast<uint8_t>(method), proposer, sequence});
+  return buffer;
+}
+
+// ---- From the log -------------------------------------------------------------------------------
+
+void StateMachine::Advance(uint64_t index, uint64_t entry_term) {
+  CONCLAVE_CHECK(index == applied_index_ + 1, "entry ", index, " behind ", applied_index_);
+  CONCLAVE_CHECK(entry_term >= applied_term_);
+  applied_index_ = index;
+  applied_term_ = entry_term;
+}
+
+ApplyResult StateMachine::Apply(const ApplyContext& context, const Bytes& payload) {
+  Advance(context.index, context.entry_term);
+  if (payload.empty()) return {};
+  const std::optional<CommandHeader> header = ReadCommandHeader(payload.view());
+  CONCLAVE_CHECK(header.has_value(), "entry ", context.index,
+                 " is no command that this version knows");
+  const std::string_view body = payload.view().substr(kCommandHeaderSize);
+  if (!alarms_.empty()) {
+    if (const Error* error = Forbidden(*header, body)) return Refuse(error);
+  }
+  return Execute(context, *header, body);
+}
+
+ApplyResult StateMachine::Execute(const ApplyContext& context, const CommandHeader& header,
+                                  std::string_view body) {
+  switch (static_cast<Method>(header.kind)) {
+    case Method::kPut:
+      return ApplyPut(context, body);
+    case Method::kTxn:
+      return ApplyTxn(context, body);
+    case Method::kDeleteRange:
+      return ApplyDeleteRange(context, body);
+    case Method::kCompact:
+      return ApplyCompact(context, body);
+    case Method::kLeaseGrant:
+      return ApplyLeaseGrant(context, body);
+    case Method::kLeaseRevoke:
+      return ApplyLeaseRevoke(context, body);
+    case Method::kAlarm:
+      return ApplyAlarm(context, body);
+    default:
+      return ExecuteInternal(context, header, body);
+  }
+}
+
+ApplyResult StateMachine::ExecuteInternal(const ApplyContext& context, const CommandHeader& header,
+                                          std::string_view body) {
+  switch (static_cast<CommandKind>(header.kind)) {
+    case CommandKind::kLeaseExpire: {
+      LeaseExpire command;
+      if (!DecodeLeaseExpire(body, &command)) return Refuse(&wire::kErrMalformed);
+      if (command.term != context.entry_term) return {};
+      for (const int64_t id : command.ids) RevokeLease(id);
+      return {};
+    }
+    case CommandKind::kLeaseCheckpoint: {
+      std::vector<LeaseRemaining> leases;
+      if (!DecodeLeaseCheckpoint(body, &leases)) return Refuse(&wire::kErrMalformed);
+      for (const LeaseRemaining& lease : leases) {
+        lessor_.Checkpoint(lease.id, lease.remaining_ms, context.now);
+      }
+      return {};
+    }
+    case CommandKind::kLeaseClock: {
+      int64_t elapsed_ms;
+      if (!DecodeLeaseClock(body, &elapsed_ms)) return Refuse(&wire::kErrMalformed);
+      lessor_.AdvanceClock(elapsed_ms);
+      return {};
+    }
+    case CommandKind::kMemberAttributes: {
+      MemberAttributes command;
+      if (!DecodeMemberAttributes(body, &command)) return Refuse(&wire::kErrMalformed);
+      if (!membership_.SetAttributes(command.member_id, std::move(command.name),
+                                     std::move(command.client_urls))) {
+        return Refuse(&wire::kErrMemberNotFound);
+      }
+      return {};
+    }
+    case CommandKind::kClusterVersion: {
+      std::string version;
+      if (!DecodeClusterVersion(body, &version)) return Refuse(&wire::kErrMalformed);
+      cluster_version_ = std::move(version);
+      return {};
+    }
+  }
+  // Going on without knowing what it does would part this member from the others.
+  CONCLAVE_CHECK(false, "entry ", context.index, " has command ", header.kind,
+                 ", which this version does not know");
+  return {};
+}
+
+const Error* StateMachine::Forbidden(const CommandHeader& header, std::string_view body) const {
+  const bool corrupt = std::any_of(alarms_.begin(), alarms_.end(), [](const Alarm& alarm) {
+    return alarm.type == static_cast<int32_t>(wire::AlarmType::kCorrupt);
+  });
+  if (corrupt) {
+    const bool writes = header.Is(Method::kPut) || header.Is(Method::kDeleteRange) ||
+                        header.Is(Method::kTxn) || header.Is(Method::kCompact) ||
+                        header.Is(Method::kLeaseGrant) || header.Is(Method::kLeaseRevoke) ||
+                        header.Is(CommandKind::kLeaseExpire);
+    return writes ? &wire::kErrCorrupt : nullptr;
+  }
+  // Only NOSPACE is left.
+  return QuotaCost(static_cast<Method>(header.kind), body) > 0 ? &wire::kErrNoSpace : nullptr;
+}
+
+// ---- Leases -------------------------------------------------------------------------------------
+
+ApplyResult StateMachine::ApplyLeaseGrant(const ApplyContext& context, std::string_view body) {
+  wire::LeaseGrantRequest request;
+  if (!wire::Parse(body, &request) || request.ttl_s < 1) return Refuse(&wire::kErrMalformed);
+  if (request.id == lease::kNoLease) return Refuse(&wire::kErrLeaseNotFound);
+  if (request.ttl_s > lease::kMaxTtlSeconds) return Refuse(&wire::kErrLeaseTtlTooLarge);
+  if (lessor_.Exists(request.id)) return Refuse(&wire::kErrLeaseExists);
+  const absl::Status granted = lessor_.Grant(request.id, request.ttl_s, context.now);
+  CONCLAVE_CHECK(granted.ok(), granted.ToString());
+  if (!context.want_response) return {};
+  return {nullptr, wire::EncodeLeaseGrant(Header(context.raft_term), request.id, request.ttl_s)};
+}
+
+ApplyResult StateMachine::ApplyLeaseRevoke(const ApplyContext& context, std::string_view body) {
+  wire::LeaseRevokeRequest request;
+  if (!wire::Parse(body, &request)) return Refuse(&wire::kErrMalformed);
+  if (!RevokeLease(request.id)) return Refuse(&wire::kErrLeaseNotFound);
+  if (!context.want_response) return {};
+  return {nullptr, wire::EncodeHeaderOnly(Header(context.raft_term))};
+}
+
+// The lease and its keys go in one revision, the keys in ascending order.
+bool StateMachine::RevokeLease(int64_t id) {
+  const absl::StatusOr<std::vector<std::string>> keys = lessor_.Revoke(id);
+  if (!keys.ok()) return false;
+  mvcc::WriteTxn txn = store_->Begin();
+  for (const std::string& key : *keys) {
+    const mvcc::RecordRef deleted = txn.Delete(key);
+    CONCLAVE_CHECK(deleted && deleted->lease() == id, "a key that does not belong to its lease");
+  }
+  txn.Commit();
+  return true;
+}
+
+Bytes StateMachine::TakeExpired(Instant now, uint64_t raft_term, size_t limit) {
+  LeaseExpire command{raft_term, lessor_.Expired(now, limit)};
+  if (command.ids.empty()) return Bytes();
+  return EncodeLeaseExpire(options_.member_id, 0, command);
+}
+
+Bytes StateMachine::TakeCheckpoints(Instant now, size_t limit) {
+  const std::vector<lease::LeaseImage> due = lessor_.DueCheckpoints(now, limit);
+  if (due.empty()) return Bytes();
+  std::vector<LeaseRemaining> leases;
+  leases.reserve(due.size());
+  for (const lease::LeaseImage& lease : due) leases.push_back({lease.id, lease.remaining_ms});
+  return EncodeLeaseCheckpoint(options_.member_id, 0, leases);
+}
+
+Instant StateMachine::NextLeaseDeadline() const {
+  return std::min(lessor_.NextDeadline(), lessor_.NextCheckpoint());
+}
+
+// ---- Alarms, status, digest ---------------------------------------------------------------------
+
+ApplyResult StateMachine::ApplyAlarm(const ApplyContext& context, std::string_view body) {
+  wire::AlarmRequest request;
+  if (!wire::Parse(body, &request)) return Refuse(&wire::kErrMalformed);
+  const Alarm alarm{request.member_id, request.alarm};
+  bool concerned = false;
+  if (IsAlarm(request.alarm)) {
+    if (request.action == static_cast<int32_t>(wire::AlarmAction::kActivate)) {
+      alarms_.insert(alarm);
+      concerned = true;
+    } else if (request.action == static_cast<int32_t>(wire::AlarmAction::kDeactivate)) {
+      concerned = alarms_.erase(alarm) > 0;
+      // The quota's own alarm is this member's affair: it comes back if there is still no space.
+      if (alarm == Alarm{options_.member_id, static_cast<int32_t>(wire::AlarmType::kNoSpace)}) {
+        concerned |= std::exchange(quota_hit_, false);
+      }
+    }
+  }
+  if (!context.want_response) return {};
+  const wire::AlarmMember member{alarm.member_id, alarm.type};
+  return {nullptr, wire::EncodeAlarm(Header(context.raft_term), {&member, concerned ? 1u : 0u})};
+}
+
+std::vector<Alarm> StateMachine::Alarms() const {
+  absl::btree_set<Alarm> all = alarms_;
+  if (OverQuota()) {
+    all.insert({options_.member_id, static_cast<int32_t>(wire::AlarmType::kNoSpace)});
+  }
+  return {all.begin(), all.end()};
+}
+
+void StateMachine::FillStatus(wire::Status* status) const {
+  const mvcc::StoreSizes sizes = store_->sizes();
+  status->db_size = sizes.record_bytes;
+  status->db_size_in_use = sizes.live_bytes;
+  status->db_size_quota = options_.quota_bytes;
+  status->raft_applied_index = applied_index_;
+  status->storage_version = cluster_version_;
+  const Member* const self = membership_.Find(options_.member_id);
+  status->is_learner = self != nullptr && self->is_learner;
+  for (const Alarm& alarm : Alarms()) {
+    status->errors.push_back(
+        absl::StrCat("memberID:", alarm.member_id, " alarm:", AlarmName(alarm.type)));
+  }
+}
+
+mvcc::Digest StateMachine::digest() const {
+  mvcc::Digest digest = mvcc::Mix(store_->digest(), lessor_.digest());
+  const mvcc::Digest members = membership_.digest();
+  digest = mvcc::Mix(mvcc::Mix(digest, members.low), members.high);
+  for (const Alarm& alarm : alarms_) {
+    digest = mvcc::Mix(mvcc::Mix(digest, alarm.member_id), static_cast<uint64_t>(alarm.type));
+  }
+  const mvcc::Digest version = mvcc::HashBytes(cluster_version_);
+  return mvcc::Mix(mvcc::Mix(digest, version.low), version.high);
+}
+
+void StateMachine::CheckInvariants() const {
+  store_->CheckInvariants();
+  lessor_.CheckInvariants();
+  // Keys and leases know of each other.
+  size_t attached = 0;
+  store_->ForEach(mvcc::KeyRange::All(), mvcc::kLatest, [&](const mvcc::Record& record) {
+    if (record.lease() == lease::kNoLease) return true;
+    ++attached;
+    CONCLAVE_CHECK(lessor_.Exists(record.lease()), "a key with a lease that is gone");
+    return true;
+  });
+  size_t keys = 0;
+  for (const lease::LeaseId id : lessor_.Leases()) keys += lessor_.KeyCount(id);
+  CONCLAVE_CHECK(keys == attached, keys, " keys of leases, ", attached, " keys with leases");
+}
+
+}  // namespace conclave::apply
