@@ -13,11 +13,13 @@
 // How the remaining time survives a change of leader. The replicated state has a *lease clock* in
 // milliseconds; each lease holds the clock's reading at which it will end. Two ways to use it,
 // which may be mixed:
-//   - The clock is advanced through the log (AdvanceClock, one small command per second or so for
-//   all leases
-//     together), and a renewal is replicated, batched, as Checkpoint(id, full TTL) before it is
-//     acknowledged: no lease can end early, and none can outlive its TTL by more than one step of
-//     the clock per change of leader. Renew() says when this is due (`must_replicate`).
+//   - The clock is advanced through the log (AdvanceClock, one small command per step of a second
+//   or
+//     so for all leases together), and a renewal is replicated, batched, as Checkpoint(id, full
+//     TTL) before it is acknowledged (`must_replicate` of Renew says so). A lease that is granted
+//     or renewed between two steps counts from the earlier one, so Promote must extend by a step;
+//     or the proposer advances the clock in front of every batch of grants and renewals. Then no
+//     lease can end early, and none can outlive its TTL by more than a step per change of leader.
 //   - The clock stands still, and the primary replicates what leases have left that were not
 //   renewed for a
 //     while (DueCheckpoints -> Checkpoint(id, remaining)). A renewal needs a command only if its
@@ -29,6 +31,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -73,7 +76,7 @@ struct LessorOptions {
 struct LeaseImage {
   LeaseId id = kNoLease;
   int64_t ttl_seconds = 0;
-  int64_t remaining_ms = 0;
+  int64_t remaining_ms = 0;  // as of the lease clock; below 0 if it is overdue
 
   friend bool operator==(const LeaseImage&, const LeaseImage&) = default;
 };
@@ -107,9 +110,9 @@ class Lessor {
   absl::StatusOr<std::vector<std::string>> Revoke(LeaseId id);
 
   // The lease has `remaining_ms` left as of the lease clock's reading: what DueCheckpoints
-  // reported, or the full TTL for a renewal. Clamped to [0, TTL]. On the primary a longer remaining
-  // time also moves the deadline (to now + remaining); a shorter one does not. A lease that is gone
-  // is ignored (false).
+  // reported, or the full TTL for a renewal. Clamped to [0, TTL]. On the primary a renewal also
+  // moves the deadline to now + TTL; anything less leaves it. A lease that is gone is ignored
+  // (false).
   bool Checkpoint(LeaseId id, int64_t remaining_ms, Instant now);
 
   // All leases together have lost `elapsed_ms` (>= 0). O(1). Deadlines of the primary stay: they
@@ -201,37 +204,35 @@ class Lessor {
   struct Lease {
     LeaseId id = kNoLease;
     int64_t ttl_seconds = 0;
-    // Replicated: the lease clock's reading at its end.
-    int64_t end_ms = 0;
-    // Primary: when it ends, and when it was last given out or its checkpoint taken.
-    Instant deadline = kNever;
-    bool expiring = false;
-    uint32_t deadline_position = 0;
-    uint32_t checkpoint_position = 0;
+    int64_t end_ms = 0;         // replicated: the lease clock's reading at its end
+    Instant deadline = kNever;  // on the primary
+    bool given_out = false;     // by Expired, and not revoked yet
     absl::btree_set<std::string> keys;
   };
-  struct DeadlinePosition;
-  struct CheckpointPosition;
 
   Lease* Find(LeaseId id);
   const Lease* Find(LeaseId id) const;
+  uint32_t NewSlot();
+  void Insert(const LeaseImage& image);
   int64_t RemainingMs(const Lease& lease) const;
   uint64_t HashOf(const Lease& lease) const;
   void SetEnd(Lease* lease, int64_t end_ms);
-  void SetDeadline(uint32_t slot, Instant deadline, Instant now);
-  void ScheduleCheckpoint(uint32_t slot, Instant now);
+  void SetDeadline(uint32_t slot, Instant deadline);
+  void ScheduleCheckpoint(uint32_t slot);
+  // When the replicated remaining time will be too long by the allowed lag; kNever if the lease
+  // ends before.
+  Instant CheckpointDue(const Lease& lease) const;
   Duration CheckpointLag(const Lease& lease) const;
-  uint32_t NewSlot();
 
   LessorOptions options_;
   bool primary_ = false;
   int64_t clock_ms_ = 0;
-  uint64_t sum_ = 0;
+  uint64_t sum_ = 0;  // of the hashes of all leases
   absl::btree_map<LeaseId, uint32_t> slots_;
-  std::vector<Lease> leases_;  // by slot
+  std::deque<Lease> leases_;  // by slot
   std::vector<uint32_t> free_slots_;
-  DeadlineHeap deadlines_;
-  DeadlineHeap checkpoints_;
+  DeadlineHeap deadlines_;    // when Expired looks at a slot next
+  DeadlineHeap checkpoints_;  // when DueCheckpoints does
 };
 
 }  // namespace conclave::lease
