@@ -113,6 +113,7 @@ class Recovery {
   // kept.
   Position base_;
   Position last_;
+  raft::Index floor_;  // where the log was reset to
   raft::HardState hard_state_;
   std::optional<raft::Term> term_at_snapshot_;
   std::vector<raft::Entry> entries_;
@@ -353,18 +354,19 @@ absl::Status Recovery::ReplayRecord(const Segment& segment, uint64_t offset, con
     term_at_snapshot_.reset();
     base_ = *reset;
     last_ = *reset;
+    floor_ = reset->index;
     if (base_.index == snapshot_.index) term_at_snapshot_ = base_.term;
   }
   if (const auto state = record.hard_state(); state.has_value()) hard_state_ = *state;
   if (record.head.entry_count == 0) return absl::OkStatus();
   const raft::Index first = record.head.first;
-  if (first <= base_.index || first > last_.index + 1) {
+  if (first <= floor_ || first > last_.index + 1) {
     return DamagedAt(segment, offset, raft::Index(), "its entries do not continue the log");
   }
   if (first <= snapshot_.index) {
     entries_.clear();
-    term_at_snapshot_.reset();
-    if (base_.index == snapshot_.index) term_at_snapshot_ = base_.term;
+    // It may reach below base_: what it replaced there stood in a segment that is gone by now.
+    if (first <= base_.index || base_.index != snapshot_.index) term_at_snapshot_.reset();
   } else if (first - snapshot_.index <= entries_.size()) {
     entries_.resize(first - snapshot_.index - 1);
   }
