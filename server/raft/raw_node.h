@@ -228,6 +228,8 @@ class RawNode {
   bool leader_is_current() const;
   // nullopt: compacted away, or beyond the last entry.
   std::optional<Term> TermAt(Index index) const { return log_.TermAt(index); }
+  // An entry in memory: first_index() <= index <= last_index().
+  const Entry& EntryAt(Index index) const { return log_.At(index); }
   // The effective configuration: as of the last entry, committed or not.
   const ConfState& conf() const { return confs_.conf(); }
   const ConfState& ConfStateAt(Index index) const { return confs_.At(index); }

@@ -348,7 +348,7 @@ void RandomWorld::HealAndConverge() {
     if (!member->running()) Start(*member);
   }
   constexpr int kRoundsMax = 400;
-  bool proposed = false;
+  std::optional<Term> proposed;  // a leader of a later term may not have it
   uint64_t target = 0;
   for (int round = 0; round < kRoundsMax; ++round) {
     while (!network_.empty() || !streams_.empty()) {
@@ -362,11 +362,12 @@ void RandomWorld::HealAndConverge() {
       }
     }
     Member* leader = FindLeader();
-    if (leader != nullptr && leader->node().leader_is_current() && !proposed) {
+    if (leader != nullptr && leader->node().leader_is_current() &&
+        proposed != leader->node().term()) {
       target = committed_.size() + 1;
-      proposed = Propose(*leader);
+      if (Propose(*leader)) proposed = leader->node().term();
     }
-    if (proposed && committed_.size() >= target && Converged()) return;
+    if (proposed.has_value() && committed_.size() >= target && Converged()) return;
     for (auto& member : members_) {
       member->node().Tick();
       for (Envelope& envelope : member->CompleteWrites(member->writes_in_flight())) {
