@@ -143,9 +143,12 @@ struct PeerSend {
 };
 
 // Entries and hard state for the log. An entry whose index is not above the last one replaces the
-// tail; one beyond the last one plus one stands behind a snapshot that was saved before.
+// tail.
 struct LogAppend {
   uint64_t batch = 0;
+  // The log starts anew behind this snapshot, which is durable already; whatever stands in the log
+  // is void. Comes before hard_state and entries.
+  std::optional<raft::SnapshotMeta> reset;
   std::optional<raft::HardState> hard_state;
   std::vector<raft::Entry> entries;
 };

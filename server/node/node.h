@@ -58,13 +58,15 @@ struct Options {
 
   // A snapshot is taken when the log has grown by max(this, the last snapshot's size).
   uint64_t snapshot_log_bytes_min = 64u << 20;
+  uint64_t snapshot_bytes_per_second = 64u << 20;  // the pace at which it is handed to the disk
   // Entries that stay in memory for followers that lag. One further behind gets a snapshot.
   uint64_t log_window_bytes = 32u << 20;
   uint64_t snapshot_chunk_bytes = 256u << 10;  // of a snapshot on its way to a follower
   uint64_t snapshot_chunks_in_flight_max = 8;
 
   Duration watch_progress_interval = std::chrono::minutes(10);
-  Duration lease_checkpoint_interval = std::chrono::seconds(5);
+  // A change of leader prolongs a lease by no more than about this (or a twentieth of its TTL).
+  Duration lease_checkpoint_lag = std::chrono::milliseconds(500);
   Duration slow_request = std::chrono::milliseconds(300);
   Duration divergence_check_interval = std::chrono::seconds(1);
 };

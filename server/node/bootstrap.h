@@ -1,0 +1,78 @@
+// How a member comes to be: of the flags that found a cluster, or of what its disk remembers.
+//
+//   first start   ids derived from the flags as etcd does; the founding state is written as a
+//   snapshot, then
+//                 the log is created. So the founding members are remembered, whatever later flags
+//                 say.
+//   any other     the newest readable snapshot, and the log behind it
+//
+// A crash anywhere in the first start is a first start again: the log is created last.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "conclave/server/env/disk.h"
+#include "conclave/server/node/node.h"
+#include "conclave/server/wal/log.h"
+
+namespace conclave::node {
+
+// One of the members that found a cluster: `--initial-cluster name=url,name=url,other=url`.
+struct FoundingMember {
+  std::string name;
+  std::vector<std::string> peer_urls;
+
+  friend bool operator==(const FoundingMember&, const FoundingMember&) = default;
+};
+
+// The founders with their ids, which every one of them derives alike.
+struct InitialCluster {
+  struct Member {
+    raft::NodeId id;
+    std::string name;
+    std::vector<std::string> peer_urls;  // sorted
+  };
+  uint64_t cluster_id = 0;
+  std::vector<Member> members;  // by id
+
+  const Member* Find(std::string_view name) const;
+};
+
+// The first 8 bytes, big-endian, of SHA-1(sorted peer URLs, one behind the other, and the token).
+[[nodiscard]] raft::NodeId MemberId(std::vector<std::string> peer_urls, std::string_view token);
+
+// InvalidArgument: no members, a member without URLs, two of the same name or with the same URL.
+[[nodiscard]] absl::StatusOr<InitialCluster> FoundCluster(std::span<const FoundingMember> founders,
+                                                          std::string_view token);
+
+// The state of a cluster before its first entry, on every founder.
+[[nodiscard]] Recovered FoundingState(const Options& options, const InitialCluster& cluster);
+
+struct Opened {
+  Recovered recovered;            // for the Node
+  std::unique_ptr<wal::Log> log;  // for the one who writes it
+  bool first_start = false;
+  std::vector<std::string> notes;  // for the operator: what was repaired or skipped
+};
+
+struct OpenOptions {
+  uint64_t segment_bytes = wal::kSegmentBytesDefault;
+};
+
+// Opens a member's disk, which the caller has locked and which must outlive the log. options.id and
+// options.cluster_id say whose it must be. `founding` is needed at the first start only (null:
+// NotFound then).
+//   FailedPrecondition  the directory belongs to another cluster, member or program
+//   DataLoss            what was acknowledged is damaged or missing
+[[nodiscard]] absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
+                                                const InitialCluster* founding,
+                                                const OpenOptions& open = {});
+
+}  // namespace conclave::node

@@ -1,0 +1,59 @@
+// The methods' names as the protocol has them, for log lines.
+#pragma once
+
+#include <string_view>
+
+#include "conclave/api/wire/method.h"
+
+namespace conclave::node {
+
+constexpr std::string_view MethodName(wire::Method method) {
+  using wire::Method;
+  switch (method) {
+    case Method::kRange:
+      return "Range";
+    case Method::kPut:
+      return "Put";
+    case Method::kDeleteRange:
+      return "DeleteRange";
+    case Method::kTxn:
+      return "Txn";
+    case Method::kCompact:
+      return "Compact";
+    case Method::kLeaseGrant:
+      return "LeaseGrant";
+    case Method::kLeaseRevoke:
+      return "LeaseRevoke";
+    case Method::kLeaseTimeToLive:
+      return "LeaseTimeToLive";
+    case Method::kLeaseLeases:
+      return "LeaseLeases";
+    case Method::kMemberAdd:
+      return "MemberAdd";
+    case Method::kMemberRemove:
+      return "MemberRemove";
+    case Method::kMemberUpdate:
+      return "MemberUpdate";
+    case Method::kMemberList:
+      return "MemberList";
+    case Method::kMemberPromote:
+      return "MemberPromote";
+    case Method::kAlarm:
+      return "Alarm";
+    case Method::kStatus:
+      return "Status";
+    case Method::kDefragment:
+      return "Defragment";
+    case Method::kHash:
+      return "Hash";
+    case Method::kHashKv:
+      return "HashKV";
+    case Method::kMoveLeader:
+      return "MoveLeader";
+    case Method::kDowngrade:
+      return "Downgrade";
+  }
+  return "unknown";
+}
+
+}  // namespace conclave::node

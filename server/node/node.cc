@@ -1,0 +1,417 @@
+#include "conclave/server/node/node.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "conclave/base/check.h"
+#include "conclave/server/apply/command.h"
+#include "conclave/server/node/node_impl.h"
+#include "conclave/server/node/settings.h"
+
+namespace conclave::node {
+namespace {
+
+// Raft's clock: twice as fine as heartbeats, so that election timeouts differ by less than one.
+constexpr uint32_t kHeartbeatTicks = 2;
+// After a pause, what has arrived is heard first; time is not made up for beyond this, or a member
+// that wakes up would think that everybody else is dead.
+constexpr uint32_t kTicksPerTurnMax = 3 * kHeartbeatTicks;
+constexpr size_t kProposeBytesMax = 8 << 20;  // of one turn's batch
+constexpr Duration kExpiryInterval = std::chrono::milliseconds(100);
+
+raft::Config RaftConfig(const Options& options) {
+  raft::Config config;
+  config.id = options.id;
+  config.seed = options.seed;
+  config.heartbeat_ticks = kHeartbeatTicks;
+  config.election_ticks = static_cast<uint32_t>(
+      std::max<int64_t>(2 * kHeartbeatTicks,
+                        options.election_timeout * kHeartbeatTicks / options.heartbeat_interval));
+  config.max_committed_bytes = 4 << 20;
+  return config;
+}
+
+watch::WatchOptions WatchSettings(const Options& options) {
+  watch::WatchOptions settings;
+  settings.stream_bytes_max = options.stream_unsent_bytes_max;
+  settings.fragment_bytes = options.request_bytes_max + (512 << 10);
+  settings.watchers_per_stream_max = options.watchers_per_stream_max;
+  settings.progress_interval = options.watch_progress_interval;
+  settings.seed = options.seed;
+  return settings;
+}
+
+raft::RestoredState RaftState(Recovered& recovered) {
+  return {.hard_state = recovered.hard_state,
+          .snapshot = recovered.snapshot,
+          .entries = recovered.entries};
+}
+
+}  // namespace
+
+Recovered::Recovered() = default;
+Recovered::Recovered(Recovered&&) noexcept = default;
+Recovered& Recovered::operator=(Recovered&&) noexcept = default;
+Recovered::~Recovered() = default;
+
+Node::Node(Options options, Recovered recovered, Instant now)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(recovered), now)) {}
+Node::~Node() = default;
+
+void Node::Turn(Instant now, std::span<Input> inputs, Effects* effects) {
+  impl_->Turn(now, inputs, effects);
+}
+Instant Node::NextDeadline() const { return impl_->NextDeadline(); }
+RaftStatus Node::raft_status() const { return impl_->raft_status(); }
+const apply::StateMachine& Node::state() const { return impl_->state(); }
+
+// ---- The turn -----------------------------------------------------------------------------------
+
+Node::Impl::Impl(Options options, Recovered recovered, Instant now)
+    : options_(std::move(options)),
+      apply_options_(StateSettings(options_)),
+      tick_(options_.heartbeat_interval / kHeartbeatTicks),
+      patience_(std::chrono::seconds(5) + 2 * options_.election_timeout),
+      prng_(options_.seed),
+      state_(std::move(recovered.state)),
+      raft_(RaftConfig(options_), RaftState(recovered)),
+      links_(options_.id),
+      appends_(options_.log_window_bytes),
+      proposals_(prng_.Next() | 1),
+      leases_(options_.id, patience_, prng_.Next()),
+      watches_(&state_->store(), WatchSettings(options_)),
+      sender_({.chunk_bytes = options_.snapshot_chunk_bytes,
+               .chunks_in_flight_max = options_.snapshot_chunks_in_flight_max}),
+      receiver_(apply_options_),
+      now_(now),
+      last_tick_(now),
+      next_expiry_(now),
+      next_beacon_(now + options_.divergence_check_interval),
+      leader_lost_(now),
+      led_since_(Instant::min()),
+      confirmed_(Instant::min()),
+      snapshot_next_(now),
+      saved_index_(recovered.snapshot.index),
+      previous_index_(recovered.snapshot.index),
+      saved_bytes_(recovered.snapshot_bytes) {
+  CONCLAVE_CHECK(state_->applied_index() == recovered.snapshot.index.value(),
+                 "the state does not stand where its snapshot says");
+  appends_.Recovered(recovered.entries);
+  if (sole_member()) raft_.Campaign();  // there is nobody to wait for
+}
+
+void Node::Impl::Turn(Instant now, std::span<Input> inputs, Effects* effects) {
+  CONCLAVE_CHECK(now >= now_, "time goes back");
+  now_ = now;
+  effects_ = effects;
+  again_ = false;
+  ++stats_.turns;
+  stats_.inputs += inputs.size();
+  if (!announced_) AnnouncePeers();
+  for (Input& input : inputs) std::visit([this](auto& what) { Take(what); }, input);
+  Tick();
+  Leases();
+  Expire();
+  Propose();
+  AskReads();
+  HandleReady();
+  UpdateLeadership();
+  reads_.Serve(applied(), [this](ReadQueue::Read& read, Instant asked) { Serve(read, asked); });
+  TakeEndedLeaseCalls();
+  Background();
+  Flush();
+  effects_ = nullptr;
+}
+
+Instant Node::Impl::NextDeadline() const {
+  if (again_) return now_;
+  Instant next =
+      std::min({leases_.NextDeadline(), watches_.NextDeadline(), sender_.NextDeadline()});
+  if (!raft_.is_leader() || !sole_member()) next = std::min(next, last_tick_ + tick_);
+  if (proposals_.size() > 0 || reads_.size() > 0 || !moves_.empty() || stopping_.has_value()) {
+    next = std::min(next, next_expiry_);
+  }
+  if (state_->primary()) next = std::min(next, state_->NextLeaseDeadline());
+  if (!sole_member()) next = std::min(next, next_beacon_);
+  if (snapshot_ != nullptr) next = std::min(next, snapshot_next_);
+  return std::max(next, now_);
+}
+
+RaftStatus Node::Impl::raft_status() const {
+  RaftStatus status;
+  status.term = raft_.term();
+  status.leader = raft_.leader();
+  status.commit = raft_.commit();
+  status.applied = applied();
+  status.is_leader = raft_.is_leader();
+  const apply::Member* self = state_->membership().Find(options_.id.value());
+  status.is_learner = self != nullptr && self->is_learner;
+  return status;
+}
+
+void Node::Impl::Tick() {
+  const auto due = (now_ - last_tick_) / tick_;
+  if (due <= 0) return;
+  last_tick_ += due * tick_;
+  for (int64_t i = std::min<int64_t>(due, kTicksPerTurnMax); i > 0; --i) raft_.Tick();
+}
+
+void Node::Impl::Expire() {
+  if (now_ < next_expiry_) return;
+  next_expiry_ = now_ + kExpiryInterval;
+  const Instant latest = now_ - patience_;
+  proposals_.Expire(latest, [this](uint64_t sequence, const Waiter& waiter) {
+    ++stats_.proposals_failed;
+    if (waiter.kind == Waiter::Kind::kCall) {
+      Reply(waiter.call, waiter.method, waiter.arrived, waiter.bytes, &TimeoutError(waiter.arrived),
+            {});
+    } else if (waiter.tag == kRenewals) {
+      leases_.NotReplicated(sequence);
+    } else if (waiter.tag == kPublish) {
+      PublishSelf();
+    }
+  });
+  reads_.Expire(latest, [this](const ReadQueue::Read& read) {
+    ++stats_.reads_failed;
+    if (read.tag == kVerifyLeadership) {
+      verifying_ = false;
+    } else if (read.tag == kRemoteTimeToLive) {
+      AnswerRemote(read.call, &wire::kErrTimeout, {});
+    } else {
+      Reply(read.call, read.method, read.arrived, read.request.size(), &TimeoutError(read.arrived),
+            {});
+    }
+  });
+  CheckMoves();
+  CheckStop();
+}
+
+// ---- Inputs -------------------------------------------------------------------------------------
+
+void Node::Impl::Take(PeerFrame& frame) {
+  items_.clear();
+  if (!links_.Receive(frame, &items_)) {
+    Log(Severity::kWarning, "refused a frame of another member",
+        {{"from", absl::StrCat(absl::Hex(frame.from.value()))}});
+    return;
+  }
+  for (PeerItem& item : items_) Take(frame.from, item);
+}
+
+void Node::Impl::Take(raft::NodeId from, PeerItem& item) {
+  if (auto* envelope = std::get_if<raft::Envelope>(&item)) {
+    raft_.Step(std::move(*envelope));
+  } else if (auto* request = std::get_if<ForwardedRequest>(&item)) {
+    if (request->kind == ForwardedRequest::Kind::kKeepAlive) {
+      leases_.KeepAliveFrom(from, *request, now_);
+      return;
+    }
+    remote_reads_[++last_remote_read_] = {from, request->id};
+    if (!raft_.is_leader()) {
+      AnswerRemote(CallId(last_remote_read_), &wire::kErrNotPrimaryLessor, {});
+      return;
+    }
+    reads_.Add({CallId(last_remote_read_), Method::kLeaseTimeToLive, kRemoteTimeToLive,
+                std::move(request->body), now_});
+  } else if (auto* answer = std::get_if<ForwardedAnswer>(&item)) {
+    leases_.Answered(ThisLeaseTurn(), from, *answer);
+  } else if (auto* chunk = std::get_if<SnapshotChunk>(&item)) {
+    ReceiveChunk(from, *chunk);
+  } else if (auto* ack = std::get_if<SnapshotAck>(&item)) {
+    sender_.Acked(from, *ack, now_);
+  } else if (auto* beacon = std::get_if<Beacon>(&item)) {
+    links_.Send(from, PeerLane::kMessages, BeaconEcho{beacon->sent_at});
+    CompareDigest(from, *beacon);
+  } else if (auto* echo = std::get_if<BeaconEcho>(&item)) {
+    const Duration trip = now_.time_since_epoch() - Duration(static_cast<int64_t>(echo->sent_at));
+    if (trip >= Duration::zero()) links_.RoundTrip(from, trip);
+  }
+}
+
+void Node::Impl::Take(PeerConnection& connection) {
+  links_.Connected(connection);
+  if (connection.connected) return;
+  if (connection.lane == PeerLane::kSnapshot) {
+    sender_.Stop(connection.peer);
+    return;
+  }
+  raft_.ReportUnreachable(connection.peer);
+  // A connection that breaks says that its process may be gone: the rest of the randomised timeout
+  // is enough to wait. If the leader lives, its next heartbeat sets the timer back, and the others
+  // would not vote anyway.
+  if (connection.peer == raft_.leader()) {
+    raft_.AdvanceElectionTimer(static_cast<uint32_t>(options_.election_timeout / tick_));
+  }
+}
+
+void Node::Impl::Take(LogSynced& synced) {
+  stats_.wal_fsync.Record(synced.write_time);
+  messages_.clear();
+  appends_.Synced(synced.batch, &messages_);
+  Send(messages_);
+  DurableToRaft();
+}
+
+void Node::Impl::DurableToRaft() {
+  if (const auto durable = appends_.TakeDurable()) raft_.Step(raft::StorageAppended{*durable});
+}
+
+// ---- Raft ---------------------------------------------------------------------------------------
+
+void Node::Impl::Propose() {
+  if (!unawaited_.empty()) {
+    // What they say is found out again if they are not taken.
+    if (raft_.is_leader()) (void)raft_.Propose(unawaited_);
+    unawaited_.clear();
+  }
+  while (proposals_.has_unsent() && raft_.leader()) {
+    proposals_.TakeUnsent(kProposeBytesMax, &payloads_, &sequences_);
+    const raft::ProposeResult result = raft_.is_leader()
+                                           ? raft_.Propose(payloads_)
+                                           : raft_.Forward(raft::EntryType::kCommand, payloads_);
+    payloads_.clear();
+    if (result.status == raft::ProposeStatus::kAccepted ||
+        result.status == raft::ProposeStatus::kForwarded) {
+      proposals_.Handed(sequences_, raft_.term(), result.forwarded);
+      continue;
+    }
+    proposals_.NotHanded(sequences_);
+    break;
+  }
+}
+
+void Node::Impl::AskReads() {
+  while (reads_.wants_round() && raft_.leader()) {
+    ++last_read_id_;
+    reads_.Asked(last_read_id_, now_);
+    if (raft_.ReadIndex(last_read_id_) != raft::ReadStatus::kAccepted) {
+      reads_.NotAsked();
+      break;
+    }
+    ++stats_.read_rounds;
+  }
+}
+
+void Node::Impl::Send(std::vector<raft::Envelope>& messages) {
+  for (raft::Envelope& envelope : messages) {
+    const raft::NodeId to = envelope.to;
+    if (!links_.Send(to, PeerLane::kMessages, std::move(envelope))) raft_.ReportUnreachable(to);
+  }
+  messages.clear();
+}
+
+void Node::Impl::HandleReady() {
+  if (!raft_.HasReady()) return;
+  raft::Ready ready = raft_.TakeReady();
+  if (ready.append.has_value()) {
+    effects_->append = appends_.Push(*std::move(ready.append));
+    appends_.ReleaseUnwritten(&ready.messages);
+  }
+  Send(ready.messages);
+  for (const raft::DroppedProposals& dropped : ready.dropped_proposals) {
+    proposals_.Refused(dropped.id);
+  }
+  if (!ready.committed.empty()) Apply(ready.committed);
+  for (const raft::ReadState& read : ready.reads) reads_.Confirmed(read.id, read.index);
+  for (const raft::ReadId failed : ready.failed_reads) reads_.Failed(failed);
+  UpdateLeadership();
+  for (const raft::NodeId peer : ready.snapshots_needed) StartTransfer(peer);
+  DurableToRaft();
+  // Refused proposals and failed reads wait for a leader to be known, not for this.
+  if (raft_.HasReady()) again_ = true;
+}
+
+void Node::Impl::Apply(const std::vector<raft::Entry>& entries) {
+  apply::ApplyContext context;
+  context.raft_term = raft_.term().value();
+  context.now = now_;
+  for (const raft::Entry& entry : entries) {
+    context.index = entry.index.value();
+    context.entry_term = entry.term.value();
+    if (entry.type == raft::EntryType::kConfChange) {
+      state_->Advance(context.index, context.entry_term);
+    } else {
+      const auto header =
+          entry.payload.empty() ? std::nullopt : apply::ReadCommandHeader(entry.payload.view());
+      Waiter waiter;
+      const bool ours = header.has_value() && header->proposer == options_.id.value() &&
+                        header->sequence != 0 && proposals_.Take(header->sequence, &waiter);
+      context.want_response = ours && waiter.kind == Waiter::Kind::kCall;
+      apply::ApplyResult result = state_->Apply(context, entry.payload);
+      if (context.want_response) {
+        Reply(waiter.call, waiter.method, waiter.arrived, waiter.bytes, result.error,
+              std::move(result.response));
+      } else if (ours) {
+        InternalApplied(waiter, header->sequence);
+      }
+    }
+    proposals_.TermApplied(entry.term);
+    if (DigestLog::Keeps(entry.index)) digests_.Record(entry.index, state_->digest().low);
+  }
+  raft_.Applied(entries.back().index);
+}
+
+void Node::Impl::UpdateLeadership() {
+  const raft::NodeId leader = raft_.leader();
+  if (leader != leader_) {
+    if (leader_) leader_lost_ = now_;
+    leader_ = leader;
+    leader_since_ = now_;
+    if (leader) {
+      ++stats_.leader_changes_seen;
+      again_ = true;  // what has waited for a leader goes to it
+      Log(Severity::kInfo, "leader found",
+          {{"leader", absl::StrCat(absl::Hex(leader.value()))},
+           {"term", absl::StrCat(raft_.term().value())}});
+    } else {
+      Log(Severity::kWarning, "leader lost", {{"term", absl::StrCat(raft_.term().value())}});
+    }
+  }
+  if (promoted_ && (!raft_.is_leader() || raft_.term() != promoted_)) {
+    state_->Demote();
+    sender_.StopAll();
+    promoted_ = raft::Term();
+  }
+  if (!promoted_ && raft_.is_leader() && raft_.leader_is_current() &&
+      state_->applied_term() == raft_.term().value()) {
+    promoted_ = raft_.term();
+    led_since_ = now_;
+    confirmed_ = Instant::min();
+    verifying_ = false;
+    state_->Promote(now_, options_.heartbeat_interval);
+    PublishClusterVersion();
+    again_ = true;
+  }
+  CheckReady();
+}
+
+// ---- The rest of the turn -----------------------------------------------------------------------
+
+void Node::Impl::Background() {
+  constexpr size_t kCompactBudget = 2000;  // records, some 0.5 ms
+  constexpr size_t kCatchUpBudget = 2000;
+  RunLongReads();
+  if (state_->CompactSlice(kCompactBudget)) again_ = true;
+  TakeSnapshot();
+  DropOldLog();
+  if (sender_.Work(now_, &links_)) again_ = true;
+  for (const SnapshotSender::Outcome& outcome : sender_.TakeOutcomes()) {
+    raft_.SnapshotStatus(outcome.peer, outcome.index);
+    again_ = true;
+  }
+  watches_.Notify();
+  if (watches_.Work(now_, kCatchUpBudget)) again_ = true;
+  Beacons();
+}
+
+void Node::Impl::Flush() {
+  watches_.Flush(state_->Header(raft_.term().value()), effects_);
+  CheckStop();
+  links_.Flush(effects_);
+}
+
+}  // namespace conclave::node

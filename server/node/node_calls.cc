@@ -1,0 +1,332 @@
+// What clients ask, and what they are told.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "conclave/api/wire/requests.h"
+#include "conclave/api/wire/responses.h"
+#include "conclave/base/check.h"
+#include "conclave/server/node/method_name.h"
+#include "conclave/server/node/node_impl.h"
+
+namespace conclave::node {
+namespace {
+
+constexpr size_t kLongReadBudget = 2000;  // records of all long reads in one turn, some 0.5 ms
+constexpr size_t kLongReadsAtOnce = 8;
+
+std::string_view Body(const UnaryCall& call) {
+  return call.request.view().substr(kRequestHeadroom);
+}
+
+}  // namespace
+
+void Node::Impl::Take(UnaryCall& call) {
+  CONCLAVE_CHECK(call.request.size() >= kRequestHeadroom, "a request without headroom");
+  if (stopping_.has_value()) {
+    Reply(call.id, call.method, now_, call.request.size(), &wire::kErrStopped, {});
+    return;
+  }
+  const apply::RequestCheck check = state_->Check(call.method, Body(call));
+  if (check.error != nullptr) {
+    Reply(call.id, call.method, now_, call.request.size(), check.error, {});
+    return;
+  }
+  switch (check.route) {
+    case apply::Route::kPropose:
+      Propose(call);
+      return;
+    case apply::Route::kRead:
+      ReadLinearizable(call);
+      return;
+    case apply::Route::kReadLocal: {
+      ReadQueue::Read read{call.id, call.method, kClientRead, call.request.Slice(Body(call)), now_};
+      Execute(read);
+      return;
+    }
+    case apply::Route::kLeader:
+      if (raft_.is_leader()) {
+        ReadLinearizable(call);
+      } else {
+        leases_.ForwardTimeToLive(call.id, call.request.Slice(Body(call)), now_);
+      }
+      return;
+    case apply::Route::kNode:
+      AnswerFromNode(call);
+      return;
+  }
+}
+
+// ---- Writes -------------------------------------------------------------------------------------
+
+void Node::Impl::Propose(UnaryCall& call) {
+  const size_t bytes = call.request.size();
+  if (raft_.commit().value() - state_->applied_index() > options_.commit_apply_gap_max ||
+      proposals_.size() >= options_.pending_proposals_max ||
+      proposals_.bytes() + bytes > options_.pending_proposal_bytes_max) {
+    Reply(call.id, call.method, now_, bytes, &wire::kErrTooManyRequests, {});
+    return;
+  }
+  Waiter waiter;
+  waiter.kind = Waiter::Kind::kCall;
+  waiter.method = call.method;
+  waiter.call = call.id;
+  waiter.arrived = now_;
+  waiter.bytes = bytes;
+  proposals_.Add(waiter, state_->Prepare(call.method, std::move(call.request), options_.id.value(),
+                                         proposals_.next_sequence(), &prng_));
+}
+
+// ---- Reads --------------------------------------------------------------------------------------
+
+void Node::Impl::ReadLinearizable(UnaryCall& call) {
+  if (reads_.size() >= options_.pending_reads_max) {
+    Reply(call.id, call.method, now_, call.request.size(), &wire::kErrTooManyRequests, {});
+    return;
+  }
+  Bytes body = call.request.Slice(Body(call));
+  reads_.Add({call.id, call.method, kClientRead, std::move(body), now_});
+}
+
+void Node::Impl::Serve(ReadQueue::Read& read, Instant asked) {
+  if (raft_.is_leader() && asked >= led_since_) confirmed_ = std::max(confirmed_, asked);
+  if (now_ - asked > options_.slow_request) ++stats_.slow_reads;
+  if (read.tag == kVerifyLeadership) {
+    verifying_ = false;
+    again_ = true;
+    return;
+  }
+  // Only the primary knows what a lease has left.
+  if (read.method == Method::kLeaseTimeToLive && !state_->primary()) {
+    if (read.tag == kRemoteTimeToLive) {
+      AnswerRemote(read.call, &wire::kErrNotPrimaryLessor, {});
+    } else {
+      leases_.ForwardTimeToLive(read.call, std::move(read.request), read.arrived);
+    }
+    return;
+  }
+  Execute(read);
+}
+
+void Node::Impl::Execute(ReadQueue::Read& read) {
+  const apply::ReadContext context{.raft_term = raft_.term().value(), .now = now_};
+  apply::ReadResult result = state_->Read(context, read.method, read.request.view());
+  if (result.task != nullptr) {
+    long_reads_.push_back({std::move(read), std::move(result.task)});
+    return;
+  }
+  if (read.tag == kRemoteTimeToLive) {
+    AnswerRemote(read.call, result.error, std::move(result.response));
+    return;
+  }
+  Reply(read.call, read.method, read.arrived, read.request.size(), result.error,
+        std::move(result.response));
+}
+
+// The oldest few share each turn's budget, so that one huge range does not hold up small ones
+// behind it.
+void Node::Impl::RunLongReads() {
+  if (long_reads_.empty()) return;
+  const size_t running = std::min(long_reads_.size(), kLongReadsAtOnce);
+  size_t finished = 0;
+  for (size_t i = 0; i < running; ++i) {
+    LongRead& long_read = long_reads_[i];
+    if (!long_read.task->Run(kLongReadBudget / running)) continue;
+    const ReadQueue::Read& read = long_read.read;
+    const wire::Error* error = long_read.task->error();
+    Reply(read.call, read.method, read.arrived, read.request.size(), error,
+          error == nullptr ? long_read.task->TakeResponse() : Bytes());
+    long_read.task.reset();
+    ++finished;
+  }
+  if (finished > 0) {
+    std::erase_if(long_reads_, [](const LongRead& read) { return read.task == nullptr; });
+  }
+  if (!long_reads_.empty()) again_ = true;
+}
+
+// The state was replaced: what was half read is read anew.
+void Node::Impl::RestartLongReads() {
+  std::vector<LongRead> long_reads = std::exchange(long_reads_, {});
+  for (LongRead& long_read : long_reads) long_read.task.reset();
+  for (LongRead& long_read : long_reads) Execute(long_read.read);
+}
+
+void Node::Impl::AnswerRemote(CallId which, const wire::Error* error, Bytes body) {
+  const auto found = remote_reads_.find(which.value());
+  if (found == remote_reads_.end()) return;
+  ForwardedAnswer answer;
+  answer.id = found->second.id;
+  if (error != nullptr) {
+    answer.code = static_cast<int>(error->code);
+    answer.message = error->message;
+  } else {
+    // The header stands in front, and is to be that of the member that was asked.
+    const size_t header = wire::MessageSize(wire::SizeOf(state_->Header(raft_.term().value())));
+    answer.body = body.Slice(header, body.size() - header);
+  }
+  links_.Send(found->second.peer, PeerLane::kMessages, std::move(answer));
+  remote_reads_.erase(found);
+}
+
+// ---- What the node itself knows -----------------------------------------------------------------
+
+void Node::Impl::AnswerFromNode(UnaryCall& call) {
+  const size_t bytes = call.request.size();
+  switch (call.method) {
+    case Method::kStatus:
+      Reply(call.id, call.method, now_, bytes, nullptr, EncodeStatus());
+      return;
+    case Method::kDefragment:
+      // Nothing fragments in memory. The answer has no header, as etcd's.
+      Reply(call.id, call.method, now_, bytes, nullptr, {});
+      return;
+    case Method::kMoveLeader:
+      MoveLeader(call);
+      return;
+    default:
+      Reply(call.id, call.method, now_, bytes, &wire::kErrUnimplemented, {});
+      return;
+  }
+}
+
+Bytes Node::Impl::EncodeStatus() const {
+  wire::Status status;
+  state_->FillStatus(&status);
+  status.version = options_.version;
+  status.leader = raft_.leader().value();
+  status.raft_index = raft_.commit().value();
+  status.raft_term = raft_.term().value();
+  status.is_learner = raft_status().is_learner;
+  if (!raft_.leader()) {
+    status.errors.insert(status.errors.begin(), std::string(wire::kErrNoLeader.message));
+  }
+  return wire::EncodeStatus(state_->Header(raft_.term().value()), status);
+}
+
+void Node::Impl::MoveLeader(UnaryCall& call) {
+  const auto refuse = [&](const wire::Error& error) {
+    Reply(call.id, call.method, now_, call.request.size(), &error, {});
+  };
+  wire::MoveLeaderRequest request;
+  if (!wire::Parse(Body(call), &request)) return refuse(wire::kErrMalformed);
+  if (!raft_.is_leader()) return refuse(wire::kErrNotLeader);
+  const raft::NodeId target(request.target_id);
+  const apply::Member* member = state_->membership().Find(request.target_id);
+  if (member == nullptr || member->is_learner) return refuse(wire::kErrBadLeaderTransferee);
+  if (target != options_.id) {
+    confirmed_ = Instant::min();  // another may lead from now on
+    switch (raft_.TransferLeader(target)) {
+      case raft::TransferStatus::kStarted:
+      case raft::TransferStatus::kAlreadyLeader:
+        break;
+      case raft::TransferStatus::kNotLeader:
+        return refuse(wire::kErrNotLeader);
+      case raft::TransferStatus::kNotVoter:
+        return refuse(wire::kErrBadLeaderTransferee);
+    }
+  }
+  moves_.push_back({call.id, target, now_});
+  CheckMoves();
+}
+
+void Node::Impl::CheckMoves() {
+  std::erase_if(moves_, [this](const LeaderMove& move) {
+    if (raft_.leader() == move.target) {
+      // No header, as etcd's.
+      Reply(move.call, Method::kMoveLeader, move.arrived, 0, nullptr, {});
+      return true;
+    }
+    if (now_ - move.arrived < patience_) return false;
+    Reply(move.call, Method::kMoveLeader, move.arrived, 0, &wire::kErrTimeoutLeaderTransfer, {});
+    return true;
+  });
+}
+
+// ---- Answers ------------------------------------------------------------------------------------
+
+void Node::Impl::Reply(CallId call, Method method, Instant arrived, size_t bytes,
+                       const wire::Error* error, Bytes body) {
+  node::Reply& reply = effects_->replies.emplace_back();
+  reply.id = call;
+  if (error != nullptr) {
+    reply.error = std::make_unique<CallError>(
+        CallError{static_cast<int>(error->code), std::string(error->message)});
+  } else {
+    reply.body = std::move(body);
+  }
+  if (now_ - arrived > options_.slow_request) [[unlikely]]
+    LogSlow(method, arrived, bytes);
+}
+
+void Node::Impl::ReplyError(CallId call, int code, std::string_view message) {
+  node::Reply& reply = effects_->replies.emplace_back();
+  reply.id = call;
+  reply.error = std::make_unique<CallError>(CallError{code, std::string(message)});
+}
+
+void Node::Impl::LogSlow(Method method, Instant arrived, size_t bytes) {
+  ++stats_.slow_requests;
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(now_ - arrived);
+  Log(Severity::kWarning, "slow request",
+      {{"method", std::string(MethodName(method))},
+       {"bytes", absl::StrCat(bytes)},
+       {"milliseconds", absl::StrCat(took.count())}});
+}
+
+const wire::Error& Node::Impl::TimeoutError(Instant arrived) const {
+  // As etcd tells it: had the leader been lost shortly before or while the call waited?
+  if (leader_lost_ > arrived - options_.election_timeout) return wire::kErrTimeoutLeaderFail;
+  if (raft_.is_leader()) return wire::kErrTimeoutConnectionLost;
+  return wire::kErrTimeout;
+}
+
+// ---- Streams ------------------------------------------------------------------------------------
+
+void Node::Impl::Take(StreamOpened& opened) {
+  const auto refuse = [&](const wire::Error& error) { FinishStream(opened.id, &error); };
+  if (stopping_.has_value()) return refuse(wire::kErrStopped);
+  if (opened.require_leader && !raft_.leader()) return refuse(wire::kErrNoLeader);
+  if (leases_.streams() + watches_.size() >= options_.streams_max) {
+    return refuse(wire::kErrTooManyRequests);
+  }
+  if (opened.kind == StreamKind::kWatch) {
+    watches_.Open(opened.id, opened.require_leader);
+  } else {
+    leases_.Open(opened.id);
+  }
+}
+
+void Node::Impl::Take(StreamMessage& message) {
+  const bool watch = watches_.Contains(message.id);
+  const bool understood = watch ? watches_.Message(message.id, message.message.view(), now_)
+                                : leases_.Message(message.id, message.message.view(), now_);
+  if (understood) return;
+  (void)(watch ? watches_.Close(message.id) : leases_.Close(message.id));
+  FinishStream(message.id, &wire::kErrMalformed);
+}
+
+void Node::Impl::Take(StreamHalfClosed& closed) {
+  // A client that has nothing more to ask may still want to watch.
+  leases_.HalfClosed(closed.id, effects_);
+}
+
+void Node::Impl::Take(StreamClosed& closed) {
+  // If neither knows it, the node has ended it of its own accord, and both words crossed.
+  if (watches_.Close(closed.id) || leases_.Close(closed.id)) FinishStream(closed.id, nullptr);
+}
+
+void Node::Impl::FinishStream(CallId stream, const wire::Error* error) {
+  StreamEffect& effect = effects_->streams.emplace_back();
+  effect.id = stream;
+  effect.finish = true;
+  if (error != nullptr) {
+    effect.error = std::make_unique<CallError>(
+        CallError{static_cast<int>(error->code), std::string(error->message)});
+  }
+}
+
+void Node::Impl::Take(StreamSent& sent) { watches_.Sent(sent.id, sent.bytes); }
+
+}  // namespace conclave::node

@@ -1,0 +1,218 @@
+// The inside of Node. One turn, in order:
+//
+//   inputs      every input changes state, and only state: messages step Raft, calls join a queue
+//   or are answered
+//               from the state as it is
+//   time        ticks of Raft, timeouts, leases
+//   propose     everything that is to go into the log, as one batch; one read round for the reads
+//   ready       Raft's output: the log append, messages, committed entries (applied here), read
+//   states serve       reads whose round is confirmed and whose index is applied background  slices
+//   of what takes longer than a turn should: long ranges, compaction, snapshots watch       what
+//   the turn has changed, to those who must hear it flush       one frame per peer and lane
+//
+// The pieces that keep the waiting (ProposalTable, ReadQueue, LeaseDesk, WatchSessions,
+// AppendQueue, SnapshotSender and SnapshotReceiver) know nothing of each other; this class joins
+// them.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "conclave/base/prng.h"
+#include "conclave/server/apply/snapshot.h"
+#include "conclave/server/apply/state_machine.h"
+#include "conclave/server/node/append_queue.h"
+#include "conclave/server/node/digest_log.h"
+#include "conclave/server/node/lease_desk.h"
+#include "conclave/server/node/node.h"
+#include "conclave/server/node/peer_links.h"
+#include "conclave/server/node/proposal_table.h"
+#include "conclave/server/node/read_queue.h"
+#include "conclave/server/node/snapshot_transfer.h"
+#include "conclave/server/node/stats.h"
+#include "conclave/server/node/watch_sessions.h"
+#include "conclave/server/raft/raw_node.h"
+
+namespace conclave::node {
+
+class Node::Impl {
+ public:
+  Impl(Options options, Recovered recovered, Instant now);
+
+  void Turn(Instant now, std::span<Input> inputs, Effects* effects);
+  Instant NextDeadline() const;
+  RaftStatus raft_status() const;
+  const apply::StateMachine& state() const { return *state_; }
+
+ private:
+  // What a read in the ReadQueue is for, beside clients' calls (0).
+  static constexpr uint8_t kClientRead = 0;
+  static constexpr uint8_t kVerifyLeadership = 1;
+  static constexpr uint8_t kRemoteTimeToLive = 2;
+  // What an internal proposal is for.
+  static constexpr uint8_t kPublish = 1;
+  static constexpr uint8_t kRenewals = 2;
+
+  // A read that takes more than one turn.
+  struct LongRead {
+    ReadQueue::Read read;
+    std::unique_ptr<apply::ReadTask> task;
+  };
+  struct RemoteAsker {
+    raft::NodeId peer;
+    uint64_t id = 0;
+  };
+  struct LeaderMove {
+    CallId call;
+    raft::NodeId target;
+    Instant arrived;
+  };
+
+  // ---- node.cc: the turn, Raft
+  void Take(UnaryCall& call);
+  void Take(CallCancelled&) {}  // it is answered when its time comes; nobody listens
+  void Take(StreamOpened& opened);
+  void Take(StreamMessage& message);
+  void Take(StreamHalfClosed& closed);
+  void Take(StreamClosed& closed);
+  void Take(StreamSent& sent);
+  void Take(PeerFrame& frame);
+  void Take(PeerConnection& connection);
+  void Take(LogSynced& synced);
+  void Take(std::unique_ptr<SnapshotSaved>& saved);
+  void Take(StatsRequest& request);
+  void Take(StopRequest& request);
+  void Take(raft::NodeId from, PeerItem& item);
+
+  void Tick();
+  void Expire();
+  void Propose();
+  void AskReads();
+  void HandleReady();
+  void Send(std::vector<raft::Envelope>& messages);
+  void DurableToRaft();
+  void Apply(const std::vector<raft::Entry>& entries);
+  void UpdateLeadership();
+  void Background();
+  void Flush();
+
+  // ---- node_calls.cc: clients' calls
+  void Propose(UnaryCall& call);
+  void ReadLinearizable(UnaryCall& call);
+  void AnswerFromNode(UnaryCall& call);
+  void MoveLeader(UnaryCall& call);
+  void CheckMoves();
+  Bytes EncodeStatus() const;
+  void Serve(ReadQueue::Read& read, Instant asked);
+  void Execute(ReadQueue::Read& read);
+  void RunLongReads();
+  void RestartLongReads();
+  void Reply(CallId call, Method method, Instant arrived, size_t bytes, const wire::Error* error,
+             Bytes body);
+  void ReplyError(CallId call, int code, std::string_view message);
+  void AnswerRemote(CallId which, const wire::Error* error, Bytes body);
+  const wire::Error& TimeoutError(Instant arrived) const;
+  void FinishStream(CallId stream, const wire::Error* error);
+  void LogSlow(Method method, Instant arrived, size_t bytes);
+
+  // ---- node_upkeep.cc: leases, snapshots, members, the end
+  LeaseTurn ThisLeaseTurn();
+  void Leases();
+  void ProposeExpiry();
+  void TakeEndedLeaseCalls();
+  void InternalApplied(const Waiter& waiter, uint64_t sequence);
+  void PublishSelf();
+  void PublishClusterVersion();
+  void AnnouncePeers();
+  void CheckReady();
+  void StartTransfer(raft::NodeId peer);
+  void ReceiveChunk(raft::NodeId from, SnapshotChunk& chunk);
+  void Install(SnapshotReceiver::Ready ready);
+  void TakeSnapshot();
+  void DropOldLog();
+  void Beacons();
+  void CompareDigest(raft::NodeId peer, const Beacon& beacon);
+  void BeginStop();
+  void CheckStop();
+  void Log(Severity severity, std::string message,
+           std::vector<std::pair<std::string, std::string>> fields = {});
+  std::shared_ptr<Stats> CollectStats() const;
+
+  raft::Index applied() const { return raft::Index(state_->applied_index()); }
+  bool sole_member() const { return state_->membership().members().size() == 1; }
+  raft::SnapshotMeta MetaOfState() const;
+
+  const Options options_;
+  const apply::StateMachineOptions apply_options_;
+  const Duration tick_;
+  const Duration patience_;  // of a call: etcd's 5 s + 2 * election timeout
+  Prng prng_;
+
+  std::unique_ptr<apply::StateMachine> state_;
+  raft::RawNode raft_;
+  PeerLinks links_;
+  AppendQueue appends_;
+  ProposalTable proposals_;
+  ReadQueue reads_;
+  LeaseDesk leases_;
+  WatchSessions watches_;
+  SnapshotSender sender_;
+  SnapshotReceiver receiver_;
+  DigestLog digests_;
+
+  // This turn.
+  Instant now_;
+  Effects* effects_ = nullptr;
+  bool again_ = false;  // there is work that cannot wait for an input
+  std::vector<PeerItem> items_;
+  std::vector<Bytes> payloads_;
+  std::vector<uint64_t> sequences_;
+  std::vector<Bytes> unawaited_;  // commands of the leader's that nobody waits for
+  std::vector<raft::Envelope> messages_;
+
+  // Time.
+  Instant last_tick_;
+  Instant next_expiry_;
+  Instant next_beacon_;
+
+  // Leadership, as this member sees it.
+  raft::NodeId leader_;
+  Instant leader_since_;
+  Instant leader_lost_;  // when a leader was last known to be gone
+  raft::Term promoted_;  // the term in which this member became the leases' primary
+  Instant led_since_;    // when this member began to lead
+  Instant confirmed_;    // a quorum has followed this leader at that time
+  bool verifying_ = false;
+
+  // Clients.
+  absl::btree_map<uint64_t, RemoteAsker> remote_reads_;
+  uint64_t last_remote_read_ = 0;
+  raft::ReadId last_read_id_;
+  std::vector<LongRead> long_reads_;
+  std::vector<LeaderMove> moves_;
+
+  // Snapshots of our own.
+  std::unique_ptr<apply::SnapshotTask> snapshot_;
+  raft::SnapshotMeta snapshot_meta_;
+  bool snapshot_begun_ = false;
+  Instant snapshot_next_;
+  raft::Index saved_index_;     // the newest on disk
+  raft::Index previous_index_;  // the one before it, which stays
+  uint64_t saved_bytes_ = 0;
+  uint64_t log_bytes_at_snapshot_ = 0;
+
+  // Being a member.
+  bool announced_ = false;
+  bool published_ = false;
+  bool ready_ = false;
+  std::optional<Instant> stopping_;
+  bool stopped_ = false;
+
+  Stats stats_;  // the counters; the rest is filled in by CollectStats
+};
+
+}  // namespace conclave::node

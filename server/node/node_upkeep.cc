@@ -1,0 +1,391 @@
+// What a member does beside answering clients: leases, membership, snapshots, and its end.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "conclave/base/check.h"
+#include "conclave/server/apply/command.h"
+#include "conclave/server/node/node_impl.h"
+
+namespace conclave::node {
+namespace {
+
+constexpr size_t kLeasesPerCommand = 1000;
+constexpr size_t kLeaseCommandsPerTurn = 8;
+// A transfer holds the entries behind its snapshot in memory, up to so many windows.
+constexpr uint64_t kWindowsDuringTransfer = 8;
+
+std::string Hex(uint64_t id) { return absl::StrCat(absl::Hex(id)); }
+
+}  // namespace
+
+// ---- Leases -------------------------------------------------------------------------------------
+
+LeaseTurn Node::Impl::ThisLeaseTurn() {
+  LeaseTurn turn;
+  turn.now = now_;
+  turn.state = state_.get();
+  turn.term = raft_.term();
+  turn.leader = raft_.leader();
+  turn.primary = promoted_ && promoted_ == raft_.term() && raft_.is_leader();
+  // No follower votes within an election timeout of hearing from its leader, unless the leader
+  // itself asks for it. Half of it is left for clocks that run differently.
+  turn.verified = turn.primary && !raft_.transferee() &&
+                  (sole_member() || (confirmed_ != Instant::min() &&
+                                     now_ - confirmed_ < options_.election_timeout / 2));
+  turn.links = &links_;
+  turn.effects = effects_;
+  return turn;
+}
+
+void Node::Impl::Leases() {
+  const LeaseTurn turn = ThisLeaseTurn();
+  LeaseDesk::Wishes wishes = leases_.Work(turn);
+  bool verify = wishes.verify;
+  if (!wishes.replicate.empty()) {
+    const uint64_t sequence = proposals_.next_sequence();
+    Waiter waiter;
+    waiter.kind = Waiter::Kind::kInternal;
+    waiter.tag = kRenewals;
+    waiter.arrived = now_;
+    proposals_.Add(waiter,
+                   apply::EncodeLeaseCheckpoint(options_.id.value(), sequence, wishes.replicate));
+    leases_.Replicating(sequence);
+  }
+  if (turn.primary && state_->NextLeaseDeadline() <= now_) {
+    if (turn.verified) {
+      ProposeExpiry();
+    } else {
+      verify = true;
+    }
+  }
+  // A transfer under way holds everything; no round is asked for then.
+  if (verify && !verifying_ && !raft_.transferee()) {
+    verifying_ = true;
+    reads_.Add({CallId(), Method::kRange, kVerifyLeadership, {}, now_});
+  }
+  TakeEndedLeaseCalls();
+}
+
+void Node::Impl::ProposeExpiry() {
+  for (size_t i = 0; i < kLeaseCommandsPerTurn; ++i) {
+    Bytes expired = state_->TakeExpired(now_, raft_.term().value(), kLeasesPerCommand);
+    if (expired.empty()) break;
+    unawaited_.push_back(std::move(expired));
+  }
+  for (size_t i = 0; i < kLeaseCommandsPerTurn; ++i) {
+    Bytes checkpoints = state_->TakeCheckpoints(now_, kLeasesPerCommand);
+    if (checkpoints.empty()) break;
+    unawaited_.push_back(std::move(checkpoints));
+  }
+}
+
+void Node::Impl::TakeEndedLeaseCalls() {
+  for (LeaseDesk::Ended& ended : leases_.TakeEnded()) {
+    if (ended.ask_again) {
+      reads_.Add({ended.call, Method::kLeaseTimeToLive, kClientRead, std::move(ended.request),
+                  ended.arrived});
+    } else if (ended.code != 0) {
+      ReplyError(ended.call, ended.code, ended.message);
+    } else {
+      Reply(ended.call, Method::kLeaseTimeToLive, ended.arrived, 0, ended.error,
+            std::move(ended.response));
+    }
+  }
+}
+
+void Node::Impl::InternalApplied(const Waiter& waiter, uint64_t sequence) {
+  if (waiter.tag == kPublish) {
+    published_ = true;
+  } else if (waiter.tag == kRenewals) {
+    leases_.Replicated(ThisLeaseTurn(), sequence);
+  }
+}
+
+// ---- Being a member -----------------------------------------------------------------------------
+
+void Node::Impl::AnnouncePeers() {
+  announced_ = true;
+  std::vector<PeerAddress> peers;
+  std::vector<raft::NodeId> ids;
+  for (const auto& [id, member] : state_->membership().members()) {
+    if (raft::NodeId(id) == options_.id) continue;
+    ids.push_back(raft::NodeId(id));
+    peers.push_back({raft::NodeId(id), member.peer_urls});
+  }
+  links_.SetPeers(ids);
+  effects_->peers = std::move(peers);
+  const apply::Member* self = state_->membership().Find(options_.id.value());
+  published_ =
+      self != nullptr && self->name == options_.name && self->client_urls == options_.client_urls;
+  if (!published_) PublishSelf();
+}
+
+void Node::Impl::PublishSelf() {
+  Waiter waiter;
+  waiter.kind = Waiter::Kind::kInternal;
+  waiter.tag = kPublish;
+  waiter.arrived = now_;
+  proposals_.Add(waiter, apply::EncodeMemberAttributes(
+                             options_.id.value(), proposals_.next_sequence(),
+                             {options_.id.value(), options_.name, options_.client_urls}));
+}
+
+// The leader sets what all members speak: its own minor version, as long as members of other
+// versions do not exist.
+void Node::Impl::PublishClusterVersion() {
+  const std::vector<std::string> parts = absl::StrSplit(options_.version, '.');
+  if (parts.size() < 2) return;
+  const std::string version = absl::StrCat(parts[0], ".", parts[1], ".0");
+  if (state_->cluster_version() == version) return;
+  unawaited_.push_back(apply::EncodeClusterVersion(options_.id.value(), 0, version));
+}
+
+void Node::Impl::CheckReady() {
+  if (ready_ || !published_ || !raft_.leader()) return;
+  ready_ = true;
+  effects_->ready = true;
+}
+
+// ---- Snapshots ----------------------------------------------------------------------------------
+
+raft::SnapshotMeta Node::Impl::MetaOfState() const {
+  return {applied(), raft::Term(state_->applied_term()), raft_.ConfStateAt(applied())};
+}
+
+// Of our own, for the disk, so that the log can be cut.
+void Node::Impl::TakeSnapshot() {
+  constexpr size_t kPieceBytes = 256 << 10;
+  if (snapshot_ == nullptr) {
+    const uint64_t grown = appends_.total_bytes() - log_bytes_at_snapshot_;
+    if (grown < std::max(options_.snapshot_log_bytes_min, saved_bytes_) || receiver_.active() ||
+        applied() > raft_.stable() || applied() <= saved_index_) {
+      return;
+    }
+    snapshot_meta_ = MetaOfState();
+    snapshot_ = std::make_unique<apply::SnapshotTask>(state_.get());
+    snapshot_begun_ = false;
+    snapshot_next_ = now_;
+    log_bytes_at_snapshot_ = appends_.total_bytes();
+  }
+  if (now_ < snapshot_next_) return;
+  Bytes piece = snapshot_->Next(kPieceBytes);
+  const bool last = piece.empty();
+  snapshot_next_ =
+      now_ + Duration(std::chrono::seconds(1)) * piece.size() / options_.snapshot_bytes_per_second;
+  effects_->snapshot_pieces.push_back(
+      {.meta = snapshot_meta_, .data = std::move(piece), .first = !snapshot_begun_, .last = last});
+  snapshot_begun_ = true;
+  if (last) snapshot_.reset();
+}
+
+void Node::Impl::Take(std::unique_ptr<SnapshotSaved>& saved) {
+  ++stats_.snapshots_saved;
+  // The snapshot before this one stays too, with the log behind it, should this one prove
+  // unreadable.
+  if (saved->meta.index > saved_index_)
+    previous_index_ = std::exchange(saved_index_, saved->meta.index);
+  saved_bytes_ = saved->bytes;
+  if (previous_index_) effects_->truncate = LogTruncate{previous_index_};
+  if (auto ready = receiver_.Saved(saved->meta)) Install(*std::move(ready));
+}
+
+void Node::Impl::DropOldLog() {
+  const uint64_t held = appends_.window_bytes();
+  if (held < options_.log_window_bytes + options_.log_window_bytes / 4) return;
+  raft::Index drop = std::min({appends_.WindowBegin(), applied(), raft_.stable()});
+  if (const raft::Index needed = sender_.oldest_index();
+      needed && held < kWindowsDuringTransfer * options_.log_window_bytes) {
+    drop = std::min(drop, needed);
+  }
+  if (drop < raft_.first_index()) return;
+  raft_.CompactLog(drop);
+  appends_.Dropped(drop);
+}
+
+void Node::Impl::StartTransfer(raft::NodeId peer) {
+  if (!raft_.is_leader() || !links_.connected(peer, PeerLane::kSnapshot)) {
+    raft_.SnapshotStatus(peer, std::nullopt);
+    return;
+  }
+  Log(Severity::kInfo, "sending the state to a member that is too far behind",
+      {{"to", Hex(peer.value())}, {"index", absl::StrCat(applied().value())}});
+  ++stats_.snapshots_sent;
+  sender_.Start(peer, MetaOfState(), raft_.term(), state_.get(), now_);
+}
+
+void Node::Impl::ReceiveChunk(raft::NodeId from, SnapshotChunk& chunk) {
+  const bool wanted =
+      chunk.term >= raft_.term() && !raft_.is_leader() && raft_.CanInstallSnapshot(chunk.meta);
+  if (wanted && snapshot_ != nullptr) {
+    snapshot_.reset();  // what comes replaces it
+    if (snapshot_begun_) {
+      effects_->snapshot_pieces.push_back({.meta = snapshot_meta_, .abandon = true});
+    }
+  }
+  const auto ack = receiver_.Take(from, std::move(chunk), wanted, effects_);
+  if (ack.has_value()) links_.Send(from, PeerLane::kSnapshot, *ack);
+}
+
+void Node::Impl::Install(SnapshotReceiver::Ready ready) {
+  if (!raft_.CanInstallSnapshot(ready.meta)) return;  // the log was faster; the file does no harm
+  CONCLAVE_CHECK(raft_.InstallSnapshot(ready.meta));
+  appends_.ResetAt(ready.meta);
+  appends_.Dropped(ready.meta.index);
+  Log(Severity::kInfo, "installed a state from the leader",
+      {{"from", Hex(ready.from.value())}, {"index", absl::StrCat(ready.meta.index.value())}});
+  ++stats_.snapshots_received;
+  sender_.StopAll();
+  snapshot_.reset();
+  for (LongRead& long_read : long_reads_) long_read.task.reset();
+  watches_.Restore(&ready.state->store());
+  state_ = std::move(ready.state);
+  RestartLongReads();
+  digests_.Clear();
+  AnnouncePeers();
+  // Whether these are in the state cannot be told.
+  proposals_.FailHanded([this](uint64_t sequence, const Waiter& waiter) {
+    ++stats_.proposals_failed;
+    if (waiter.kind == Waiter::Kind::kCall) {
+      Reply(waiter.call, waiter.method, waiter.arrived, waiter.bytes, &wire::kErrTimeoutLeaderFail,
+            {});
+    } else if (waiter.tag == kRenewals) {
+      leases_.NotReplicated(sequence);
+    }
+  });
+  links_.Send(ready.from, PeerLane::kSnapshot, ready.ack);
+  again_ = true;
+}
+
+// ---- Divergence ---------------------------------------------------------------------------------
+
+void Node::Impl::Beacons() {
+  if (now_ < next_beacon_ || sole_member()) return;
+  next_beacon_ = now_ + options_.divergence_check_interval;
+  links_.SendBeacons(now_, digests_.newest().index, digests_.newest().digest);
+  if (!digests_.expects_anything()) return;
+  while (const auto member = digests_.TakeContradiction()) {
+    ++stats_.divergences;
+    Log(Severity::kError, "the state differs from another member's",
+        {{"member", Hex(member->value())}});
+  }
+}
+
+void Node::Impl::CompareDigest(raft::NodeId peer, const Beacon& beacon) {
+  if (!beacon.index) return;
+  if (beacon.index > digests_.newest().index) {
+    digests_.Expect(peer, {beacon.index, beacon.digest});
+    return;
+  }
+  if (digests_.Agrees(beacon.index, beacon.digest)) return;
+  ++stats_.divergences;
+  Log(Severity::kError, "the state differs from another member's",
+      {{"member", Hex(peer.value())}, {"index", absl::StrCat(beacon.index.value())}});
+}
+
+// ---- The end ------------------------------------------------------------------------------------
+
+void Node::Impl::Take(StopRequest&) {
+  if (stopping_.has_value()) return;
+  stopping_ = now_;
+  BeginStop();
+}
+
+void Node::Impl::BeginStop() {
+  if (!raft_.is_leader() || sole_member()) return;
+  raft::NodeId heir;
+  raft::Index heir_match;
+  for (const raft::PeerStatus& peer : raft_.status().peers) {
+    if (peer.id == options_.id || peer.is_learner || !peer.recent_active) continue;
+    if (!heir || peer.match > heir_match) {
+      heir = peer.id;
+      heir_match = peer.match;
+    }
+  }
+  if (!heir || raft_.TransferLeader(heir) != raft::TransferStatus::kStarted) return;
+  confirmed_ = Instant::min();
+  Log(Severity::kInfo, "handing over the leadership", {{"to", Hex(heir.value())}});
+}
+
+void Node::Impl::CheckStop() {
+  if (!stopping_.has_value() || stopped_) return;
+  const bool leads_others = raft_.is_leader() && !sole_member() && raft_.transferee();
+  const bool waits = leads_others || proposals_.size() > 0 || reads_.size() > 0;
+  if (waits && now_ - *stopping_ < options_.election_timeout) return;
+  stopped_ = true;
+  const auto stop = [this](CallId call, Method method, Instant arrived, size_t bytes) {
+    Reply(call, method, arrived, bytes, &wire::kErrStopped, {});
+  };
+  proposals_.FailAll([&](uint64_t, const Waiter& waiter) {
+    if (waiter.kind != Waiter::Kind::kCall) return;
+    stop(waiter.call, waiter.method, waiter.arrived, waiter.bytes);
+  });
+  reads_.FailAll([&](const ReadQueue::Read& read) {
+    if (read.tag == kClientRead) stop(read.call, read.method, read.arrived, read.request.size());
+  });
+  for (const LongRead& long_read : long_reads_) {
+    stop(long_read.read.call, long_read.read.method, long_read.read.arrived, 0);
+  }
+  long_reads_.clear();
+  for (const LeaderMove& move : moves_) stop(move.call, Method::kMoveLeader, move.arrived, 0);
+  moves_.clear();
+  leases_.EndAll(wire::kErrStopped, effects_);
+  TakeEndedLeaseCalls();
+  watches_.EndAll(wire::kErrStopped, effects_);
+  effects_->stopped = true;
+}
+
+// ---- Figures and log ----------------------------------------------------------------------------
+
+void Node::Impl::Log(Severity severity, std::string message,
+                     std::vector<std::pair<std::string, std::string>> fields) {
+  effects_->log_lines.push_back({severity, std::move(message), std::move(fields)});
+}
+
+void Node::Impl::Take(StatsRequest& request) {
+  effects_->stats_replies.push_back({request.id, CollectStats()});
+}
+
+std::shared_ptr<Stats> Node::Impl::CollectStats() const {
+  auto stats = std::make_shared<Stats>(stats_);
+  stats->member = options_.id;
+  stats->cluster_id = options_.cluster_id;
+  const RaftStatus raft = raft_status();
+  stats->leader = raft.leader;
+  stats->term = raft.term;
+  stats->commit = raft.commit;
+  stats->applied = raft.applied;
+  stats->has_leader = static_cast<bool>(raft.leader);
+  stats->is_leader = raft.is_leader;
+  stats->is_learner = raft.is_learner;
+  stats->cluster_version = state_->cluster_version();
+  for (const apply::Alarm& alarm : state_->Alarms()) {
+    stats->alarms.push_back({raft::NodeId(alarm.member_id), alarm.type});
+  }
+  stats->proposals_committed = raft.commit.value();
+  stats->proposals_applied = raft.applied.value();
+  stats->proposals_pending = proposals_.size();
+  stats->log_window_bytes = appends_.window_bytes();
+  stats->peers = links_.stats();
+  const mvcc::StoreSizes sizes = state_->store().sizes();
+  stats->revision = state_->store().current_revision();
+  stats->compact_revision = state_->store().compact_revision();
+  stats->keys = static_cast<uint64_t>(sizes.live_keys);
+  stats->bytes = static_cast<uint64_t>(sizes.record_bytes);
+  stats->bytes_in_use = static_cast<uint64_t>(sizes.live_bytes);
+  stats->quota_bytes = state_->quota_bytes();
+  stats->digest = state_->digest().low;
+  stats->leases = state_->lease_count();
+  stats->leases_renewed = leases_.renewed();
+  stats->watch_streams = watches_.size();
+  stats->keep_alive_streams = leases_.streams();
+  stats->watchers = watches_.sizes().watchers;
+  stats->watchers_slow = watches_.sizes().lagging;
+  stats->events = watches_.events_sent();
+  stats->frames_refused = links_.frames_refused();
+  return stats;
+}
+
+}  // namespace conclave::node

@@ -1,0 +1,18 @@
+#include "conclave/server/node/settings.h"
+
+namespace conclave::node {
+
+apply::StateMachineOptions StateSettings(const Options& options) {
+  apply::StateMachineOptions settings;
+  settings.member_id = options.id.value();
+  settings.limits.request_bytes_max = options.request_bytes_max;
+  settings.quota_bytes = options.quota_bytes == 0 ? apply::kDefaultQuotaBytes : options.quota_bytes;
+  // The least TTL is ceil(1.5 * election timeout), as in etcd.
+  constexpr Duration kSecond = std::chrono::seconds(1);
+  const Duration least = options.election_timeout * 3 / 2;
+  settings.lease_ttl_min_s = (least + kSecond - Duration(1)) / kSecond;
+  settings.lessor.checkpoint_lag_min = options.lease_checkpoint_lag;
+  return settings;
+}
+
+}  // namespace conclave::node

@@ -1,0 +1,135 @@
+// The state on its way from a leader to a follower that has fallen behind the log.
+//
+//   leader                                   follower
+//   SnapshotSender                           SnapshotReceiver
+//     |-- chunk(transfer, meta, offset 0) -->  | a fresh RestoreTask; pieces to the disk as they
+//     come
+//     |-- chunk(offset n) ... (window) ----->  |
+//     |<----------- ack(received, offset) --   |
+//     |   (no news for a while: the unacknowledged chunks again)
+//     |-- chunk(..., last) ----------------->  | the state is whole; wait until the disk has it
+//     (SnapshotSaved)
+//     |<----------- ack(installed) ----------  | swap the state, Raft starts behind it
+//
+// A chunk that was lost or overtaken is sent again from where the receiver stands, so a transfer
+// survives a bad network; it ends when the lane goes down, the sender is no leader any more, or the
+// receiver refuses.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "conclave/base/time.h"
+#include "conclave/server/apply/snapshot.h"
+#include "conclave/server/apply/state_machine.h"
+#include "conclave/server/node/io.h"
+#include "conclave/server/node/peer_codec.h"
+#include "conclave/server/node/peer_links.h"
+#include "conclave/server/raft/types.h"
+
+namespace conclave::node {
+
+struct SnapshotLimits {
+  uint64_t chunk_bytes = 256 << 10;
+  uint64_t chunks_in_flight_max = 8;
+  Duration resend_after = std::chrono::seconds(1);  // without news from the receiver
+  Duration give_up_after = std::chrono::seconds(10);
+};
+
+// All transfers of a leader, one per follower at most. Thread: the node's. Memory: the window, per
+// transfer. Must be stopped (StopAll) before the state is replaced.
+class SnapshotSender {
+ public:
+  // A transfer has ended: `index` is where the follower stands now, nullopt: it failed.
+  struct Outcome {
+    raft::NodeId peer;
+    std::optional<raft::Index> index;
+  };
+
+  explicit SnapshotSender(const SnapshotLimits& limits) : limits_(limits) {}
+
+  // `meta` describes `state` as it is now.
+  void Start(raft::NodeId peer, const raft::SnapshotMeta& meta, raft::Term term,
+             apply::StateMachine* state, Instant now);
+  void Acked(raft::NodeId peer, const SnapshotAck& ack, Instant now);
+  // The lane to `peer` is down.
+  void Stop(raft::NodeId peer);
+  void StopAll();
+
+  // Sends what the windows allow. True if there is more to do at once.
+  bool Work(Instant now, PeerLinks* links);
+  Instant NextDeadline() const;
+
+  std::vector<Outcome> TakeOutcomes() { return std::exchange(outcomes_, {}); }
+  // The lowest index that a transfer stands at, whose follower will need the entries behind it; 0:
+  // none.
+  raft::Index oldest_index() const;
+
+ private:
+  struct Transfer {
+    raft::NodeId peer;
+    uint64_t id = 0;
+    raft::SnapshotMeta meta;
+    raft::Term term;
+    std::unique_ptr<apply::SnapshotTask> task;  // null: all of it has been read
+    uint64_t offset = 0;                        // of the next chunk that is read
+    uint64_t acked = 0;
+    std::deque<SnapshotChunk> window;  // read and not acknowledged
+    size_t sent = 0;                   // of the window
+    Bytes ahead;  // the piece behind the window: says whether that was the last
+    Instant last_news;
+    Instant last_sent;
+  };
+
+  void Fill(Transfer& transfer);
+  void End(size_t which, std::optional<raft::Index> index);
+
+  const SnapshotLimits limits_;
+  uint64_t last_id_ = 0;
+  std::vector<Transfer> transfers_;
+  std::vector<Outcome> outcomes_;
+};
+
+// The follower's end: one transfer at a time. Thread: the node's.
+class SnapshotReceiver {
+ public:
+  explicit SnapshotReceiver(const apply::StateMachineOptions& options) : options_(options) {}
+
+  // Takes a chunk; `wanted` says whether Raft could install that snapshot. Pieces for the disk go
+  // to *effects. The answer, if there is one to send now.
+  std::optional<SnapshotAck> Take(raft::NodeId from, SnapshotChunk chunk, bool wanted,
+                                  Effects* effects);
+
+  // The disk has it. If it is the one that is being received: its state, to be installed now.
+  struct Ready {
+    raft::NodeId from;
+    SnapshotAck ack;  // to be sent when it is installed
+    raft::SnapshotMeta meta;
+    std::unique_ptr<apply::StateMachine> state;
+  };
+  std::optional<Ready> Saved(const raft::SnapshotMeta& meta);
+
+  // Gives up what is under way.
+  void Abandon(Effects* effects);
+
+  bool active() const { return task_ != nullptr || state_ != nullptr; }
+
+ private:
+  void Begin(raft::NodeId from, const SnapshotChunk& chunk, Effects* effects);
+  SnapshotAck Refuse(const SnapshotChunk& chunk, Effects* effects);
+
+  const apply::StateMachineOptions options_;
+  raft::NodeId from_;
+  uint64_t transfer_ = 0;
+  raft::Term term_;
+  raft::SnapshotMeta meta_;
+  uint64_t offset_ = 0;
+  std::unique_ptr<apply::RestoreTask> task_;    // while chunks come
+  std::unique_ptr<apply::StateMachine> state_;  // when all have come, until the disk has them
+};
+
+}  // namespace conclave::node

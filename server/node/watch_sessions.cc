@@ -1,0 +1,137 @@
+#include "conclave/server/node/watch_sessions.h"
+
+#include <string>
+#include <utility>
+
+#include "conclave/api/wire/requests.h"
+
+namespace conclave::node {
+namespace {
+
+StreamEffect Finish(CallId call, const wire::Error& error) {
+  StreamEffect effect;
+  effect.id = call;
+  effect.finish = true;
+  effect.error = std::make_unique<CallError>(
+      CallError{static_cast<int>(error.code), std::string(error.message)});
+  return effect;
+}
+
+}  // namespace
+
+WatchSessions::WatchSessions(mvcc::Store* store, const watch::WatchOptions& options)
+    : hub_(store, options) {}
+
+void WatchSessions::Open(CallId call, bool require_leader) {
+  const watch::StreamId id = ++last_id_;
+  ids_[call] = id;
+  streams_[id] = {call, require_leader};
+  hub_.OpenStream(id);
+}
+
+bool WatchSessions::Message(CallId call, std::string_view message, Instant now) {
+  const auto found = ids_.find(call);
+  if (found == ids_.end()) return true;
+  wire::WatchRequest request;
+  if (!wire::Parse(message, &request)) return false;
+  switch (request.kind) {
+    case wire::WatchRequest::Kind::kCreate: {
+      const wire::WatchCreateRequest& create = request.create;
+      hub_.Create(found->second,
+                  {.key = std::string(create.key),
+                   .range_end = std::string(create.range_end),
+                   .start_revision = create.start_revision,
+                   .watch_id = create.watch_id,
+                   .no_put = create.filter_put,
+                   .no_delete = create.filter_delete,
+                   .prev_kv = create.prev_kv,
+                   .progress_notify = create.progress_notify,
+                   .fragment = create.fragment},
+                  now);
+      return true;
+    }
+    case wire::WatchRequest::Kind::kCancel:
+      hub_.Cancel(found->second, request.cancel_watch_id);
+      return true;
+    case wire::WatchRequest::Kind::kProgress:
+      hub_.RequestProgress(found->second);
+      return true;
+    case wire::WatchRequest::Kind::kNone:
+      return true;
+  }
+  return true;
+}
+
+void WatchSessions::Sent(CallId call, uint64_t bytes) {
+  const auto found = ids_.find(call);
+  if (found != ids_.end()) hub_.Written(found->second, bytes);
+}
+
+bool WatchSessions::Close(CallId call) {
+  const auto found = ids_.find(call);
+  if (found == ids_.end()) return false;
+  hub_.CloseStream(found->second);
+  streams_.erase(found->second);
+  ids_.erase(found);
+  return true;
+}
+
+void WatchSessions::EndAll(const wire::Error& error, Effects* effects) {
+  while (!streams_.empty()) {
+    const CallId call = streams_.begin()->second.call;
+    Close(call);
+    effects->streams.push_back(Finish(call, error));
+  }
+}
+
+void WatchSessions::EndLeaderRequiring(const wire::Error& error, Effects* effects) {
+  std::vector<CallId> ending;
+  for (const auto& [id, stream] : streams_) {
+    if (stream.require_leader) ending.push_back(stream.call);
+  }
+  for (const CallId call : ending) {
+    Close(call);
+    effects->streams.push_back(Finish(call, error));
+  }
+}
+
+bool WatchSessions::Work(Instant now, size_t budget) {
+  hub_.Tick(now);
+  return hub_.CatchUp(budget);
+}
+
+void WatchSessions::Encode(CallId call, wire::ResponseHeader header,
+                           const watch::WatchResponse& response, Effects* effects) {
+  header.revision = response.header_revision;
+  wire::WatchResponseHead head;
+  head.header = header;
+  head.watch_id = response.watch_id;
+  head.created = response.created;
+  head.canceled = response.canceled;
+  head.compact_revision = response.compact_revision;
+  head.cancel_reason = response.cancel_reason;
+  head.fragment = response.fragment;
+  StreamEffect& effect = effects->streams.emplace_back();
+  effect.id = call;
+  effect.prefix = wire::EncodeWatchHead(head);
+  effect.charge = response.charge;
+  if (response.events != nullptr) {
+    effect.shared = response.events->Encoded();
+    events_sent_ += response.events->events().size();
+  }
+}
+
+void WatchSessions::Flush(const wire::ResponseHeader& header, Effects* effects) {
+  if (!hub_.has_output()) return;
+  hub_.TakeOutput(&output_);
+  for (const watch::StreamOutput& stream : output_) {
+    const auto found = streams_.find(stream.stream);
+    if (found == streams_.end()) continue;
+    for (const watch::WatchResponse& response : stream.responses) {
+      Encode(found->second.call, header, response, effects);
+    }
+  }
+  output_.clear();
+}
+
+}  // namespace conclave::node

@@ -1,0 +1,208 @@
+// A single member, asked as its clients ask.
+#include "conclave/server/node/node.h"
+
+#include <gtest/gtest.h>
+
+#include "conclave/api/kv.pb.h"
+#include "conclave/api/rpc.pb.h"
+#include "conclave/api/wire/errors.h"
+#include "conclave/server/node/stats.h"
+#include "conclave/tests/node/solo.h"
+
+namespace conclave::node {
+namespace {
+
+namespace pb = etcdserverpb;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+std::string PutOf(std::string key, std::string value, int64_t lease = 0) {
+  pb::PutRequest request;
+  request.set_key(std::move(key));
+  request.set_value(std::move(value));
+  request.set_lease(lease);
+  return request.SerializeAsString();
+}
+std::string RangeOf(std::string key, bool serializable = false) {
+  pb::RangeRequest request;
+  request.set_key(std::move(key));
+  request.set_serializable(serializable);
+  return request.SerializeAsString();
+}
+template <typename Response>
+Response Parsed(const Reply& reply) {
+  EXPECT_EQ(reply.error, nullptr) << reply.error->message;
+  Response response;
+  EXPECT_TRUE(response.ParseFromArray(reply.body.data(), static_cast<int>(reply.body.size())));
+  return response;
+}
+pb::WatchResponse Joined(const StreamEffect& effect) {
+  pb::WatchResponse response;
+  EXPECT_TRUE(response.ParseFromString(effect.prefix.ToString() + effect.shared.ToString()));
+  return response;
+}
+
+TEST(SoloNode, AnswersAPutAndReadsItBack) {
+  Solo solo;
+  const auto put = Parsed<pb::PutResponse>(solo.Call(Method::kPut, PutOf("a", "1")));
+  EXPECT_EQ(put.header().revision(), 2);
+  EXPECT_NE(put.header().member_id(), 0u);
+  for (const bool serializable : {false, true}) {
+    const auto range =
+        Parsed<pb::RangeResponse>(solo.Call(Method::kRange, RangeOf("a", serializable)));
+    ASSERT_EQ(range.kvs_size(), 1);
+    EXPECT_EQ(range.kvs(0).value(), "1");
+    EXPECT_EQ(range.header().revision(), 2);
+  }
+}
+
+TEST(SoloNode, OneTurnsWritesAreOneAppend) {
+  Solo solo;
+  const uint64_t appends = solo.TakeStats()->wal_fsync.total;
+  std::vector<uint64_t> calls;
+  for (int i = 0; i < 100; ++i) {
+    calls.push_back(solo.Send(Method::kPut, PutOf("key" + std::to_string(i), "v")));
+  }
+  solo.Settle();
+  for (const uint64_t call : calls) EXPECT_TRUE(solo.Take(call).has_value());
+  EXPECT_EQ(solo.TakeStats()->revision, 101);
+  EXPECT_EQ(solo.TakeStats()->wal_fsync.total, appends + 1);
+}
+
+TEST(SoloNode, RefusesWhatIsWrong) {
+  Solo solo;
+  const Reply reply = solo.Call(Method::kPut, PutOf("", "1"));
+  ASSERT_NE(reply.error, nullptr);
+  EXPECT_EQ(reply.error->message, wire::kErrEmptyKey.message);
+  EXPECT_EQ(reply.error->code, 3);
+  EXPECT_NE(solo.Call(Method::kPut, "\xff\xff").error, nullptr);
+}
+
+TEST(SoloNode, TellsWhatItIs) {
+  Solo solo;
+  const auto status = Parsed<pb::StatusResponse>(solo.Call(Method::kStatus, ""));
+  EXPECT_EQ(status.version(), "3.5.0");
+  EXPECT_EQ(status.leader(), status.header().member_id());
+  EXPECT_EQ(status.errors_size(), 0);
+  const auto members = Parsed<pb::MemberListResponse>(solo.Call(Method::kMemberList, ""));
+  ASSERT_EQ(members.members_size(), 1);
+  EXPECT_EQ(members.members(0).name(), "solo");
+  EXPECT_EQ(members.members(0).clienturls(0), "http://127.0.0.1:2379");
+  EXPECT_EQ(solo.TakeStats()->cluster_version, "3.5.0");
+}
+
+TEST(SoloNode, ALeaseEndsWithItsKeysAndNotBefore) {
+  Solo solo;
+  pb::LeaseGrantRequest grant;
+  grant.set_ttl(5);
+  const auto granted =
+      Parsed<pb::LeaseGrantResponse>(solo.Call(Method::kLeaseGrant, grant.SerializeAsString()));
+  EXPECT_EQ(granted.ttl(), 5);
+  EXPECT_GT(granted.id(), 0);
+  Parsed<pb::PutResponse>(solo.Call(Method::kPut, PutOf("a", "1", granted.id())));
+  solo.Advance(milliseconds(4900));
+  EXPECT_EQ(Parsed<pb::RangeResponse>(solo.Call(Method::kRange, RangeOf("a"))).count(), 1);
+  solo.Advance(milliseconds(700));
+  EXPECT_EQ(Parsed<pb::RangeResponse>(solo.Call(Method::kRange, RangeOf("a"))).count(), 0);
+}
+
+TEST(SoloNode, AKeepAliveKeepsALeaseAlive) {
+  Solo solo;
+  pb::LeaseGrantRequest grant;
+  grant.set_ttl(3);
+  grant.set_id(77);
+  Parsed<pb::LeaseGrantResponse>(solo.Call(Method::kLeaseGrant, grant.SerializeAsString()));
+  const uint64_t stream = solo.OpenStream(StreamKind::kLeaseKeepAlive);
+  pb::LeaseKeepAliveRequest keep_alive;
+  keep_alive.set_id(77);
+  for (int i = 0; i < 10; ++i) {
+    solo.Advance(seconds(2));
+    solo.Say(stream, keep_alive.SerializeAsString());
+    solo.Settle();
+    const std::vector<StreamEffect> heard = solo.Heard(stream);
+    ASSERT_EQ(heard.size(), 1u);
+    pb::LeaseKeepAliveResponse response;
+    ASSERT_TRUE(response.ParseFromString(heard[0].prefix.ToString()));
+    EXPECT_EQ(response.ttl(), 3);
+    EXPECT_EQ(response.id(), 77);
+  }
+  pb::LeaseTimeToLiveRequest question;
+  question.set_id(77);
+  const auto answer = Parsed<pb::LeaseTimeToLiveResponse>(
+      solo.Call(Method::kLeaseTimeToLive, question.SerializeAsString()));
+  EXPECT_EQ(answer.grantedttl(), 3);
+  solo.Advance(seconds(4));
+  solo.Say(stream, keep_alive.SerializeAsString());
+  solo.Put(StreamHalfClosed{CallId(stream)});
+  solo.Settle();
+  const std::vector<StreamEffect> heard = solo.Heard(stream);
+  ASSERT_EQ(heard.size(), 2u);
+  pb::LeaseKeepAliveResponse response;
+  ASSERT_TRUE(response.ParseFromString(heard[0].prefix.ToString()));
+  EXPECT_EQ(response.ttl(), 0);
+  EXPECT_TRUE(heard[1].finish);
+  EXPECT_EQ(heard[1].error, nullptr);
+}
+
+TEST(SoloNode, AWatcherHearsWhatHappensBehindItsCreation) {
+  Solo solo;
+  const uint64_t stream = solo.OpenStream(StreamKind::kWatch);
+  pb::WatchRequest create;
+  create.mutable_create_request()->set_key("a");
+  solo.Say(stream, create.SerializeAsString());
+  solo.Settle();
+  std::vector<StreamEffect> heard = solo.Heard(stream);
+  ASSERT_EQ(heard.size(), 1u);
+  EXPECT_TRUE(Joined(heard[0]).created());
+  Parsed<pb::PutResponse>(solo.Call(Method::kPut, PutOf("a", "1")));
+  Parsed<pb::PutResponse>(solo.Call(Method::kPut, PutOf("b", "2")));
+  heard = solo.Heard(stream);
+  ASSERT_EQ(heard.size(), 1u);
+  const pb::WatchResponse response = Joined(heard[0]);
+  ASSERT_EQ(response.events_size(), 1);
+  EXPECT_EQ(response.events(0).kv().value(), "1");
+  EXPECT_EQ(response.header().revision(), 2);
+  EXPECT_NE(response.header().cluster_id(), 0u);
+  solo.Put(StreamClosed{CallId(stream)});
+  solo.Settle();
+  heard = solo.Heard(stream);
+  ASSERT_EQ(heard.size(), 1u);
+  EXPECT_TRUE(heard[0].finish);
+}
+
+TEST(SoloNode, GarbageOnAStreamEndsThatStream) {
+  Solo solo;
+  for (const StreamKind kind : {StreamKind::kWatch, StreamKind::kLeaseKeepAlive}) {
+    const uint64_t stream = solo.OpenStream(kind);
+    solo.Say(stream, "\xff\xff\xff");
+    solo.Put(StreamClosed{CallId(stream)});
+    solo.Settle();
+    const std::vector<StreamEffect> heard = solo.Heard(stream);
+    ASSERT_EQ(heard.size(), 1u);
+    EXPECT_TRUE(heard[0].finish);
+    EXPECT_NE(heard[0].error, nullptr);
+  }
+}
+
+TEST(SoloNode, StopsAfterAnsweringEverybody) {
+  Solo solo;
+  const uint64_t stream = solo.OpenStream(StreamKind::kWatch);
+  const uint64_t call = solo.Send(Method::kPut, PutOf("a", "1"));
+  solo.Put(StopRequest{});
+  solo.Settle();
+  EXPECT_TRUE(solo.stopped());
+  ASSERT_TRUE(solo.Take(call).has_value());
+  ASSERT_EQ(solo.Heard(stream).size(), 1u);
+  EXPECT_EQ(solo.Call(Method::kPut, PutOf("b", "1")).error->message, wire::kErrStopped.message);
+}
+
+TEST(SoloNode, MoveLeaderToSomebodyUnknownIsRefused) {
+  Solo solo;
+  pb::MoveLeaderRequest request;
+  request.set_targetid(4711);
+  EXPECT_EQ(solo.Call(Method::kMoveLeader, request.SerializeAsString()).error->message,
+            wire::kErrBadLeaderTransferee.message);
+}
+
+}  // namespace
+}  // namespace conclave::node
