@@ -188,6 +188,23 @@ TEST(TornTest, AHoleInTheLastBatchIsATornTail) {
   }
 }
 
+// The second record of a torn batch is intact and would fit behind a new first one to the byte.
+TEST(TornTest, RemainsOfATornBatchNeverContinueANewOne) {
+  MemoryDisk disk;
+  auto log = std::move(Open(disk).log);
+  const auto torn = MakeEntries(1, 2, 1, 2000);
+  const LogBatch batches[] = {Batch({&torn[0], 1}), Batch({&torn[1], 1})};
+  ASSERT_TRUE(log->Append(batches).ok());
+  log.reset();
+  const std::string file = disk.Files().front();
+  std::string content = disk.Content(file);
+  content[kRecordsStart + 1000] ^= 1;
+  disk.SetContent(file, content);
+  const auto fresh = MakeEntries(1, 1, 2, 2000);
+  AppendAndSync(*Open(disk).log, Batch(fresh));
+  EXPECT_EQ(Open(disk).entries, fresh);
+}
+
 // The case that other logs lose acknowledged writes to: the length of a frame zeroed, so that it
 // looks like the end.
 TEST_F(DamageTest, AZeroedFrameOfAnAcknowledgedEntryIsReported) {
