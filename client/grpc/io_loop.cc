@@ -24,6 +24,7 @@ namespace {
 constexpr int kReconnectMinMs = 50;
 constexpr int kReconnectMaxMs = 500;
 constexpr int kConnectTimeoutMs = 5000;
+constexpr Duration kConnectSlice = std::chrono::milliseconds(100);
 constexpr Duration kIdleWaitMax = std::chrono::seconds(60);
 // A target with a scheme of its own: ClientContext::peer() shows it until a call reaches a
 // connection, and the connection's address ("ipv4:...") afterwards. So we know what was provably
@@ -50,10 +51,8 @@ std::string BytesOf(const grpc::ByteBuffer& buffer) {
   return bytes;
 }
 
-WireStatus WireOf(const grpc::Status& status, const grpc::ClientContext& context) {
-  return {.code = static_cast<int>(status.error_code()),
-          .message = status.error_message(),
-          .sent = context.peer().rfind(kTargetScheme, 0) != 0};
+WireStatus WireOf(const grpc::Status& status) {
+  return {.code = static_cast<int>(status.error_code()), .message = status.error_message()};
 }
 
 gpr_timespec ToGprTimeout(Duration duration) {
@@ -96,13 +95,14 @@ class IoLoop::Impl : public Transport {
   class WakeEvent;
 
   void Run();
-  void Wake();
+  void Discard(UnaryEvent* event);
   void TakePosted();
   gpr_timespec WaitUntil() const;
   std::shared_ptr<grpc::Channel> MakeChannel(const std::string& endpoint) const;
 
   const IoLoopOptions options_;
   grpc::CompletionQueue queue_;
+  std::vector<std::shared_ptr<grpc::Channel>> channels_;
   std::vector<std::unique_ptr<grpc::GenericStub>> stubs_;
   Mailbox<absl::AnyInvocable<void(Engine&)>> mailbox_;
   std::vector<absl::AnyInvocable<void(Engine&)>> taken_;
@@ -117,38 +117,99 @@ class IoLoop::Impl : public Transport {
 // ---- Unary calls
 // -----------------------------------------------------------------------------------
 
+// A call is given to gRPC only on a connection that stands. So what fails before is provably never
+// sent; gRPC itself does not tell (ClientContext::peer() is set by the answer, not by the sending).
 class IoLoop::Impl::UnaryEvent : public Event {
  public:
-  UnaryEvent(Impl& loop, const Unary& call) : loop_(loop), id_(call.id) {
-    context_.set_deadline(InWallTime(call.timeout));
+  UnaryEvent(Impl& loop, const Unary& call)
+      : loop_(loop),
+        id_(call.id),
+        endpoint_(call.endpoint),
+        method_(call.method),
+        request_(BufferOf(call.request)),
+        deadline_(InWallTime(call.timeout)) {
+    context_.set_deadline(deadline_);
     if (call.require_leader) context_.AddMetadata("hasleader", "true");
-    reader_ = loop.stubs_[call.endpoint]->PrepareUnaryCall(&context_, std::string(call.method),
-                                                           BufferOf(call.request), &loop.queue_);
-    reader_->StartCall();
-    reader_->Finish(&response_, &status_, this);
-    ++loop.pending_;
+    ++loop_.pending_;
+    Proceed();
   }
 
-  void Cancel() { context_.TryCancel(); }
+  void Cancel() {
+    context_.TryCancel();
+    if (!started_) Fail(grpc::StatusCode::CANCELLED, "cancelled before it was sent");
+  }
 
-  void Complete(bool) override {
+  void Complete(bool ok) override {
+    if (!started_ && !failed_) return ok || !Overdue() ? Proceed() : Expire();
     --loop_.pending_;
-    loop_.calls_.erase(id_);
-    const WireStatus status = WireOf(status_, context_);
-    loop_.engine_->OnUnaryDone(id_, status, status.ok() ? BytesOf(response_) : std::string());
+    if (started_) {
+      loop_.calls_.erase(id_);
+      const WireStatus status = WireOf(status_);
+      loop_.engine_->OnUnaryDone(id_, status, status.ok() ? BytesOf(response_) : std::string());
+    }
     delete this;
   }
 
  private:
+  void Proceed() {
+    grpc::Channel& channel = *loop_.channels_[endpoint_];
+    const grpc_connectivity_state state = channel.GetState(/*try_to_connect=*/true);
+    if (state == GRPC_CHANNEL_READY) {
+      started_ = true;
+      reader_ =
+          loop_.stubs_[endpoint_]->PrepareUnaryCall(&context_, method_, request_, &loop_.queue_);
+      reader_->StartCall();
+      reader_->Finish(&response_, &status_, this);
+      return;
+    }
+    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) {
+      Fail(grpc::StatusCode::UNAVAILABLE, "cannot connect");
+      return loop_.Discard(this);
+    }
+    // In slices, so that a loop that ends does not wait for a connection.
+    const gpr_timespec slice = InWallTime(kConnectSlice);
+    channel.NotifyOnStateChange(state, gpr_time_min(slice, deadline_), &loop_.queue_, this);
+  }
+
+  bool Overdue() const { return gpr_time_cmp(gpr_now(GPR_CLOCK_REALTIME), deadline_) >= 0; }
+
+  void Expire() {
+    Fail(grpc::StatusCode::DEADLINE_EXCEEDED, "not connected in time");
+    loop_.Discard(this);
+  }
+
+  // The engine hears it now; the object waits for what gRPC still owes it.
+  void Fail(grpc::StatusCode code, const char* why) {
+    if (failed_) return;
+    failed_ = true;
+    loop_.engine_->Defer([engine = loop_.engine_.get(), id = id_, code, why, &loop = loop_] {
+      loop.calls_.erase(id);
+      engine->OnUnaryDone(id, {.code = static_cast<int>(code), .message = why, .sent = false}, "");
+    });
+  }
+
   Impl& loop_;
   const WireId id_;
+  const size_t endpoint_;
+  const std::string method_;
+  const grpc::ByteBuffer request_;
+  const gpr_timespec deadline_;
+  bool started_ = false;
+  bool failed_ = false;
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientAsyncResponseReader<grpc::ByteBuffer>> reader_;
   grpc::ByteBuffer response_;
   grpc::Status status_;
 };
 
-void IoLoop::Impl::StartUnary(const Unary& call) { calls_[call.id] = new UnaryEvent(*this, call); }
+void IoLoop::Impl::StartUnary(const Unary& call) {
+  auto* event = new UnaryEvent(*this, call);
+  calls_[call.id] = event;
+}
+
+void IoLoop::Impl::Discard(UnaryEvent* event) {
+  engine_->Defer([event] { event->Complete(true); });
+}
 
 void IoLoop::Impl::CancelUnary(WireId id) {
   auto found = calls_.find(id);
@@ -253,7 +314,7 @@ class IoLoop::Impl::Stream {
   void OnFinish(bool) {
     finished_ = true;
     loop_.streams_.erase(id_);
-    if (!closed_) loop_.engine_->OnStreamClosed(id_, WireOf(status_, context_));
+    if (!closed_) loop_.engine_->OnStreamClosed(id_, WireOf(status_));
   }
 
   Impl& loop_;
@@ -316,7 +377,8 @@ class IoLoop::Impl::WakeEvent : public Event {
 
 IoLoop::Impl::Impl(IoLoopOptions options) : options_(std::move(options)) {
   for (const std::string& endpoint : options_.endpoints) {
-    stubs_.push_back(std::make_unique<grpc::GenericStub>(MakeChannel(endpoint)));
+    channels_.push_back(MakeChannel(endpoint));
+    stubs_.push_back(std::make_unique<grpc::GenericStub>(channels_.back()));
   }
   engine_ = std::make_unique<Engine>(options_.engine, *this);
   engine_->Advance(Now());
