@@ -75,7 +75,10 @@ Bytes StateMachine::Prepare(Method method, Bytes buffer, uint64_t proposer, uint
       const auto id = static_cast<int64_t>(prng->Next() >> 1);
       if (!lessor_.Exists(id)) request.id = id;
     }
-    request.ttl_s = std::max(request.ttl_s, options_.lease_ttl_min_s);
+    const absl::StatusOr<int64_t> ttl_s =
+        lease::Lessor::EffectiveTtl(request.ttl_s, options_.lease_ttl_min_s);
+    CONCLAVE_CHECK(ttl_s.ok(), "a lease that Check has refused");
+    request.ttl_s = *ttl_s;
     wire::Builder builder;
     builder.Extend(kCommandHeaderSize);
     builder.AppendNumber(1, request.ttl_s);
