@@ -6,6 +6,12 @@ namespace pb = etcdserverpb;
 
 std::string RequestGenerator::Key() {
   if (prng_.Chance(1, 150)) return "";
+  if (options_.for_etcd_34) {
+    // Up to twelve keys, Go's sort keeps equal ones in order.
+    std::string key(1, static_cast<char>('a' + prng_.Below(4)));
+    if (prng_.Chance(2, 3)) key.push_back(static_cast<char>('a' + prng_.Below(2)));
+    return key;
+  }
   std::string key(1, static_cast<char>('a' + prng_.Below(5)));
   if (prng_.Chance(1, 2)) key.push_back(static_cast<char>('a' + prng_.Below(3)));
   if (prng_.Chance(1, 30)) key.push_back('\0');
