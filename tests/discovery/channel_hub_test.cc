@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <atomic>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -16,6 +15,7 @@
 
 #include "conclave/discovery/channel.h"
 #include "conclave/examples/greeter.grpc.pb.h"
+#include "conclave/tests/discovery/calls.h"
 #include "conclave/tests/discovery/greeter_backend.h"
 #include "conclave/tests/support/test_cluster.h"
 
@@ -25,27 +25,11 @@ namespace {
 using examples::Greeter;
 using examples::GreetReply;
 using examples::GreetRequest;
+using testing::Answer;
+using testing::Call;
 using testing::GreeterBackend;
+using testing::Load;
 using testing::WaitFor;
-
-struct Answer {
-  grpc::Status status;
-  std::string backend;
-};
-
-Answer Call(Greeter::Stub& stub, bool wait_for_ready = false,
-            absl::Duration timeout = absl::Seconds(10)) {
-  grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
-  context.set_wait_for_ready(wait_for_ready);
-  GreetRequest request;
-  request.set_name("you");
-  GreetReply reply;
-  Answer answer;
-  answer.status = stub.Greet(&context, request, &reply);
-  answer.backend = reply.backend();
-  return answer;
-}
 
 class ChannelHubTest : public ::testing::Test {
  protected:
@@ -177,65 +161,6 @@ TEST_F(ChannelHubTest, AKilledConnectionIsLeftAtOnceAndFoundAgainWhileNobodyCall
   EXPECT_TRUE(WaitFor([&] { return Call(*stub).backend == address; }, absl::Seconds(5)));
 }
 
-// Unary and streaming callers at full speed while the endpoints change under them.
-class Load {
- public:
-  explicit Load(std::shared_ptr<grpc::Channel> channel) {
-    for (int i = 0; i < 2; ++i) threads_.emplace_back([this, channel] { Unary(channel); });
-    threads_.emplace_back([this, channel] { Streams(channel); });
-  }
-  ~Load() { Finish(); }
-  void Finish() {
-    stop_ = true;
-    for (auto& thread : threads_) thread.join();
-    threads_.clear();
-  }
-  int calls() const { return calls_; }
-  int streams() const { return streams_; }
-  std::vector<std::string> failures() {
-    absl::MutexLock lock(&mutex_);
-    return failures_;
-  }
-
- private:
-  void Unary(const std::shared_ptr<grpc::Channel>& channel) {
-    auto stub = Greeter::NewStub(channel);
-    while (!stop_) {
-      const Answer answer = Call(*stub);
-      ++calls_;
-      if (!answer.status.ok()) Note(answer.status);
-    }
-  }
-  void Streams(const std::shared_ptr<grpc::Channel>& channel) {
-    auto stub = Greeter::NewStub(channel);
-    while (!stop_) {
-      grpc::ClientContext context;
-      examples::GreetManyRequest request;
-      request.set_count(20);
-      request.set_interval_ms(5);
-      auto reader = stub->GreetMany(&context, request);
-      GreetReply reply;
-      int replies = 0;
-      while (reader->Read(&reply)) ++replies;
-      const grpc::Status status = reader->Finish();
-      ++streams_;
-      if (!status.ok()) Note(status);
-      if (status.ok() && replies != 20) Note(grpc::Status(grpc::StatusCode::DATA_LOSS, "short"));
-    }
-  }
-  void Note(const grpc::Status& status) {
-    absl::MutexLock lock(&mutex_);
-    failures_.push_back(std::to_string(status.error_code()) + " " + status.error_message());
-  }
-
-  std::atomic<bool> stop_ = false;
-  std::atomic<int> calls_ = 0;
-  std::atomic<int> streams_ = 0;
-  absl::Mutex mutex_;
-  std::vector<std::string> failures_;
-  std::vector<std::thread> threads_;
-};
-
 TEST_F(ChannelHubTest, AddingRemovingAndReplacingAllBackendsUnderLoadFailsNoCall) {
   std::vector<std::unique_ptr<GreeterBackend>> backends;
   const auto addresses = [&backends] {
@@ -249,14 +174,7 @@ TEST_F(ChannelHubTest, AddingRemovingAndReplacingAllBackendsUnderLoadFailsNoCall
   auto opened = hub_->Open("s", grpc::InsecureChannelCredentials(), {});
   ASSERT_TRUE(opened.ok());
   Load load(opened->channel);
-  const auto progress = [&load](int calls, int streams) {
-    const int calls_goal = load.calls() + calls;
-    const int streams_goal = load.streams() + streams;
-    EXPECT_TRUE(
-        WaitFor([&] { return load.calls() >= calls_goal && load.streams() >= streams_goal; },
-                absl::Seconds(30)));
-  };
-  progress(200, 2);
+  load.Progress(200, 2);
   for (int round = 0; round < 3; ++round) {
     // One joins and gets calls.
     add();
@@ -266,9 +184,9 @@ TEST_F(ChannelHubTest, AddingRemovingAndReplacingAllBackendsUnderLoadFailsNoCall
     std::unique_ptr<GreeterBackend> leaving = std::move(backends.front());
     backends.erase(backends.begin());
     Set("s", addresses());
-    progress(200, 2);
+    load.Progress(200, 2);
     leaving->Stop();
-    progress(100, 1);
+    load.Progress(100, 1);
     // All are replaced at once.
     std::vector<std::unique_ptr<GreeterBackend>> old = std::move(backends);
     backends.clear();
@@ -277,9 +195,9 @@ TEST_F(ChannelHubTest, AddingRemovingAndReplacingAllBackendsUnderLoadFailsNoCall
     ASSERT_TRUE(WaitFor([&] {
       return backends[0]->calls() > 0 && backends[1]->calls() > 0 && backends[2]->calls() > 0;
     }));
-    progress(200, 2);
+    load.Progress(200, 2);
     for (auto& backend : old) backend->Stop();
-    progress(100, 1);
+    load.Progress(100, 1);
   }
   load.Finish();
   EXPECT_THAT(load.failures(), ::testing::IsEmpty());
