@@ -4,7 +4,7 @@
 //
 // Dial() gives a real grpc::Channel; any generated stub works on it. The calls go round robin over
 // the instances that are registered at the moment. Prints how many calls each of them answered; the
-// exit code is 1 if any call failed.
+// exit code is 1 if any call failed. SIGINT and SIGTERM end it early, with the same account.
 #include <grpcpp/grpcpp.h>
 
 #include <cstdio>
@@ -74,7 +74,7 @@ int Run(const Settings& settings) {
       std::fprintf(stderr, "call %lld failed: %s\n", static_cast<long long>(made),
                    status.error_message().c_str());
     }
-    Pause(settings.interval);
+    if (WaitForSignal(settings.interval)) break;
   }
 
   for (const auto& [backend, count] : answers) {
@@ -89,6 +89,7 @@ int Run(const Settings& settings) {
 }  // namespace conclave::examples
 
 int main(int argc, char** argv) {
+  conclave::examples::BlockSignals();
   conclave::examples::Settings settings;
   conclave::examples::Flags("Calls a registered gRPC service by its name.")
       .List("endpoints", "members of the cluster, host:port", &settings.endpoints)

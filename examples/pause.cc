@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <time.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "absl/time/clock.h"
@@ -34,17 +35,9 @@ bool WaitForSignal(absl::Duration timeout) {
       continue;
     }
     const absl::Duration left = deadline - absl::Now();
-    if (left <= absl::ZeroDuration()) return false;
-    const timespec wait = absl::ToTimespec(left);
+    const timespec wait = absl::ToTimespec(std::max(left, absl::ZeroDuration()));
     if (sigtimedwait(&signals, nullptr, &wait) > 0) return true;
     if (errno == EAGAIN) return false;
-  }
-}
-
-void Pause(absl::Duration duration) {
-  if (duration <= absl::ZeroDuration()) return;
-  timespec left = absl::ToTimespec(duration);
-  while (nanosleep(&left, &left) != 0 && errno == EINTR) {
   }
 }
 

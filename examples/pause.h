@@ -9,9 +9,7 @@ namespace conclave::examples {
 // WaitForSignal is the one place where they arrive.
 void BlockSignals();
 
-// Waits for SIGINT or SIGTERM; true if one came within the time.
+// Waits for SIGINT or SIGTERM; true if one came within the time. So it is a pause, too.
 bool WaitForSignal(absl::Duration timeout = absl::InfiniteDuration());
-
-void Pause(absl::Duration duration);
 
 }  // namespace conclave::examples
