@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,37 @@ struct Settings {
   absl::Duration duration = absl::ZeroDuration();
   absl::Duration timeout = absl::Seconds(10);
   int64_t retries = 0;
+  int64_t warm_up = 0;
 };
+
+grpc::Status Greet(Greeter::Stub& stub, absl::Duration timeout, bool wait_for_ready,
+                   std::string* backend) {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  context.set_wait_for_ready(wait_for_ready);
+  GreetRequest request;
+  request.set_name("world");
+  GreetReply reply;
+  grpc::Status status = stub.Greet(&context, request, &reply);
+  *backend = reply.backend();
+  return status;
+}
+
+// Calls until so many backends have answered: the channel connects to them one after another, and
+// the first calls go to those that are connected.
+bool WarmUp(Greeter::Stub& stub, const Settings& settings) {
+  std::set<std::string> answered;
+  const absl::Time deadline = absl::Now() + settings.timeout;
+  while (static_cast<int64_t>(answered.size()) < settings.warm_up && absl::Now() < deadline) {
+    std::string backend;
+    if (Greet(stub, settings.timeout, /*wait_for_ready=*/true, &backend).ok()) {
+      answered.insert(backend);
+    }
+  }
+  if (static_cast<int64_t>(answered.size()) >= settings.warm_up) return true;
+  std::fprintf(stderr, "greeter_client: only %zu backends answered\n", answered.size());
+  return false;
+}
 
 int Run(const Settings& settings) {
   absl::StatusOr<Client> client = Client::Connect({.endpoints = settings.endpoints});
@@ -52,23 +83,20 @@ int Run(const Settings& settings) {
   }
   const std::unique_ptr<Greeter::Stub> stub = Greeter::NewStub(*channel);
 
+  if (!WarmUp(*stub, settings)) return 1;
+
   std::map<std::string, int64_t> answers;  // by backend
   int64_t failed = 0;
   int64_t made = 0;
   const absl::Time end = absl::Now() + settings.duration;
   const bool timed = settings.duration > absl::ZeroDuration();
   while (timed ? absl::Now() < end : made < settings.calls) {
-    grpc::ClientContext context;
-    context.set_deadline(absl::ToChronoTime(absl::Now() + settings.timeout));
+    std::string backend;
     // The first call waits for somebody to be there. Later ones fail at once if nobody is.
-    context.set_wait_for_ready(made == 0);
-    GreetRequest request;
-    request.set_name("world");
-    GreetReply reply;
-    const grpc::Status status = stub->Greet(&context, request, &reply);
+    const grpc::Status status = Greet(*stub, settings.timeout, made == 0, &backend);
     ++made;
     if (status.ok()) {
-      ++answers[reply.backend()];
+      ++answers[backend];
     } else {
       ++failed;
       std::fprintf(stderr, "call %lld failed: %s\n", static_cast<long long>(made),
@@ -100,6 +128,8 @@ int main(int argc, char** argv) {
       .Time("timeout", "of each call", &settings.timeout)
       .Number("retries", "how often to repeat a call that found its server gone", 0,
               &settings.retries)
+      .Number("warm-up", "first call until so many servers have answered; not counted", 0,
+              &settings.warm_up)
       .Parse(argc, argv);
   return conclave::examples::Run(settings);
 }
