@@ -21,8 +21,7 @@ class DialedChannel {
         opened_(std::move(opened)) {}
 
   ~DialedChannel() {
-    opened_.channel.reset();  // first, so that it sees none of what follows as news
-    hub_->Release(opened_.listener);
+    hub_->Release(std::move(opened_));
     discovery_->ReleaseFeed(service_);
   }
   DialedChannel(const DialedChannel&) = delete;

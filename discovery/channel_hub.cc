@@ -119,7 +119,6 @@ ChannelHub::ChannelHub(std::unique_ptr<PrivateDirectory> directory,
 // it: the cluster, which stands in error messages, has the service's true name.
 std::string ChannelHub::ChooseListener(std::string_view service) {
   const std::string plain = AuthorityOf(service);
-  absl::MutexLock lock(&mutex_);
   if (plain == service && listeners_.insert(plain).second) return plain;
   for (uint64_t n = 1;; ++n) {
     const std::string candidate = absl::StrCat(plain, "-", n);
@@ -131,7 +130,12 @@ absl::StatusOr<ChannelHub::Opened> ChannelHub::Open(
     std::string_view service, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
     const DialOptions& options) {
   if (service.empty()) return absl::InvalidArgumentError("the service's name is empty");
-  Opened opened{.channel = nullptr, .listener = ChooseListener(service)};
+  Opened opened;
+  {
+    absl::MutexLock lock(&mutex_);
+    Sweep();
+    opened.listener = ChooseListener(service);
+  }
   xds::CallPolicy policy{.retries_max = options.retries_max};
   server_->Declare(opened.listener, ClusterOf(service), std::move(policy));
   opened.channel = grpc::CreateCustomChannel("xds:///" + opened.listener, credentials,
@@ -140,10 +144,21 @@ absl::StatusOr<ChannelHub::Opened> ChannelHub::Open(
   return opened;
 }
 
-void ChannelHub::Release(const std::string& listener) {
-  server_->Withdraw(listener);
+void ChannelHub::Release(Opened opened) {
+  const std::weak_ptr<grpc::Channel> channel = opened.channel;
+  opened.channel.reset();  // normally its end
   absl::MutexLock lock(&mutex_);
-  listeners_.erase(listener);
+  released_.emplace(std::move(opened.listener), channel);
+  Sweep();
+}
+
+void ChannelHub::Sweep() {
+  std::erase_if(released_, [this](const auto& entry) {
+    if (!entry.second.expired()) return false;
+    server_->Withdraw(entry.first);
+    listeners_.erase(entry.first);
+    return true;
+  });
 }
 
 void ChannelHub::SetEndpoints(std::string_view service, xds::EndpointSet endpoints) {

@@ -10,6 +10,7 @@
 // keeps the endpoints that it was told last.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -60,8 +61,8 @@ class ChannelHub {
   [[nodiscard]] absl::StatusOr<Opened> Open(
       std::string_view service, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
       const DialOptions& options);
-  // After the channel's end: the name may be used again.
-  void Release(const std::string& listener);
+  // Gives the channel back. A call that still holds it keeps it working to the call's end.
+  void Release(Opened opened);
 
   void SetEndpoints(std::string_view service, xds::EndpointSet endpoints);
   // Nothing is known of the service any more; channels keep what they have.
@@ -71,13 +72,16 @@ class ChannelHub {
 
  private:
   ChannelHub(std::unique_ptr<PrivateDirectory> directory, std::unique_ptr<xds::AdsServer> server);
-  std::string ChooseListener(std::string_view service) ABSL_LOCKS_EXCLUDED(mutex_);
+  std::string ChooseListener(std::string_view service) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes back the names of released channels that have ended.
+  void Sweep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::unique_ptr<PrivateDirectory> directory_;
   const std::unique_ptr<xds::AdsServer> server_;
   ChannelKeeper keeper_;
   absl::Mutex mutex_;
   std::set<std::string, std::less<>> listeners_ ABSL_GUARDED_BY(mutex_);  // in use
+  std::map<std::string, std::weak_ptr<grpc::Channel>> released_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The service's name where gRPC takes only a host name (the :authority header, the target):

@@ -39,9 +39,8 @@ class ChannelTest : public ::testing::TestWithParam<ServerUnderTest> {
     return *std::move(client);
   }
   static std::string Name(const std::string& suffix = "") {
-    return std::string(::testing::UnitTest::GetInstance()->current_test_info()->name())
-               .substr(0, 20) +
-           suffix;
+    const std::string test = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    return test.substr(0, test.find('/')) + suffix;
   }
   static void Put(const Client& client, const std::string& service, const std::string& address,
                   InstanceState state = InstanceState::kServing) {
