@@ -66,7 +66,7 @@ void EndpointFeed::Update() {
   }
   for (const std::string& line : complaints) {
     if (!complaints_.contains(line)) {
-      spdlog::warn("service {}: no calls to {}", service_.name(), line);
+      spdlog::warn("service {}: left out the address {}", service_.name(), line);
     }
   }
   complaints_ = std::move(complaints);
