@@ -1,0 +1,33 @@
+// LeaderTracker: from the keys under an election's prefix to the sequence of its leaders. Pure.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "conclave/client/core/types.h"
+#include "conclave/election/election.h"
+
+namespace conclave {
+
+class LeaderTracker {
+ public:
+  // What observers must hear after this batch of a watch (with list_first) over the prefix: each
+  // change of the leader or of its proposal, in order; the very first answer always.
+  std::vector<std::optional<LeaderInfo>> Apply(const WatchBatch& batch);
+
+ private:
+  std::optional<LeaderInfo> Current() const;
+  void NoteChange(std::vector<std::optional<LeaderInfo>>& changes);
+
+  std::map<int64_t, KeyValue> candidates_;          // by create revision: the first one leads
+  std::map<std::string, int64_t> create_revision_;  // by key
+  bool told_ = false;
+  std::optional<LeaderInfo> last_;
+};
+
+LeaderInfo LeaderInfoOf(const KeyValue& kv);
+
+}  // namespace conclave
