@@ -28,7 +28,7 @@ absl::Status Store::Compact(int64_t revision) {
 }
 
 int64_t Store::FreeTarget() const {
-  return pins_.empty() ? compact_revision_ : std::min(compact_revision_, pins_.begin()->first);
+  return pins_->empty() ? compact_revision_ : std::min(compact_revision_, pins_->begin()->first);
 }
 
 bool Store::compaction_pending() const {
@@ -62,14 +62,7 @@ bool Store::CompactSlice(size_t budget) {
 
 Pin Store::PinAt(int64_t revision) {
   CONCLAVE_CHECK(revision >= compact_revision_, revision, " is compacted");
-  ++pins_[revision];
-  return Pin(this, revision);
-}
-
-void Store::Unpin(int64_t revision) {
-  const auto pin = pins_.find(revision);
-  CONCLAVE_CHECK(pin != pins_.end());
-  if (--pin->second == 0) pins_.erase(pin);
+  return Pin(pins_, revision);
 }
 
 bool Store::Newest(const Record& record, int64_t revision) const {

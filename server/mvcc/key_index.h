@@ -70,6 +70,12 @@ class Slot {
     return behind == 0 ? nullptr : index()->records[behind - 1];
   }
 
+  // Number of records with main < revision.
+  uint32_t CountBefore(int64_t revision) const {
+    if (has_history()) return Behind(revision - 1);
+    return record()->mod_revision() < revision ? 1 : 0;
+  }
+
   // Makes `record` the head; takes over the reference.
   void Push(const Record* record);
 

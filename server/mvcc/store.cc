@@ -19,17 +19,24 @@ int64_t LiveCost(const Record& record) {
 
 // --- Pin ---
 
-Pin::Pin(Pin&& other) noexcept
-    : store_(std::exchange(other.store_, nullptr)), revision_(other.revision_) {}
+Pin::Pin(std::shared_ptr<Pins> pins, int64_t revision)
+    : pins_(std::move(pins)), revision_(revision) {
+  ++(*pins_)[revision];
+}
+
+Pin::Pin(Pin&& other) noexcept : pins_(std::move(other.pins_)), revision_(other.revision_) {}
 
 Pin& Pin::operator=(Pin&& other) noexcept {
-  std::swap(store_, other.store_);
+  std::swap(pins_, other.pins_);
   std::swap(revision_, other.revision_);
   return *this;
 }
 
 Pin::~Pin() {
-  if (store_ != nullptr) store_->Unpin(revision_);
+  if (pins_ == nullptr) return;
+  const auto pin = pins_->find(revision_);
+  CONCLAVE_CHECK(pin != pins_->end());
+  if (--pin->second == 0) pins_->erase(pin);
 }
 
 // --- WriteTxn ---
@@ -113,9 +120,10 @@ int64_t WriteTxn::Commit() {
 
 // --- Store ---
 
-Store::Store() : index_(new TreeIndex), log_(new RevisionLog) {}
+Store::Store()
+    : pins_(std::make_shared<Pin::Pins>()), index_(new TreeIndex), log_(new RevisionLog) {}
 
-Store::~Store() { CONCLAVE_CHECK(pins_.empty(), "a pin outlives its store"); }
+Store::~Store() = default;
 
 void Store::AddHead(const Record& record) {
   live_digest_ += HashRecord(record);
@@ -187,8 +195,18 @@ RangeCursor Store::OpenRange(const KeyRange& range, int64_t revision) {
 }
 
 void Store::ForEachSince(int64_t from, absl::FunctionRef<bool(const Record&)> visit) const {
-  CONCLAVE_CHECK(from >= compact_revision_, from, " is compacted");
+  CONCLAVE_CHECK(from >= free_target_, from, " is compacted");
   log_->ForEach({.main = from, .sub = 0}, visit);
+}
+
+void Store::ForEachVersionSince(std::string_view key, int64_t from,
+                                absl::FunctionRef<bool(const Record&)> visit) const {
+  CONCLAVE_CHECK(from >= free_target_, from, " is compacted");
+  const Slot* slot = index_->Find(key);
+  if (slot == nullptr) return;
+  for (uint32_t i = slot->CountBefore(from); i < slot->size(); ++i) {
+    if (!visit(*slot->record(i))) return;
+  }
 }
 
 WriteTxn Store::Begin() { return WriteTxn(this); }

@@ -44,7 +44,7 @@ class TreeIndex;
 
 // Keeps physical compaction at or below a revision, however far the compact revision moves: the
 // newest revision <= it of every key, and everything behind it, stays in memory. Move-only; empty
-// by default.
+// by default. May outlive its store (and then does nothing).
 class Pin {
  public:
   Pin() = default;
@@ -53,13 +53,14 @@ class Pin {
   ~Pin();
 
   int64_t revision() const { return revision_; }
-  explicit operator bool() const { return store_ != nullptr; }
+  explicit operator bool() const { return pins_ != nullptr; }
 
  private:
   friend class Store;
-  Pin(Store* store, int64_t revision) : store_(store), revision_(revision) {}
+  using Pins = std::map<int64_t, size_t>;  // revision -> how many
+  Pin(std::shared_ptr<Pins> pins, int64_t revision);
 
-  Store* store_ = nullptr;
+  std::shared_ptr<Pins> pins_;
   int64_t revision_ = 0;
 };
 
@@ -169,10 +170,15 @@ class Store {
   // A range that is read in slices, over several turns, at one revision. Owns a copy of the range.
   RangeCursor OpenRange(const KeyRange& range, int64_t revision);
 
-  // Every record with main >= from, in order of (main, sub), until `visit` gives false. Requires
-  // from >= compact_revision. `visit` must not change the store. Skips nothing: with from =
-  // compact_revision it begins with what is left of that revision, tombstones included.
+  // Every record with main >= from, in order of (main, sub), until `visit` gives false. `visit`
+  // must not change the store. Skips nothing: with from = compact_revision it begins with what is
+  // left of that revision, tombstones included. Requires from >= compact_revision, or a pin at or
+  // below `from` that was taken when that was so.
   void ForEachSince(int64_t from, absl::FunctionRef<bool(const Record&)> visit) const;
+
+  // The same of one key only; O(log n) and the key's own records.
+  void ForEachVersionSince(std::string_view key, int64_t from,
+                           absl::FunctionRef<bool(const Record&)> visit) const;
 
   // --- Writes ---
 
@@ -220,7 +226,6 @@ class Store {
   friend class StoreBuilder;
   friend class WriteTxn;
 
-  void Unpin(int64_t revision);
   // The revision up to which garbage may be freed now: the compact revision or the lowest pin.
   int64_t FreeTarget() const;
   // True if compaction at `compact_revision` takes the record away: it is older, and superseded by
@@ -244,7 +249,7 @@ class Store {
   bool txn_open_ = false;
   Digest live_digest_;
   StoreSizes sizes_;
-  std::map<int64_t, size_t> pins_;  // revision -> how many
+  std::shared_ptr<Pin::Pins> pins_;
   std::unique_ptr<TreeIndex> index_;
   std::unique_ptr<RevisionLog> log_;
 };

@@ -54,11 +54,15 @@ struct WatchOptions {
   // A stream with this much handed out and not written gets no more events until it is below half
   // of it.
   size_t stream_bytes_max = 8 << 20;
+  // What a response costs beside its events.
+  size_t response_overhead_bytes = 64;
   // Most that one response holds, if fragments are wanted: max-request-bytes + 512 KiB.
   size_t fragment_bytes = (1536 << 10) + (512 << 10);
   // One catch-up response: this many revisions, and no further revision once it has so many bytes.
   int64_t batch_revisions_max = 1000;
   size_t batch_bytes_max = 1 << 20;
+  // ... and none after looking at so many records, so that watchers take turns.
+  size_t batch_records_max = 4096;
   size_t watchers_per_stream_max = 1 << 20;
   // progress_notify; each stream adds up to a tenth of it, from `seed`.
   Duration progress_interval = std::chrono::minutes(10);
@@ -86,7 +90,7 @@ struct WatchResponse {
   bool fragment = false;  // more of the same revision follows
   int64_t compact_revision = 0;
   // What the transport must report by Written() once the message has left (or its stream is gone).
-  uint32_t charge = 0;
+  size_t charge = 0;
   std::string cancel_reason;
   EventBatchRef events;  // null if there are none
 };
@@ -154,6 +158,9 @@ class WatchHub {
   // Replaces *out by everything that is to be sent, streams in the order of their first response.
   void TakeOutput(std::vector<StreamOutput>* out);
   bool has_output() const;
+
+  // False while the stream is over its limit: a transport does well not to read its requests then.
+  bool Writable(StreamId stream) const;
 
   // Visits the watchers of a stream by id: to check permissions again. The views are of the created
   // range.
