@@ -13,6 +13,8 @@ namespace {
 uint64_t allocations = 0;
 }  // namespace
 
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"  // inlined, it sees new but not our delete
+
 void* operator new(size_t size) {
   ++allocations;
   if (void* memory = std::malloc(size)) return memory;
@@ -27,7 +29,9 @@ namespace {
 // A leader whose two followers say yes to everything, at once.
 class Leader3 {
  public:
-  Leader3() : node_({.id = NodeId(1)}, {.snapshot = FoundingSnapshot({NodeId(1), NodeId(2), NodeId(3)})}) {
+  Leader3()
+      : node_({.id = NodeId(1)},
+              {.snapshot = FoundingSnapshot({NodeId(1), NodeId(2), NodeId(3)})}) {
     node_.Campaign();
     while (!node_.leader_is_current()) Turn();
   }

@@ -10,28 +10,29 @@ namespace conclave::raft::test {
 namespace {
 
 constexpr uint64_t kMembers = 5;
-constexpr uint64_t kFounders = 3;
 constexpr size_t kMaxNetwork = 300;
 
 }  // namespace
 
-RandomWorld::RandomWorld(uint64_t seed) : prng_(seed) {
+RandomWorld::RandomWorld(uint64_t seed) : prng_(seed), temper_(DrawTemper()) {
+  constexpr uint64_t kFounders[] = {1, 2, 3, 3, 3, 5, 5};
+  const uint64_t count = kFounders[prng_.Below(std::size(kFounders))];
   std::vector<NodeId> founders;
-  for (uint64_t id = 1; id <= kFounders; ++id) founders.push_back(NodeId(id));
+  for (uint64_t id = 1; id <= count; ++id) founders.push_back(NodeId(id));
   for (uint64_t id = 1; id <= kMembers; ++id) {
     Config config;
     config.id = NodeId(id);
     config.election_ticks = 10;
     config.heartbeat_ticks = 2;
     // Small limits, so that they are met.
-    config.max_append_bytes = 1 + prng_.Below(60);
+    config.max_append_bytes = prng_.Chance(1, 2) ? 1 + prng_.Below(60) : 1;
     config.max_inflight_messages = static_cast<uint32_t>(1 + prng_.Below(5));
     config.max_inflight_bytes = 1 + prng_.Below(200);
     config.max_committed_bytes = 1 + prng_.Below(100);
     config.max_uncommitted_bytes = 400;
     config.max_waiting_reads = 8;
     members_.push_back(std::make_unique<Member>(
-        config, id <= kFounders ? FoundingSnapshot(founders) : SnapshotMeta()));
+        config, id <= count ? FoundingSnapshot(founders) : SnapshotMeta()));
     Start(*members_.back());
   }
 }
@@ -43,23 +44,41 @@ void RandomWorld::RunFaults(int steps) {
   }
 }
 
+// Each seed has a temper of its own: slow or fast disks, patient or restless elections, many or few
+// crashes.
+RandomWorld::Temper RandomWorld::DrawTemper() {
+  const auto any_of = [&](std::initializer_list<uint64_t> weights) {
+    return *(weights.begin() + prng_.Below(weights.size()));
+  };
+  return {{&RandomWorld::Deliver, any_of({150, 500, 500, 1000})},
+          {&RandomWorld::CompleteSomeWrites, any_of({40, 180, 180, 400})},
+          {&RandomWorld::TickSome, any_of({50, 100, 100, 300})},
+          {&RandomWorld::ProposeSomewhere, any_of({10, 70, 70, 200})},
+          {&RandomWorld::ReadSomewhere, any_of({10, 60, 60, 100})},
+          {&RandomWorld::EndStream, 20},
+          {&RandomWorld::SnapshotSomewhere, any_of({0, 15, 15, 40})},
+          {&RandomWorld::CrashOrStart, any_of({0, 5, 5, 30})},
+          {&RandomWorld::Partition, any_of({0, 4, 4, 15})},
+          {&RandomWorld::ChangeMembership, any_of({0, 0, 20, 40})},
+          {&RandomWorld::TransferSomewhere, any_of({0, 3, 3, 10})},
+          {&RandomWorld::ReportUnreachable, any_of({0, 3})}};
+}
+
 void RandomWorld::OneStep() {
-  const uint64_t dice = prng_.Below(1000);
-  if (dice < 520) return Deliver();
-  if (dice < 700) return CompleteSomeWrites();
-  if (dice < 800) return TickSome();
-  if (dice < 870) return ProposeSomewhere();
-  if (dice < 930) return ReadSomewhere();
-  if (dice < 950) return EndStream();
-  if (dice < 965) return SnapshotSomewhere();
-  if (dice < 970) return CrashOrStart();
-  if (dice < 974) return Partition();
-  if (dice < 994) return ChangeMembership();
-  if (dice < 997) return TransferSomewhere();
-  if (Member* leader = FindLeader()) {
-    leader->node().ReportUnreachable(NodeId(1 + prng_.Below(kMembers)));
-    Drain(*leader);
+  uint64_t sum = 0;
+  for (const auto& [action, weight] : temper_) sum += weight;
+  uint64_t dice = prng_.Below(sum);
+  for (const auto& [action, weight] : temper_) {
+    if (dice < weight) return (this->*action)();
+    dice -= weight;
   }
+}
+
+void RandomWorld::ReportUnreachable() {
+  Member* leader = FindLeader();
+  if (leader == nullptr) return;
+  leader->node().ReportUnreachable(NodeId(1 + prng_.Below(kMembers)));
+  Drain(*leader);
 }
 
 // ---- The network ----

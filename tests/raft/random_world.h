@@ -17,6 +17,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "conclave/base/prng.h"
@@ -48,8 +49,11 @@ class RandomWorld {
     SnapshotMeta meta;
   };
 
-  // Faults and work, one of each.
+  // What may happen in a step, and how often.
+  using Temper = std::vector<std::pair<void (RandomWorld::*)(), uint64_t>>;
+  Temper DrawTemper();
   void OneStep();
+  void ReportUnreachable();
   void Deliver();
   void TickSome();
   void CompleteSomeWrites();
@@ -81,6 +85,7 @@ class RandomWorld {
   std::string Describe() const;
 
   Prng prng_;
+  Temper temper_;
   std::vector<std::unique_ptr<Member>> members_;
   std::vector<Envelope> network_;
   std::set<std::pair<uint64_t, uint64_t>> cut_;  // from, to
