@@ -119,7 +119,10 @@ bool RawNode::CanInstallSnapshot(const SnapshotMeta& snapshot) const {
 // starts anew.
 bool RawNode::InstallSnapshot(const SnapshotMeta& snapshot) {
   if (is_leader()) return false;
-  if (snapshot.term > term_) BecomeFollower(snapshot.term, NodeId());
+  // Who asks for votes has named the end of a log; if it is another now, the question is void.
+  if (snapshot.term > term_ || std::holds_alternative<Candidate>(role_)) {
+    BecomeFollower(std::max(snapshot.term, term_), NodeId());
+  }
   const RaftLog::Position position{snapshot.index, snapshot.term};
   const bool install = CanInstallSnapshot(snapshot);
   if (install) {
