@@ -158,6 +158,7 @@ void StreamCall::StartWrite() {
   node::StreamEffect effect = std::move(outbox_.front());
   outbox_.pop_front();
   written_bytes_ = effect.prefix.size() + effect.shared.size();
+  written_charge_ = effect.charge;
   grpc_op operations[2] = {};
   size_t count = 0;
   if (!headers_sent_) {
@@ -179,14 +180,14 @@ void StreamCall::OnWritten(bool ok) {
     counters_->sent_messages.Add();
     host_->queue->counters().sent_bytes.Add(written_bytes_);
   }
-  credit_ += written_bytes_;
+  credit_ += written_charge_;
   if (closed_) outbox_.clear();
   if (outbox_.empty() || credit_ >= kCreditBytes) GiveCredit();
   Flush();
 }
 
 void StreamCall::GiveCredit() {
-  if (!core_done_ && !closed_ && method_->served == Served::kNodeStream) {
+  if (credit_ > 0 && !core_done_ && !closed_) {
     host_->queue->inputs().emplace_back(node::StreamSent{id(), credit_});
   }
   credit_ = 0;

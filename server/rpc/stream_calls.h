@@ -1,7 +1,7 @@
 // Streams: Watch and LeaseKeepAlive. Messages go to the core one by one as they come, and the core's messages go out in
 // order, one write at a time, as gRPC wants it.
 //
-// How much may wait here is the core's business: it gets the size of every message back (StreamSent) when gRPC has
+// How much may wait here is the core's business: it gets the charge of every message back (StreamSent) when gRPC has
 // taken it, and holds back what is above its limit. gRPC takes a message when it fits into the connection's write
 // buffer and the client's flow-control window; so a client that does not read is noticed.
 #pragma once
@@ -92,6 +92,7 @@ class StreamCall final : public CallSlot {
   std::unique_ptr<node::CallError> status_;
   std::deque<node::StreamEffect> outbox_;
   uint64_t written_bytes_ = 0;  // of the write under way
+  uint64_t written_charge_ = 0;
   uint64_t credit_ = 0;
 
   MemberCompletion<StreamCall, &StreamCall::OnArrived> on_arrived_{this};

@@ -1,0 +1,29 @@
+// What the HTTP pages need from the server behind them.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "conclave/base/bytes.h"
+#include "conclave/server/node/io.h"
+#include "conclave/server/node/stats.h"
+
+namespace conclave::http {
+
+// Asynchronous: the callbacks may run on any thread, exactly once.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // Any unary method, as a client would call it; `request` without headroom.
+  virtual void Call(node::Method method, std::string request,
+                    std::function<void(node::Reply)> done) = 0;
+  virtual void GetStats(std::function<void(std::shared_ptr<const node::Stats>)> done) = 0;
+  // The metrics of what lies round the node, in Prometheus' text format; `stats` are the node's.
+  virtual std::string RenderMetrics(const node::Stats& stats) = 0;
+  // The version of the protocol that is served, "3.6.0".
+  virtual std::string version() const = 0;
+};
+
+}  // namespace conclave::http

@@ -1,0 +1,211 @@
+#include "conclave/server/http/pages.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace conclave::http {
+namespace {
+
+constexpr char kJson[] = "application/json; charset=utf-8";
+constexpr int kNoSpace = 1;  // etcdserverpb.AlarmType
+constexpr int kCorrupt = 2;
+
+// etcdserverpb.RangeRequest of the key "health", which need not exist.
+std::string HealthRange(bool serializable) {
+  std::string request("\x0a\x06health", 8);
+  if (serializable) request.append("\x38\x01", 2);
+  return request;
+}
+
+Response Health(bool healthy, std::string_view reason) {
+  Response response;
+  response.status = healthy ? 200 : 503;
+  response.content_type = kJson;
+  response.body = absl::StrCat("{\"health\":\"", healthy ? "true" : "false", "\",\"reason\":\"",
+                               std::string(reason), "\"}");
+  return response;
+}
+
+bool Excluded(const std::multimap<std::string, std::string>& query, const std::string& name) {
+  const auto [begin, end] = query.equal_range("exclude");
+  return std::any_of(begin, end, [&](const auto& entry) { return entry.second == name; });
+}
+
+bool HasAlarm(const node::Stats& stats, int type) {
+  return std::any_of(stats.alarms.begin(), stats.alarms.end(),
+                     [&](const node::AlarmStats& alarm) { return alarm.type == type; });
+}
+
+// Alarms, then the leader, then a read through the quorum: the first that fails is the reason.
+void AnswerHealth(const std::multimap<std::string, std::string>& query, Backend* backend,
+                  std::function<void(Response)> done) {
+  backend->GetStats([query, backend, done = std::move(done)](auto stats) {
+    if (HasAlarm(*stats, kNoSpace) && !Excluded(query, "NOSPACE")) {
+      return done(Health(false, "ALARM NOSPACE"));
+    }
+    if (HasAlarm(*stats, kCorrupt) && !Excluded(query, "CORRUPT")) {
+      return done(Health(false, "ALARM CORRUPT"));
+    }
+    const auto found = query.find("serializable");
+    const bool serializable = found != query.end() && found->second == "true";
+    if (!serializable && !stats->has_leader) return done(Health(false, "RAFT NO LEADER"));
+    backend->Call(node::Method::kRange, HealthRange(serializable), [done](node::Reply reply) {
+      if (reply.error == nullptr) return done(Health(true, ""));
+      done(Health(false, absl::StrCat("RANGE ERROR:", reply.error->message)));
+    });
+  });
+}
+
+// What /livez and /readyz check, one after the other.
+struct CheckRun {
+  std::vector<std::string> names;
+  std::multimap<std::string, std::string> query;
+  Backend* backend = nullptr;
+  std::shared_ptr<const node::Stats> stats;
+  std::function<void(Response)> done;
+  size_t next = 0;
+  bool failed = false;
+  std::string lines;
+
+  void Report(const std::string& name, const std::string& error) {
+    if (error.empty()) {
+      absl::StrAppend(&lines, "[+]", name, " ok\n");
+    } else {
+      absl::StrAppend(&lines, "[-]", name, " failed: ", error, "\n");
+      failed = true;
+    }
+  }
+};
+
+void RunChecks(const std::shared_ptr<CheckRun>& run) {
+  while (run->next < run->names.size()) {
+    const std::string name = run->names[run->next++];
+    if (Excluded(run->query, name)) continue;
+    if (name == "data_corruption") {
+      run->Report(name, HasAlarm(*run->stats, kCorrupt) ? "alarm activated: CORRUPT" : "");
+    } else if (name == "non_learner") {
+      run->Report(name, run->stats->is_learner ? "local member is a learner" : "");
+    } else {
+      run->backend->Call(node::Method::kRange, HealthRange(name == "serializable_read"),
+                         [run, name](node::Reply reply) {
+                           run->Report(name, reply.error == nullptr ? "" : reply.error->message);
+                           RunChecks(run);
+                         });
+      return;
+    }
+  }
+  Response response;
+  response.status = run->failed ? 503 : 200;
+  if (run->failed || run->query.contains("verbose")) response.body = run->lines;
+  if (!run->failed) response.body += "ok\n";
+  run->done(std::move(response));
+}
+
+void AnswerChecks(std::vector<std::string> names, std::multimap<std::string, std::string> query,
+                  Backend* backend, std::function<void(Response)> done) {
+  auto run = std::make_shared<CheckRun>();
+  run->names = std::move(names);
+  run->query = std::move(query);
+  run->backend = backend;
+  run->done = std::move(done);
+  backend->GetStats([run](auto stats) {
+    run->stats = std::move(stats);
+    RunChecks(run);
+  });
+}
+
+void AnswerVersion(Backend* backend, std::function<void(Response)> done) {
+  backend->GetStats([backend, done = std::move(done)](auto stats) {
+    const bool decided = !stats->cluster_version.empty();
+    Response response;
+    response.content_type = "application/json";
+    response.body = absl::StrCat(
+        "{\"etcdserver\":\"", backend->version(), "\",\"etcdcluster\":\"",
+        decided ? stats->cluster_version : "not_decided", "\",\"storage\":\"",
+        decided ? stats->cluster_version : "unknown", "\"}");
+    done(std::move(response));
+  });
+}
+
+void AnswerMetrics(Backend* backend, std::function<void(Response)> done) {
+  backend->GetStats([backend, done = std::move(done)](auto stats) {
+    Response response;
+    response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+    response.body = backend->RenderMetrics(*stats);
+    done(std::move(response));
+  });
+}
+
+std::string PercentDecode(std::string_view text) {
+  auto digit = [](char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+  };
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 &&
+        digit(text[i + 2]) >= 0) {
+      out.push_back(static_cast<char>(digit(text[i + 1]) * 16 + digit(text[i + 2])));
+      i += 2;
+    } else {
+      out.push_back(text[i] == '+' ? ' ' : text[i]);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::multimap<std::string, std::string> ParseQuery(std::string_view query) {
+  std::multimap<std::string, std::string> values;
+  while (!query.empty()) {
+    const size_t end = std::min(query.find('&'), query.size());
+    const std::string_view part = query.substr(0, end);
+    query.remove_prefix(std::min(end + 1, query.size()));
+    if (part.empty()) continue;
+    const size_t equals = part.find('=');
+    values.emplace(PercentDecode(part.substr(0, equals)),
+                   equals == std::string_view::npos ? "" : PercentDecode(part.substr(equals + 1)));
+  }
+  return values;
+}
+
+void Answer(const Request& request, Backend* backend, std::function<void(Response)> done) {
+  const size_t question = request.target.find('?');
+  const std::string path = request.target.substr(0, question);
+  const auto query = question == std::string::npos
+                         ? std::multimap<std::string, std::string>()
+                         : ParseQuery(std::string_view(request.target).substr(question + 1));
+  const bool is_check = path == "/livez" || path == "/readyz" || path.starts_with("/livez/") ||
+                        path.starts_with("/readyz/");
+  if (!is_check && path != "/health" && path != "/version" && path != "/metrics") {
+    return done({.status = 404, .body = "404 page not found\n"});
+  }
+  if (request.method != "GET") {
+    return done({.status = 405, .body = "Method Not Allowed\n", .allow = "GET"});
+  }
+  if (path == "/health") return AnswerHealth(query, backend, std::move(done));
+  if (path == "/version") return AnswerVersion(backend, std::move(done));
+  if (path == "/metrics") return AnswerMetrics(backend, std::move(done));
+
+  std::vector<std::string> names =
+      path.starts_with("/livez")
+          ? std::vector<std::string>{"serializable_read"}
+          : std::vector<std::string>{"data_corruption", "serializable_read", "linearizable_read",
+                                     "non_learner"};
+  if (const size_t slash = path.find('/', 1); slash != std::string::npos) {
+    const std::string one = path.substr(slash + 1);
+    if (std::find(names.begin(), names.end(), one) == names.end()) {
+      return done({.status = 404, .body = "404 page not found\n"});
+    }
+    names = {one};
+  }
+  AnswerChecks(std::move(names), query, backend, std::move(done));
+}
+
+}  // namespace conclave::http
