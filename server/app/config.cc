@@ -1,0 +1,144 @@
+#include "conclave/server/app/config.h"
+
+#include <algorithm>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "conclave/base/status.h"
+
+namespace conclave::app {
+namespace {
+
+absl::Status BadUrl(std::string_view text, std::string_view why) {
+  return absl::InvalidArgumentError(absl::StrCat("\"", std::string(text), "\" is not a URL to use here: ",
+                                                 std::string(why),
+                                                 " (for example http://127.0.0.1:2379)"));
+}
+
+std::string Join(const std::vector<Url>& urls) {
+  std::string text;
+  for (const Url& url : urls) absl::StrAppend(&text, text.empty() ? "" : ",", url.Text());
+  return text;
+}
+
+// What others can reach, of what we listen on: a wildcard address is this machine, called localhost.
+std::vector<Url> Reachable(const std::vector<Url>& listen) {
+  std::vector<Url> urls = listen;
+  for (Url& url : urls) {
+    if (url.host == "0.0.0.0" || url.host == "::" || url.host.empty()) url.host = "localhost";
+  }
+  return urls;
+}
+
+absl::Status CompleteCluster(Config* config) {
+  if (config->initial_cluster.empty()) {
+    config->initial_cluster[config->name] = config->initial_advertise_peer_urls.empty()
+                                                ? Reachable(config->listen_peer_urls)
+                                                : config->initial_advertise_peer_urls;
+  }
+  const auto self = config->initial_cluster.find(config->name);
+  if (self == config->initial_cluster.end()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--initial-cluster does not list this member: --name is \"", config->name,
+                     "\"; add ", config->name, "=http://host:port to it"));
+  }
+  std::vector<Url>& advertised = config->initial_advertise_peer_urls;
+  if (advertised.empty()) advertised = self->second;
+  auto sorted = [](std::vector<Url> urls) {
+    std::sort(urls.begin(), urls.end(),
+              [](const Url& a, const Url& b) { return a.Text() < b.Text(); });
+    return urls;
+  };
+  if (sorted(advertised) != sorted(self->second)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--initial-cluster has ", config->name, "=", Join(self->second),
+        ", but --initial-advertise-peer-urls is ", Join(advertised), "; make them the same"));
+  }
+  std::map<std::string, std::string> owners;
+  for (const auto& [name, urls] : config->initial_cluster) {
+    for (const Url& url : urls) {
+      const auto [other, is_new] = owners.emplace(url.Text(), name);
+      if (!is_new) {
+        return absl::InvalidArgumentError(absl::StrCat("--initial-cluster gives ", url.Text(),
+                                                       " to both ", other->second, " and ", name,
+                                                       "; every member needs its own"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string Url::HostPort() const {
+  const bool is_v6 = host.find(':') != std::string::npos;
+  return absl::StrCat(is_v6 ? "[" : "", host, is_v6 ? "]" : "", ":", port);
+}
+
+std::string Url::Text() const { return absl::StrCat("http://", HostPort()); }
+
+absl::StatusOr<Url> ParseUrl(std::string_view text) {
+  const size_t separator = text.find("://");
+  if (separator == std::string_view::npos) return BadUrl(text, "it has no scheme");
+  const std::string_view scheme = text.substr(0, separator);
+  if (scheme == "https") return BadUrl(text, "TLS is not there yet, only http:// is");
+  if (scheme == "unix" || scheme == "unixs") {
+    return BadUrl(text, "unix sockets are not there yet, only http:// is");
+  }
+  if (scheme != "http") return BadUrl(text, "its scheme is not http");
+  std::string_view rest = text.substr(separator + 3);
+  if (rest.ends_with('/')) rest.remove_suffix(1);
+  if (rest.find_first_of("/?#@") != std::string_view::npos) {
+    return BadUrl(text, "it has more than host and port");
+  }
+  const size_t colon = rest.rfind(':');
+  const bool bracketed = rest.starts_with('[');
+  if (colon == std::string_view::npos || (bracketed && rest.find(']') != colon - 1)) {
+    return BadUrl(text, "it has no port");
+  }
+  std::string_view host = rest.substr(0, colon);
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  if (!bracketed && host.find(':') != std::string_view::npos) {
+    return BadUrl(text, "an IPv6 address stands in brackets");
+  }
+  uint32_t port = 0;
+  if (!absl::SimpleAtoi(std::string(rest.substr(colon + 1)), &port) || port > 65535) {
+    return BadUrl(text, "its port is not a number up to 65535");
+  }
+  if (host.empty()) return BadUrl(text, "it has no host");
+  return Url{std::string(host), static_cast<uint16_t>(port)};
+}
+
+absl::StatusOr<std::vector<Url>> ParseUrls(std::string_view text) {
+  std::vector<Url> urls;
+  for (const auto& part : absl::StrSplit(std::string(text), ',')) {
+    const std::string one(absl::StripAsciiWhitespace(part));
+    CONCLAVE_ASSIGN_OR_RETURN(Url url, ParseUrl(one));
+    urls.push_back(std::move(url));
+  }
+  return urls;
+}
+
+absl::Status Complete(Config* config) {
+  if (config->name.empty()) return absl::InvalidArgumentError("--name must not be empty");
+  if (config->data_dir.empty()) config->data_dir = config->name + ".conclave";
+  if (config->listen_client_urls.empty()) config->listen_client_urls = {{"127.0.0.1", 2379}};
+  if (config->listen_peer_urls.empty()) config->listen_peer_urls = {{"127.0.0.1", 2380}};
+  if (config->advertise_client_urls.empty()) {
+    config->advertise_client_urls = Reachable(config->listen_client_urls);
+  }
+  CONCLAVE_RETURN_IF_ERROR(CompleteCluster(config));
+  if (config->election_timeout < 5 * config->heartbeat_interval) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--election-timeout[", config->election_timeout / std::chrono::milliseconds(1),
+        "ms] should be at least as 5 times as --heartbeat-interval[",
+        config->heartbeat_interval / std::chrono::milliseconds(1), "ms]"));
+  }
+  if (config->election_timeout > std::chrono::seconds(50)) {
+    return absl::InvalidArgumentError("--election-timeout must not be above 50000 (milliseconds)");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace conclave::app

@@ -1,0 +1,78 @@
+// What a server is told: the outcome of its flags and environment, checked.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "conclave/base/time.h"
+
+namespace conclave::app {
+
+// "http://127.0.0.1:2379"
+struct Url {
+  std::string host;  // without brackets
+  uint16_t port = 0;
+
+  std::string HostPort() const;  // "127.0.0.1:2379", "[::1]:2379"
+  std::string Text() const;      // "http://" + HostPort()
+  friend bool operator==(const Url&, const Url&) = default;
+};
+
+// InvalidArgument, with what is wrong and an example, if `text` is not http://host:port.
+absl::StatusOr<Url> ParseUrl(std::string_view text);
+// Separated by commas; at least one.
+absl::StatusOr<std::vector<Url>> ParseUrls(std::string_view text);
+
+enum class CompactionMode : uint8_t { kOff, kPeriodic, kRevision };
+
+struct Config {
+  std::string name = "default";
+  std::string data_dir;  // empty: "<name>.conclave"
+
+  std::vector<Url> listen_client_urls;
+  std::vector<Url> advertise_client_urls;
+  std::vector<Url> listen_peer_urls;
+  std::vector<Url> initial_advertise_peer_urls;
+  std::vector<Url> listen_metrics_urls;
+
+  std::map<std::string, std::vector<Url>> initial_cluster;  // by member name
+  bool initial_cluster_existing = false;
+  std::string initial_cluster_token = "etcd-cluster";
+  bool strict_reconfig_check = true;
+
+  Duration heartbeat_interval = std::chrono::milliseconds(100);
+  Duration election_timeout = std::chrono::milliseconds(1000);
+  bool initial_election_tick_advance = true;
+
+  uint64_t max_request_bytes = 1536 * 1024;
+  uint64_t max_txn_ops = 128;
+  int64_t quota_backend_bytes = 0;
+  uint32_t max_concurrent_streams = UINT32_MAX;
+  Duration grpc_keepalive_min_time = std::chrono::seconds(5);
+  Duration grpc_keepalive_interval = std::chrono::hours(2);
+  Duration grpc_keepalive_timeout = std::chrono::seconds(20);
+  Duration warning_unary_request_duration = std::chrono::milliseconds(300);
+  Duration watch_progress_notify_interval = std::chrono::minutes(10);
+
+  CompactionMode auto_compaction_mode = CompactionMode::kOff;
+  Duration auto_compaction_period{};
+  int64_t auto_compaction_revisions = 0;
+
+  std::string log_level = "info";
+  std::vector<std::string> log_outputs = {"default"};
+  bool extensive_metrics = false;
+
+  // Of our own: 0 threads is "by the number of cores".
+  int queue_threads = 0;
+  std::string core_placement = "auto";  // auto, queue, thread
+  std::string reply_mode = "direct";    // direct, queue
+};
+
+// Fills in what depends on other settings, and checks what only fits together. InvalidArgument names the flag.
+absl::Status Complete(Config* config);
+
+}  // namespace conclave::app

@@ -1,0 +1,83 @@
+#include "conclave/server/app/embedded.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "conclave/base/status.h"
+#include "conclave/server/app/config.h"
+#include "conclave/server/app/server.h"
+
+namespace conclave {
+namespace {
+
+constexpr Duration kReadyTimeout = std::chrono::seconds(10);
+constexpr Duration kStopTimeout = std::chrono::seconds(1);
+
+}  // namespace
+
+class EmbeddedServer::Impl {
+ public:
+  ~Impl() {
+    Stop();
+    server.reset();
+    if (temporary) {
+      std::error_code ignored;
+      std::filesystem::remove_all(data_dir, ignored);
+    }
+  }
+  void Stop() {
+    if (server) server->Stop(kStopTimeout);
+  }
+
+  std::string data_dir;
+  bool temporary = false;
+  std::string endpoint;
+  std::unique_ptr<app::Server> server;
+};
+
+EmbeddedServer::EmbeddedServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+EmbeddedServer::~EmbeddedServer() = default;
+
+absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(Options options) {
+  auto impl = std::make_unique<Impl>();
+  impl->data_dir = options.data_dir;
+  if (impl->data_dir.empty()) {
+    std::error_code ignored;
+    std::string pattern =
+        (std::filesystem::temp_directory_path(ignored) / "conclave-XXXXXX").string();
+    if (mkdtemp(pattern.data()) == nullptr) {
+      return absl::UnavailableError(
+          absl::StrCat("cannot make a temporary directory: ", std::strerror(errno)));
+    }
+    impl->data_dir = pattern;
+    impl->temporary = true;
+  }
+  app::ServerOptions settings;
+  settings.peers = false;
+  CONCLAVE_ASSIGN_OR_RETURN(app::Url url, app::ParseUrl("http://" + options.listen));
+  settings.config.name = "embedded";
+  settings.config.data_dir = impl->data_dir;
+  settings.config.listen_client_urls = {url};
+  // Nobody dials it; but a member's id comes of its peer address, so it must stay the same.
+  settings.config.listen_peer_urls = {{"embedded.invalid", 2380}};
+  CONCLAVE_RETURN_IF_ERROR(app::Complete(&settings.config));
+  settings.log = app::Log::Silent();
+  if (!options.log_level.empty()) {
+    CONCLAVE_ASSIGN_OR_RETURN(settings.log, app::Log::Open(options.log_level, {"stderr"}));
+  }
+  CONCLAVE_ASSIGN_OR_RETURN(impl->server, app::Server::Start(std::move(settings)));
+  if (!impl->server->WaitReady(kReadyTimeout)) {
+    return absl::UnavailableError("the embedded server did not become ready");
+  }
+  impl->endpoint = impl->server->client_urls().front().HostPort();
+  return std::unique_ptr<EmbeddedServer>(new EmbeddedServer(std::move(impl)));
+}
+
+std::string EmbeddedServer::client_endpoint() const { return impl_->endpoint; }
+const std::string& EmbeddedServer::data_dir() const { return impl_->data_dir; }
+void EmbeddedServer::Stop() { impl_->Stop(); }
+
+}  // namespace conclave

@@ -1,0 +1,138 @@
+// conclave: the server.
+//
+// Exit codes: 0 stopped by a signal, 1 cannot start or serve (a port in use, a foreign data directory), 2 a flag that
+// cannot be used.
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "conclave/server/app/flags.h"
+#include "conclave/server/app/log.h"
+#include "conclave/server/app/server.h"
+#include "conclave/server/app/version.h"
+#include "conclave/server/rpc/grpc_log.h"
+
+extern char** environ;
+
+namespace conclave::app {
+namespace {
+
+constexpr int kExitCannotServe = 1;
+constexpr int kExitBadFlag = 2;
+// From the first signal to the end of the process: 1.5 s, of which closing connections takes a part.
+constexpr Duration kStopTimeout = std::chrono::milliseconds(1200);
+
+std::map<std::string, std::string> Environment() {
+  std::map<std::string, std::string> variables;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string text = *entry;
+    const size_t equals = text.find('=');
+    if (equals != std::string::npos) variables[text.substr(0, equals)] = text.substr(equals + 1);
+  }
+  return variables;
+}
+
+void PrintVersion() {
+  std::cout << "etcd Version: " << kProtocolVersion << "\n"
+            << "Conclave Version: " << kVersion << "\n";
+}
+
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
+}
+
+// Blocked in every thread, taken by sigwait in main: SIGUSR1 tells that the member has stopped of its own accord.
+sigset_t BlockSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaddset(&signals, signal);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  return signals;
+}
+
+int Serve(const CommandLine& line, const std::shared_ptr<Log>& log, const sigset_t& signals) {
+  const pthread_t main_thread = pthread_self();
+  ServerOptions options;
+  options.config = line.config;
+  options.log = log;
+  options.on_stopped = [main_thread] { pthread_kill(main_thread, SIGUSR1); };
+  auto server = Server::Start(std::move(options));
+  if (!server.ok()) {
+    std::cerr << "conclave: " << server.status().message() << std::endl;
+    return kExitCannotServe;
+  }
+  int signal = 0;
+  sigwait(&signals, &signal);
+  if (signal == SIGUSR1) {
+    log->Info("the member has stopped");
+    (*server)->Stop(Duration::zero());
+    return 0;
+  }
+  log->Info("received signal; shutting down",
+            {{"signal", signal == SIGTERM ? "terminated" : "interrupt"}});
+  // A second signal does not wait.
+  std::thread([signals] {
+    int again = 0;
+    do {
+      sigwait(&signals, &again);
+    } while (again == SIGUSR1);
+    std::_Exit(128 + again);
+  }).detach();
+  (*server)->Stop(kStopTimeout);
+  log->Info("closed", {{"name", line.config.name}, {"data-dir", line.config.data_dir}});
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  auto line = ParseCommandLine(arguments, Environment());
+  if (!line.ok()) {
+    std::cerr << "conclave: " << line.status().message() << std::endl;
+    return kExitBadFlag;
+  }
+  if (line->help) {
+    std::cout << HelpText();
+    return 0;
+  }
+  if (line->version) {
+    PrintVersion();
+    return 0;
+  }
+  auto log = Log::Open(line->config.log_level, line->config.log_outputs);
+  if (!log.ok()) {
+    std::cerr << "conclave: " << log.status().message() << std::endl;
+    return kExitBadFlag;
+  }
+  const sigset_t signals = BlockSignals();
+  RaiseFileLimit();
+  rpc::RouteGrpcLog([log = *log](const node::LogLine& line) { log->Write("grpc", line); });
+  (*log)->Info("starting", {{"conclave-version", std::string(kVersion)},
+                            {"etcd-version", std::string(kProtocolVersion)},
+                            {"name", line->config.name}});
+  for (const std::string& warning : line->warnings) (*log)->Warn(warning);
+  return Serve(*line, *log, signals);
+}
+
+}  // namespace
+}  // namespace conclave::app
+
+int main(int argc, char** argv) {
+  const int code = conclave::app::Main(argc, argv);
+  // Without the destructors of statics: gRPC's own threads may still run.
+  std::cout.flush();
+  std::_Exit(code);
+}

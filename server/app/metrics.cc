@@ -1,0 +1,356 @@
+#include "conclave/server/app/metrics.h"
+
+#include <dirent.h>
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "conclave/server/app/version.h"
+#include "conclave/server/rpc/method_table.h"
+
+namespace conclave::app {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<ClientMetric::Label>;
+
+constexpr const char* kCodeNames[rpc::kStatusCodes] = {
+    "OK",           "Canceled",           "Unknown",         "InvalidArgument",
+    "DeadlineExceeded", "NotFound",       "AlreadyExists",   "PermissionDenied",
+    "ResourceExhausted", "FailedPrecondition", "Aborted",    "OutOfRange",
+    "Unimplemented", "Internal",          "Unavailable",     "DataLoss",
+    "Unauthenticated"};
+
+std::string HexId(uint64_t id) { return absl::StrCat(absl::Hex(id)); }
+
+// Collects families in the order in which they are added.
+class Page {
+ public:
+  MetricFamily& Family(const char* name, const char* help, MetricType type) {
+    families_.push_back({name, help, type, {}});
+    return families_.back();
+  }
+  void Counter(const char* name, const char* help, double value, Labels labels = {}) {
+    AddCounter(&Family(name, help, MetricType::Counter), value, std::move(labels));
+  }
+  void Gauge(const char* name, const char* help, double value, Labels labels = {}) {
+    AddGauge(&Family(name, help, MetricType::Gauge), value, std::move(labels));
+  }
+  static void AddCounter(MetricFamily* family, double value, Labels labels) {
+    ClientMetric metric;
+    metric.label = std::move(labels);
+    metric.counter.value = value;
+    family->metric.push_back(std::move(metric));
+  }
+  static void AddGauge(MetricFamily* family, double value, Labels labels) {
+    ClientMetric metric;
+    metric.label = std::move(labels);
+    metric.gauge.value = value;
+    family->metric.push_back(std::move(metric));
+  }
+  template <size_t kBuckets, int64_t kFirst>
+  static void AddHistogram(MetricFamily* family,
+                           const node::DoublingHistogram<kBuckets, kFirst>& histogram,
+                           Labels labels) {
+    ClientMetric metric;
+    metric.label = std::move(labels);
+    uint64_t cumulative = 0;
+    for (size_t i = 0; i < kBuckets; ++i) {
+      cumulative += histogram.counts[i];
+      metric.histogram.bucket.push_back(
+          {cumulative, std::chrono::duration<double>(histogram.Bound(i)).count()});
+    }
+    metric.histogram.sample_count = histogram.total;
+    metric.histogram.sample_sum = std::chrono::duration<double>(histogram.sum).count();
+    family->metric.push_back(std::move(metric));
+  }
+  std::string Text() const { return prometheus::TextSerializer().Serialize(families_); }
+
+ private:
+  std::vector<MetricFamily> families_;
+};
+
+void AddServer(const node::Stats& stats, Page* page) {
+  page->Gauge("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.",
+              stats.has_leader ? 1 : 0);
+  page->Gauge("etcd_server_is_leader",
+              "Whether or not this member is a leader. 1 if is, 0 otherwise.",
+              stats.is_leader ? 1 : 0);
+  page->Gauge("etcd_server_is_learner",
+              "Whether or not this member is a learner. 1 if is, 0 otherwise.",
+              stats.is_learner ? 1 : 0);
+  page->Gauge("etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label.",
+              1, {{"server_id", HexId(stats.member.value())}});
+  page->Gauge("etcd_server_version",
+              "Which version is running. 1 for 'server_version' label with current version.", 1,
+              {{"server_version", std::string(kProtocolVersion)}});
+  if (!stats.cluster_version.empty()) {
+    page->Gauge("etcd_cluster_version",
+                "Which version is running. 1 for 'cluster_version' label with current cluster version.",
+                1, {{"cluster_version", stats.cluster_version}});
+  }
+  page->Gauge("conclave_info", "Which version of Conclave is running.", 1,
+              {{"version", std::string(kVersion)}});
+  page->Counter("etcd_server_leader_changes_seen_total", "The number of leader changes seen.",
+                static_cast<double>(stats.leader_changes_seen));
+  page->Gauge("etcd_server_proposals_committed_total",
+              "The total number of consensus proposals committed.",
+              static_cast<double>(stats.proposals_committed));
+  page->Gauge("etcd_server_proposals_applied_total",
+              "The total number of consensus proposals applied.",
+              static_cast<double>(stats.proposals_applied));
+  page->Gauge("etcd_server_proposals_pending", "The current number of pending proposals to commit.",
+              static_cast<double>(stats.proposals_pending));
+  page->Counter("etcd_server_proposals_failed_total", "The total number of failed proposals seen.",
+                static_cast<double>(stats.proposals_failed));
+  page->Counter("etcd_server_slow_apply_total", "The total number of slow apply requests.",
+                static_cast<double>(stats.slow_applies));
+  page->Counter("etcd_server_slow_read_indexes_total",
+                "The total number of pending read indexes not in sync with leader's or timed out.",
+                static_cast<double>(stats.slow_reads));
+  page->Counter("etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.",
+                static_cast<double>(stats.reads_failed));
+  page->Gauge("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.",
+              static_cast<double>(stats.quota_bytes));
+  MetricFamily& alarms = page->Family("etcd_debugging_server_alarms", "Alarms for every member in cluster.",
+                                      MetricType::Gauge);
+  for (const node::AlarmStats& alarm : stats.alarms) {
+    Page::AddGauge(&alarms, 1,
+                   {{"server_id", HexId(alarm.member.value())},
+                    {"alarm_type", alarm.type == 1 ? "NOSPACE" : "CORRUPT"}});
+  }
+  page->Counter("conclave_divergences_total",
+                "Members seen with another state than ours at the same index.",
+                static_cast<double>(stats.divergences));
+  page->Counter("conclave_slow_requests_total", "Requests that took longer than the warning bound.",
+                static_cast<double>(stats.slow_requests));
+  page->Counter("conclave_core_turns_total", "Turns of the core.", static_cast<double>(stats.turns));
+  page->Counter("conclave_core_inputs_total", "Inputs of the core.", static_cast<double>(stats.inputs));
+}
+
+void AddDisk(const node::Stats& stats, Page* page) {
+  Page::AddHistogram(
+      &page->Family("etcd_disk_wal_fsync_duration_seconds",
+                    "The latency distributions of fsync called by WAL.", MetricType::Histogram),
+      stats.wal_fsync, {});
+  Page::AddHistogram(&page->Family("etcd_disk_backend_commit_duration_seconds",
+                                   "The latency distributions of applying the committed entries "
+                                   "of one turn; there is no backend file to commit to.",
+                                   MetricType::Histogram),
+                     stats.apply, {});
+  page->Counter("conclave_snapshots_saved_total", "Snapshots of the state that became durable.",
+                static_cast<double>(stats.snapshots_saved));
+}
+
+void AddStore(const node::Stats& stats, Page* page) {
+  page->Gauge("etcd_mvcc_db_total_size_in_bytes", "Bytes of the store, all revisions.",
+              static_cast<double>(stats.bytes));
+  page->Gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of the store, live.",
+              static_cast<double>(stats.bytes_in_use));
+  page->Gauge("etcd_debugging_mvcc_keys_total", "Total number of keys.",
+              static_cast<double>(stats.keys));
+  page->Gauge("etcd_debugging_mvcc_current_revision", "The current revision of store.",
+              static_cast<double>(stats.revision));
+  page->Gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.",
+              static_cast<double>(stats.compact_revision));
+  page->Counter("etcd_debugging_mvcc_events_total", "Total number of events sent by this member.",
+                static_cast<double>(stats.events));
+  page->Gauge("etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.",
+              static_cast<double>(stats.watch_streams));
+  page->Gauge("etcd_debugging_mvcc_watcher_total", "Total number of watchers.",
+              static_cast<double>(stats.watchers));
+  page->Gauge("etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.",
+              static_cast<double>(stats.watchers_slow));
+  page->Gauge("conclave_leases", "Leases that live.", static_cast<double>(stats.leases));
+  page->Counter("etcd_debugging_lease_granted_total", "The total number of granted leases.",
+                static_cast<double>(stats.leases_granted));
+  page->Counter("etcd_debugging_lease_revoked_total", "The total number of revoked leases.",
+                static_cast<double>(stats.leases_revoked));
+  page->Counter("etcd_debugging_lease_renewed_total",
+                "The number of renewed leases seen by the leader.",
+                static_cast<double>(stats.leases_renewed));
+  page->Counter("etcd_server_lease_expired_total", "The total number of expired leases.",
+                static_cast<double>(stats.leases_expired));
+}
+
+void AddPeers(const MetricsInput& input, Page* page) {
+  MetricFamily round_trip{"etcd_network_peer_round_trip_time_seconds",
+                          "Round-Trip-Time histogram between peers", MetricType::Histogram, {}};
+  MetricFamily sent{"etcd_network_peer_sent_bytes_total", "The total number of bytes sent to peers.",
+                    MetricType::Counter, {}};
+  MetricFamily received{"etcd_network_peer_received_bytes_total",
+                        "The total number of bytes received from peers.", MetricType::Counter, {}};
+  MetricFamily failures{"etcd_network_peer_sent_failures_total",
+                        "The total number of send failures from peers.", MetricType::Counter, {}};
+  MetricFamily active{"etcd_network_active_peers", "The current number of active peer connections.",
+                      MetricType::Gauge, {}};
+  const std::string self = HexId(input.stats->member.value());
+  for (const node::PeerStats& peer : input.stats->peers) {
+    const std::string id = HexId(peer.id.value());
+    Page::AddHistogram(&round_trip, peer.round_trip, {{"To", id}});
+    uint64_t dropped = 0;
+    uint64_t sent_bytes = peer.sent_bytes;
+    uint64_t received_bytes = peer.received_bytes;
+    for (const rpc::PeerCounters& link : input.peers) {
+      if (link.peer != peer.id) continue;
+      dropped = link.dropped_frames;
+      sent_bytes = link.sent_bytes;
+      received_bytes = link.received_bytes;
+    }
+    Page::AddCounter(&sent, static_cast<double>(sent_bytes), {{"To", id}});
+    Page::AddCounter(&received, static_cast<double>(received_bytes), {{"From", id}});
+    Page::AddCounter(&failures, static_cast<double>(peer.sent_failures + dropped), {{"To", id}});
+    Page::AddGauge(&active, peer.connected ? 1 : 0, {{"Local", self}, {"Remote", id}});
+  }
+  for (MetricFamily* family : {&round_trip, &sent, &received, &failures, &active}) {
+    page->Family(family->name.c_str(), family->help.c_str(), family->type) = *family;
+  }
+}
+
+const char* TypeName(rpc::CallType type) {
+  switch (type) {
+    case rpc::CallType::kUnary: return "unary";
+    case rpc::CallType::kServerStream: return "server_stream";
+    case rpc::CallType::kBidiStream: return "bidi_stream";
+  }
+  return "";
+}
+
+void AddHandling(const MetricsInput& input, size_t method, const Labels& labels,
+                 MetricFamily* family) {
+  ClientMetric metric;
+  metric.label = labels;
+  uint64_t cumulative = 0;
+  double sum = 0;
+  for (const rpc::QueueCounters* queue : input.queues) {
+    sum += static_cast<double>(queue->methods[method].handling_nanoseconds.value()) * 1e-9;
+  }
+  for (size_t i = 0; i <= rpc::kHandlingBuckets; ++i) {
+    for (const rpc::QueueCounters* queue : input.queues) {
+      cumulative += queue->methods[method].handling[i].value();
+    }
+    if (i < rpc::kHandlingBuckets) {
+      metric.histogram.bucket.push_back({cumulative, rpc::kHandlingBounds[i]});
+    }
+  }
+  metric.histogram.sample_count = cumulative;
+  metric.histogram.sample_sum = sum;
+  family->metric.push_back(std::move(metric));
+}
+
+void AddGrpc(const MetricsInput& input, Page* page) {
+  MetricFamily started{"grpc_server_started_total", "Total number of RPCs started on the server.",
+                       MetricType::Counter, {}};
+  MetricFamily handled{"grpc_server_handled_total",
+                       "Total number of RPCs completed on the server, regardless of success or failure.",
+                       MetricType::Counter, {}};
+  MetricFamily received{"grpc_server_msg_received_total",
+                        "Total number of RPC stream messages received on the server.",
+                        MetricType::Counter, {}};
+  MetricFamily sent{"grpc_server_msg_sent_total",
+                    "Total number of gRPC stream messages sent by the server.",
+                    MetricType::Counter, {}};
+  MetricFamily handling{"grpc_server_handling_seconds",
+                        "Histogram of response latency (seconds) of gRPC that had been "
+                        "application-level handled by the server.",
+                        MetricType::Histogram, {}};
+  const auto methods = rpc::AllMethods();
+  for (size_t i = 0; i < methods.size(); ++i) {
+    const Labels labels = {{"grpc_method", std::string(methods[i].name())},
+                           {"grpc_service", std::string(methods[i].service())},
+                           {"grpc_type", TypeName(methods[i].type)}};
+    uint64_t counts[3] = {};
+    uint64_t codes[rpc::kStatusCodes] = {};
+    for (const rpc::QueueCounters* queue : input.queues) {
+      const rpc::MethodCounters& counters = queue->methods[i];
+      counts[0] += counters.started.value();
+      counts[1] += counters.received_messages.value();
+      counts[2] += counters.sent_messages.value();
+      for (size_t code = 0; code < rpc::kStatusCodes; ++code) {
+        codes[code] += counters.handled[code].value();
+      }
+    }
+    Page::AddCounter(&started, static_cast<double>(counts[0]), labels);
+    Page::AddCounter(&received, static_cast<double>(counts[1]), labels);
+    Page::AddCounter(&sent, static_cast<double>(counts[2]), labels);
+    for (size_t code = 0; code < rpc::kStatusCodes; ++code) {
+      Labels with_code = labels;
+      with_code.insert(with_code.begin(), {"grpc_code", kCodeNames[code]});
+      Page::AddCounter(&handled, static_cast<double>(codes[code]), with_code);
+    }
+    if (input.extensive) AddHandling(input, i, labels, &handling);
+  }
+  std::vector<MetricFamily*> families = {&started, &handled, &received, &sent};
+  if (input.extensive) families.push_back(&handling);
+  for (MetricFamily* family : families) {
+    page->Family(family->name.c_str(), family->help.c_str(), family->type) = *family;
+  }
+  uint64_t received_bytes = 0;
+  uint64_t sent_bytes = 0;
+  for (const rpc::QueueCounters* queue : input.queues) {
+    received_bytes += queue->received_bytes.value();
+    sent_bytes += queue->sent_bytes.value();
+  }
+  page->Counter("etcd_network_client_grpc_received_bytes_total",
+                "The total number of bytes received from grpc clients.",
+                static_cast<double>(received_bytes));
+  page->Counter("etcd_network_client_grpc_sent_bytes_total",
+                "The total number of bytes sent to grpc clients.", static_cast<double>(sent_bytes));
+}
+
+int CountOpenFiles() {
+  DIR* directory = opendir("/proc/self/fd");
+  if (directory == nullptr) return 0;
+  int count = -3;  // ".", "..", and the directory itself
+  while (readdir(directory) != nullptr) ++count;
+  closedir(directory);
+  return count;
+}
+
+void AddProcess(const MetricsInput& input, Page* page) {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const double cpu = static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+                     static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
+  long pages_virtual = 0;
+  long pages_resident = 0;
+  if (FILE* file = std::fopen("/proc/self/statm", "r"); file != nullptr) {
+    if (std::fscanf(file, "%ld %ld", &pages_virtual, &pages_resident) != 2) pages_resident = 0;
+    std::fclose(file);
+  }
+  rlimit files{};
+  getrlimit(RLIMIT_NOFILE, &files);
+  const double page_bytes = static_cast<double>(sysconf(_SC_PAGESIZE));
+  page->Counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", cpu);
+  page->Gauge("process_open_fds", "Number of open file descriptors.", CountOpenFiles());
+  page->Gauge("process_max_fds", "Maximum number of open file descriptors.",
+              static_cast<double>(files.rlim_cur));
+  page->Gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.",
+              static_cast<double>(pages_virtual) * page_bytes);
+  page->Gauge("process_resident_memory_bytes", "Resident memory size in bytes.",
+              static_cast<double>(pages_resident) * page_bytes);
+  page->Gauge("process_start_time_seconds",
+              "Start time of the process since unix epoch in seconds.", input.start_time_seconds);
+}
+
+}  // namespace
+
+std::string RenderMetrics(const MetricsInput& input) {
+  Page page;
+  AddServer(*input.stats, &page);
+  AddDisk(*input.stats, &page);
+  AddStore(*input.stats, &page);
+  AddPeers(input, &page);
+  AddGrpc(input, &page);
+  AddProcess(input, &page);
+  return page.Text();
+}
+
+}  // namespace conclave::app

@@ -1,0 +1,339 @@
+#include "conclave/server/app/server.h"
+
+#include <sched.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "conclave/base/check.h"
+#include "conclave/base/status.h"
+#include "conclave/server/app/auto_compactor.h"
+#include "conclave/server/app/core.h"
+#include "conclave/server/app/metrics.h"
+#include "conclave/server/app/version.h"
+#include "conclave/server/http/front_door.h"
+#include "conclave/server/node/bootstrap.h"
+#include "conclave/server/posix/disk.h"
+#include "conclave/server/posix/log_thread.h"
+#include "conclave/server/posix/worker.h"
+#include "conclave/server/rpc/transport.h"
+
+namespace conclave::app {
+namespace {
+
+// What gRPC may receive beyond a request of the largest size; etcd's number.
+constexpr uint64_t kReceiveOverhead = 512 * 1024;
+constexpr Duration kConnectionGrace = std::chrono::milliseconds(100);
+
+Instant Now() { return Instant(std::chrono::steady_clock::now().time_since_epoch()); }
+
+uint64_t RandomSeed() {
+  uint64_t seed = 0;
+  CONCLAVE_CHECK(getrandom(&seed, sizeof seed, 0) == sizeof seed);
+  return seed;
+}
+
+int UsableCores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
+  return std::max(1, CPU_COUNT(&cores));
+}
+
+std::vector<std::string> Texts(const std::vector<Url>& urls) {
+  std::vector<std::string> texts;
+  for (const Url& url : urls) texts.push_back(url.Text());
+  return texts;
+}
+
+absl::StatusOr<node::InitialCluster> Founders(const Config& config) {
+  std::vector<node::FoundingMember> founders;
+  for (const auto& [name, urls] : config.initial_cluster) {
+    founders.push_back({name, Texts(urls)});
+  }
+  return node::FoundCluster(founders, config.initial_cluster_token);
+}
+
+rpc::TransportOptions TransportSettings(const Config& config, bool peers) {
+  rpc::TransportOptions options;
+  options.queue_threads = config.queue_threads == 0 ? 1 : config.queue_threads;
+  options.replies =
+      config.reply_mode == "queue" ? rpc::ReplyMode::kQueue : rpc::ReplyMode::kDirect;
+  options.receive_bytes_max = config.max_request_bytes + kReceiveOverhead;
+  options.concurrent_streams_max = config.max_concurrent_streams;
+  options.keepalive_min_time = config.grpc_keepalive_min_time;
+  options.keepalive_interval = config.grpc_keepalive_interval;
+  options.keepalive_timeout = config.grpc_keepalive_timeout;
+  options.handling_histograms = config.extensive_metrics;
+  if (peers) {
+    for (const Url& url : config.listen_peer_urls) options.peer_listen.push_back(url.HostPort());
+  }
+  return options;
+}
+
+node::Options NodeSettings(const Config& config) {
+  node::Options options;
+  options.name = config.name;
+  options.client_urls = Texts(config.advertise_client_urls);
+  options.version = std::string(kProtocolVersion);
+  options.heartbeat_interval = config.heartbeat_interval;
+  options.election_timeout = config.election_timeout;
+  options.seed = RandomSeed();
+  options.quota_bytes = config.quota_backend_bytes;
+  options.request_bytes_max = config.max_request_bytes;
+  options.watch_progress_interval = config.watch_progress_notify_interval;
+  options.slow_request = config.warning_unary_request_duration;
+  return options;
+}
+
+}  // namespace
+
+class Server::Impl final : public http::Backend {
+ public:
+  explicit Impl(ServerOptions options) : options_(std::move(options)) {}
+  ~Impl() override { Stop(Duration::zero()); }
+
+  absl::Status Start();
+  bool WaitReady(Duration timeout);
+  void Stop(Duration timeout);
+  std::vector<Url> client_urls() const { return client_urls_; }
+
+  // http::Backend
+  void Call(node::Method method, std::string request,
+            std::function<void(node::Reply)> done) override {
+    core_->Call(method, std::move(request), std::move(done));
+  }
+  void GetStats(std::function<void(std::shared_ptr<const node::Stats>)> done) override {
+    core_->GetStats(std::move(done));
+  }
+  std::string RenderMetrics(const node::Stats& stats) override {
+    return app::RenderMetrics({&stats, transport_->counters(), transport_->peer_counters(),
+                               options_.config.extensive_metrics, start_time_seconds_});
+  }
+  std::string version() const override { return std::string(kProtocolVersion); }
+
+ private:
+  absl::Status BindDoor();
+  absl::Status OpenMember(node::Options* settings, node::Opened* opened);
+  void StartDiskThreads(uint64_t cluster_id, std::unique_ptr<wal::Log> log);
+  CoreSinks Sinks();
+  void OnReady();
+  void OnStopped();
+
+  ServerOptions options_;
+  const double start_time_seconds_ =
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  std::vector<Url> client_urls_;
+
+  // In the order of their lives: what stands below uses what stands above.
+  std::unique_ptr<http::FrontDoor> door_;
+  std::unique_ptr<env::Disk> disk_;
+  std::unique_ptr<env::Lock> lock_;
+  std::unique_ptr<posix::Worker> worker_;
+  std::unique_ptr<posix::SnapshotWriter> snapshot_writer_;
+  std::unique_ptr<posix::LogThread> log_thread_;
+  std::unique_ptr<Core> core_;
+  std::unique_ptr<rpc::Transport> transport_;
+  std::unique_ptr<AutoCompactor> compactor_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool ready_ = false;
+  bool node_stopped_ = false;
+  bool shut_down_ = false;
+};
+
+absl::Status Server::Impl::BindDoor() {
+  std::vector<http::Endpoint> endpoints;
+  for (const Url& url : options_.config.listen_client_urls) {
+    endpoints.push_back({url.host, url.port, false});
+  }
+  for (const Url& url : options_.config.listen_metrics_urls) {
+    endpoints.push_back({url.host, url.port, true});
+  }
+  CONCLAVE_ASSIGN_OR_RETURN(door_, http::FrontDoor::Bind(endpoints));
+  client_urls_ = options_.config.listen_client_urls;
+  const std::vector<uint16_t> ports = door_->ports();
+  for (size_t i = 0; i < client_urls_.size(); ++i) {
+    // A port that was picked is what clients have to be told.
+    for (Url& url : options_.config.advertise_client_urls) {
+      if (url.port == 0 && client_urls_[i].port == 0) url.port = ports[i];
+    }
+    client_urls_[i].port = ports[i];
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::OpenMember(node::Options* settings, node::Opened* opened) {
+  const Config& config = options_.config;
+  CONCLAVE_ASSIGN_OR_RETURN(disk_, posix::OpenDisk(config.data_dir));
+  CONCLAVE_ASSIGN_OR_RETURN(lock_, posix::LockDataDirectory(*disk_));
+  CONCLAVE_ASSIGN_OR_RETURN(const node::InitialCluster founders, Founders(config));
+  settings->id = founders.Find(config.name)->id;
+  settings->cluster_id = founders.cluster_id;
+  auto found = node::OpenMember(*disk_, *settings,
+                                config.initial_cluster_existing ? nullptr : &founders);
+  if (absl::IsNotFound(found.status())) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("--initial-cluster-state=existing, but ", config.data_dir,
+                     " holds no member; joining a running cluster is not there yet"));
+  }
+  if (!found.ok()) return found.status();
+  *opened = *std::move(found);
+  for (const std::string& note : opened->notes) {
+    options_.log->Warn("recovery", {{"note", note}});
+  }
+  options_.log->Info(opened->first_start ? "starting a new member" : "restarting local member",
+                     {{"name", config.name},
+                      {"data-dir", config.data_dir},
+                      {"local-member-id", absl::StrCat(absl::Hex(settings->id.value()))},
+                      {"cluster-id", absl::StrCat(absl::Hex(settings->cluster_id))}});
+  return absl::OkStatus();
+}
+
+void Server::Impl::StartDiskThreads(uint64_t cluster_id, std::unique_ptr<wal::Log> log) {
+  worker_ = std::make_unique<posix::Worker>();
+  posix::SnapshotWriter::Options snapshots;
+  snapshots.cluster_id = cluster_id;
+  snapshots.saved = [this](const snapshot::Saved& saved) {
+    core_->Post(std::make_unique<node::SnapshotSaved>(
+        node::SnapshotSaved{.meta = saved.meta, .bytes = saved.bytes}));
+    options_.log->Info("saved snapshot",
+                       {{"snapshot-index", absl::StrCat(saved.meta.index.value())},
+                        {"bytes", absl::StrCat(saved.bytes)}});
+  };
+  snapshots.failed = [this](const absl::Status& status) {
+    options_.log->Warn("failed to save snapshot", {{"error", std::string(status.message())}});
+  };
+  snapshot_writer_ =
+      std::make_unique<posix::SnapshotWriter>(disk_.get(), worker_.get(), std::move(snapshots));
+  posix::LogThread::Options logging;
+  logging.synced = [this](uint64_t batch, Duration write_time) {
+    core_->Post(node::LogSynced{batch, write_time});
+  };
+  logging.space = [this](bool enough) {
+    if (enough) {
+      options_.log->Info("the disk has space again");
+    } else {
+      options_.log->Warn("the disk is full: no space could be set aside for the log");
+    }
+  };
+  logging.worker = worker_.get();
+  log_thread_ = std::make_unique<posix::LogThread>(std::move(log), std::move(logging));
+}
+
+CoreSinks Server::Impl::Sinks() {
+  CoreSinks sinks;
+  sinks.append = [this](node::LogAppend append) {
+    log_thread_->Append({append.batch, append.hard_state, std::move(append.entries)});
+  };
+  sinks.snapshot_piece = [this](node::SnapshotPiece piece) {
+    snapshot_writer_->Take({std::move(piece.meta), std::move(piece.data), piece.first, piece.last,
+                            piece.abandon});
+  };
+  sinks.truncate = [this](node::LogTruncate truncate) {
+    log_thread_->TruncatePrefix(truncate.index);
+  };
+  sinks.log = [this](const node::LogLine& line) { options_.log->Write("server/node", line); };
+  sinks.ready = [this] { OnReady(); };
+  sinks.stopped = [this] { OnStopped(); };
+  return sinks;
+}
+
+absl::Status Server::Impl::Start() {
+  const Config& config = options_.config;
+  CONCLAVE_RETURN_IF_ERROR(BindDoor());
+  node::Options settings = NodeSettings(config);
+  node::Opened opened;
+  CONCLAVE_RETURN_IF_ERROR(OpenMember(&settings, &opened));
+
+  const bool own_thread =
+      config.core_placement == "thread" ||
+      (config.core_placement == "auto" && config.queue_threads > 1 && UsableCores() > 2);
+  rpc::TransportOptions network = TransportSettings(config, options_.peers);
+  network.member = settings.id;
+  network.cluster_id = settings.cluster_id;
+  network.local_reply = [this](node::Reply reply) { core_->OnLocalReply(std::move(reply)); };
+  network.log = [log = options_.log](const node::LogLine& line) { log->Write("server/rpc", line); };
+
+  auto node = std::make_unique<node::Node>(settings, std::move(opened.recovered), Now());
+  core_ = std::make_unique<Core>(own_thread ? CorePlacement::kOwnThread : CorePlacement::kOnQueue,
+                                 std::move(node), Sinks());
+  StartDiskThreads(settings.cluster_id, std::move(opened.log));
+  CONCLAVE_ASSIGN_OR_RETURN(transport_, rpc::Transport::Start(std::move(network), core_.get()));
+  core_->Start(transport_.get());
+  rpc::Transport* const transport = transport_.get();
+  door_->Start([transport](int fd) { transport->HandOver(fd); }, this);
+  if (config.auto_compaction_mode != CompactionMode::kOff) {
+    compactor_ = std::make_unique<AutoCompactor>(config, this, options_.log);
+  }
+  return absl::OkStatus();
+}
+
+void Server::Impl::OnReady() {
+  options_.log->Info("published local member to cluster through raft",
+                     {{"name", options_.config.name}});
+  options_.log->Info("ready to serve client requests");
+  for (const Url& url : client_urls_) {
+    options_.log->Info("serving client traffic insecurely; this is strongly discouraged!",
+                       {{"traffic", "grpc+http"}, {"address", url.HostPort()}});
+  }
+  std::lock_guard lock(mutex_);
+  ready_ = true;
+  changed_.notify_all();
+}
+
+void Server::Impl::OnStopped() {
+  {
+    std::lock_guard lock(mutex_);
+    node_stopped_ = true;
+    changed_.notify_all();
+  }
+  if (options_.on_stopped) options_.on_stopped();
+}
+
+bool Server::Impl::WaitReady(Duration timeout) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, timeout, [this] { return ready_; });
+}
+
+void Server::Impl::Stop(Duration timeout) {
+  {
+    std::lock_guard lock(mutex_);
+    if (std::exchange(shut_down_, true)) return;
+  }
+  compactor_.reset();
+  if (core_ && transport_ && timeout > Duration::zero()) {
+    core_->Post(node::StopRequest{});
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, timeout, [this] { return node_stopped_; });
+  }
+  if (core_) core_->Stop();
+  if (transport_) transport_->Stop(kConnectionGrace);
+  if (door_) door_->Stop();
+  // The log thread's reports go to the core, so it ends first; so do the worker's.
+  log_thread_.reset();
+  snapshot_writer_.reset();
+  worker_.reset();
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() = default;
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
+  auto impl = std::make_unique<Impl>(std::move(options));
+  if (absl::Status status = impl->Start(); !status.ok()) return status;
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+bool Server::WaitReady(Duration timeout) { return impl_->WaitReady(timeout); }
+void Server::Stop(Duration timeout) { impl_->Stop(timeout); }
+std::vector<Url> Server::client_urls() const { return impl_->client_urls(); }
+
+}  // namespace conclave::app
