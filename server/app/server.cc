@@ -231,7 +231,14 @@ void Server::Impl::StartDiskThreads(uint64_t cluster_id, std::unique_ptr<wal::Lo
 CoreSinks Server::Impl::Sinks() {
   CoreSinks sinks;
   sinks.append = [this](node::LogAppend append) {
-    log_thread_->Append({append.batch, append.hard_state, std::move(append.entries)});
+    posix::LogWrite write;
+    write.batch = append.batch;
+    if (append.reset.has_value()) {
+      write.reset = wal::Position{append.reset->index, append.reset->term};
+    }
+    write.hard_state = append.hard_state;
+    write.entries = std::move(append.entries);
+    log_thread_->Append(std::move(write));
   };
   sinks.snapshot_piece = [this](node::SnapshotPiece piece) {
     snapshot_writer_->Take({std::move(piece.meta), std::move(piece.data), piece.first, piece.last,
