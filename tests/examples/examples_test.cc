@@ -138,7 +138,8 @@ TEST_P(ExamplesTest, AStoppedServerLeavesWithoutAFailedCall) {
   EXPECT_THAT(client->Output(), HasSubstr(", 0 failed"));
 }
 
-// A call that was under way on the killed server may fail, one per caller; nothing behind it does.
+// The call that is under way on the killed server fails, and perhaps one more or two that begin before gRPC
+// has noticed that the connection is broken. With retries none fails.
 TEST_P(ExamplesTest, AKilledServerIsLeftAtOnceAndGoneWithinItsTtl) {
   CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
   Greeter stays = StartGreeter(*cluster, "kill");
@@ -175,7 +176,7 @@ TEST_P(ExamplesTest, AKilledServerIsLeftAtOnceAndGoneWithinItsTtl) {
   const auto retried = retrier->Wait(absl::Seconds(20));
   ASSERT_TRUE(retried.ok());
   EXPECT_EQ(*retried, 0) << retrier->Output();
-  EXPECT_LE(NumberAfter(caller->Output(), "calls, "), 1) << caller->Output();
+  EXPECT_LE(NumberAfter(caller->Output(), "calls, "), 3) << caller->Output();
 }
 
 TEST_P(ExamplesTest, LockHoldersTakeTurnsWithGrowingTokens) {
