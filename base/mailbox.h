@@ -5,9 +5,11 @@
 #pragma once
 
 #include <cstddef>
-#include <mutex>
 #include <utility>
 #include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 
 namespace conclave {
 
@@ -16,7 +18,7 @@ class Mailbox {
  public:
   // True if the owner must be woken: the mailbox was empty.
   [[nodiscard]] bool Put(T item) {
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     items_.push_back(std::move(item));
     return items_.size() == 1;
   }
@@ -24,13 +26,13 @@ class Mailbox {
   // Replaces *out by all that has come, in order. The old capacity of *out is reused.
   void TakeAll(std::vector<T>* out) {
     out->clear();
-    std::lock_guard lock(mutex_);
+    absl::MutexLock lock(&mutex_);
     items_.swap(*out);
   }
 
  private:
-  std::mutex mutex_;  // not absl's, which Debian builds with a search for lock cycles
-  std::vector<T> items_;
+  absl::Mutex mutex_;
+  std::vector<T> items_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace conclave

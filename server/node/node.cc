@@ -268,7 +268,10 @@ void Node::Impl::Propose() {
     if (raft_.is_leader()) (void)raft_.Propose(unawaited_);
     unawaited_.clear();
   }
-  while (proposals_.has_unsent() && raft_.leader()) {
+  // What could only be lost on the way to the leader waits for the lane instead.
+  const raft::NodeId leader = raft_.leader();
+  if (!leader || (leader != options_.id && !links_.connected(leader, PeerLane::kMessages))) return;
+  while (proposals_.has_unsent()) {
     proposals_.TakeUnsent(kProposeBytesMax, &payloads_, &sequences_);
     const raft::ProposeResult result = raft_.is_leader()
                                            ? raft_.Propose(payloads_)

@@ -115,11 +115,12 @@ void RawNode::RecordVote(NodeId voter, bool granted) {
   }
 }
 
-void RawNode::Handle(const Envelope&, TimeoutNow&) {
+void RawNode::Handle(const Envelope& envelope, TimeoutNow&) {
   if (is_leader() || !Promotable()) {
     ++counters_.messages_unexpected;
     return;
   }
+  (void)envelope;
   StartElection(Election::kTransfer);
 }
 

@@ -17,16 +17,9 @@
 #include "conclave/server/node/bootstrap.h"
 #include "conclave/server/node/io.h"
 #include "conclave/server/node/node.h"
+#include "conclave/tests/node/request.h"
 
 namespace conclave::node {
-
-// An encoded request with the headroom in front, as the transport hands it over.
-inline Bytes WithHeadroom(std::string_view encoded) {
-  char* memory = nullptr;
-  Bytes bytes = Bytes::Uninitialized(kRequestHeadroom + encoded.size(), &memory);
-  if (!encoded.empty()) std::copy(encoded.begin(), encoded.end(), memory + kRequestHeadroom);
-  return bytes;
-}
 
 class Solo {
  public:

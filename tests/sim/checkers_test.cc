@@ -1,0 +1,244 @@
+// Each checker against histories that it must reject, and the good ones next to them.
+#include "conclave/tests/sim/checkers.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace conclave::sim {
+namespace {
+
+using Kind = KvOperation::Kind;
+
+Instant At(int64_t seconds) { return Instant(std::chrono::seconds(seconds)); }
+
+Write PutOf(std::string key, std::string value, int64_t create, int64_t version) {
+  return {std::move(key), std::move(value), create, version, 0, false};
+}
+Write DeleteOf(std::string key) { return {std::move(key), "", 0, 0, 0, true}; }
+
+// Revision 2: a = v1. 3: b = v2. 4: a = v3, c = v3. 5: a deleted.
+TrueHistory Truth() {
+  return {{2, {PutOf("a", "v1", 2, 1)}, At(2)},
+          {3, {PutOf("b", "v2", 3, 1)}, At(3)},
+          {4, {PutOf("a", "v3", 2, 2), PutOf("c", "v3", 4, 1)}, At(4)},
+          {5, {DeleteOf("a")}, At(5)}};
+}
+
+KvOperation Operation(Kind kind, std::string key, int64_t invoked, int64_t returned,
+                      int64_t revision) {
+  KvOperation op;
+  op.kind = kind;
+  op.key = std::move(key);
+  op.invoked = At(invoked);
+  op.returned = At(returned);
+  op.revision = revision;
+  op.outcome = Outcome::kDone;
+  return op;
+}
+KvOperation Put(std::string key, std::string value, int64_t invoked, int64_t returned,
+                int64_t revision) {
+  KvOperation op = Operation(Kind::kPut, std::move(key), invoked, returned, revision);
+  op.value = std::move(value);
+  return op;
+}
+KvOperation Range(std::string key, int64_t invoked, int64_t returned, int64_t revision,
+                  std::vector<SeenKey> keys) {
+  KvOperation op = Operation(Kind::kRange, std::move(key), invoked, returned, revision);
+  op.keys = std::move(keys);
+  return op;
+}
+KvOperation Swap(int64_t expected, bool succeeded, int64_t revision) {
+  KvOperation op = Operation(Kind::kSwap, "a", 3, 5, revision);
+  op.second_key = "c";
+  op.value = "v3";
+  op.expected_mod = expected;
+  op.succeeded = succeeded;
+  return op;
+}
+KvOperation Delete(std::string key, int64_t deleted, int64_t revision) {
+  KvOperation op = Operation(Kind::kDelete, std::move(key), 4, 6, revision);
+  op.deleted = deleted;
+  return op;
+}
+
+bool Accepts(const std::vector<KvOperation>& operations) {
+  return CheckKv(Truth(), operations).empty();
+}
+
+const SeenKey kA1{"a", "v1", 2, 2, 1};
+const SeenKey kA3{"a", "v3", 2, 4, 2};
+
+TEST(KvChecker, AcceptsWhatHappened) {
+  EXPECT_TRUE(Accepts({Put("a", "v1", 1, 2, 2), Put("b", "v2", 2, 3, 3), Swap(2, true, 4),
+                       Delete("a", 1, 5), Range("a", 2, 3, 3, {kA1}), Range("a", 6, 7, 5, {})}));
+}
+TEST(KvChecker, RejectsALostWrite) { EXPECT_FALSE(Accepts({Put("a", "lost", 1, 2, 2)})); }
+TEST(KvChecker, RejectsAWriteAtAnotherRevision) {
+  EXPECT_FALSE(Accepts({Put("a", "v1", 1, 2, 3)}));
+}
+TEST(KvChecker, RejectsAWriteThatTookEffectTwice) {
+  TrueHistory truth = Truth();
+  truth.push_back({6, {PutOf("b", "v2", 3, 2)}, At(6)});
+  EXPECT_FALSE(CheckKv(truth, {Put("b", "v2", 2, 3, 3)}).empty());
+  KvOperation unknown = Put("b", "v2", 2, 3, 3);
+  unknown.outcome = Outcome::kUnknown;
+  EXPECT_FALSE(CheckKv(truth, {unknown}).empty());
+  EXPECT_TRUE(CheckKv(Truth(), {unknown}).empty());
+}
+TEST(KvChecker, RejectsARefusedWriteThatTookEffect) {
+  KvOperation refused = Put("a", "v1", 1, 2, 0);
+  refused.outcome = Outcome::kRefused;
+  EXPECT_FALSE(Accepts({refused}));
+}
+TEST(KvChecker, RejectsARevisionThatNeverWas) { EXPECT_FALSE(Accepts({Range("a", 6, 7, 9, {})})); }
+TEST(KvChecker, RejectsAReadOfAnotherState) {
+  EXPECT_FALSE(Accepts({Range("a", 2, 3, 3, {})}));
+  EXPECT_FALSE(Accepts({Range("a", 2, 3, 3, {kA3})}));
+  EXPECT_FALSE(Accepts({Range("a", 6, 7, 5, {kA3})}));
+}
+TEST(KvChecker, RejectsAReadOfAWrongVersion) {
+  SeenKey wrong = kA1;
+  wrong.version = 2;
+  EXPECT_FALSE(Accepts({Range("a", 2, 3, 3, {wrong})}));
+}
+TEST(KvChecker, RejectsAStaleRead) {
+  EXPECT_FALSE(Accepts({Put("b", "v2", 2, 3, 3), Range("a", 4, 5, 2, {kA1})}));
+  // A serializable one may be stale.
+  KvOperation stale = Range("a", 4, 5, 2, {kA1});
+  stale.serializable = true;
+  EXPECT_TRUE(Accepts({Put("b", "v2", 2, 3, 3), stale}));
+}
+TEST(KvChecker, RejectsReadsThatGoBack) {
+  EXPECT_FALSE(Accepts({Range("a", 1, 2, 4, {kA3}), Range("a", 3, 4, 3, {kA1})}));
+}
+TEST(KvChecker, RejectsAWriteThatSlipsBehindALaterOne) {
+  EXPECT_FALSE(Accepts({Put("b", "v2", 1, 2, 3), Put("a", "v1", 3, 4, 2)}));
+}
+TEST(KvChecker, RejectsAnUnknownWriteThatTookEffectBeforeItBegan) {
+  KvOperation unknown = Put("a", "v1", 9, 9, 0);
+  unknown.outcome = Outcome::kUnknown;
+  EXPECT_FALSE(Accepts({Range("a", 1, 2, 3, {kA1}), unknown}));
+}
+TEST(KvChecker, RejectsASwapThatComparedWithAnotherState) {
+  EXPECT_FALSE(Accepts({Swap(3, true, 4)}));
+  EXPECT_FALSE(Accepts({Swap(0, true, 4)}));
+}
+TEST(KvChecker, RejectsHalfASwap) {
+  TrueHistory truth = Truth();
+  truth[2].writes.pop_back();
+  EXPECT_FALSE(CheckKv(truth, {Swap(2, true, 4)}).empty());
+}
+TEST(KvChecker, RejectsADeleteOfNothing) {
+  EXPECT_FALSE(Accepts({Delete("b", 1, 5)}));
+  EXPECT_FALSE(Accepts({Delete("b", 0, 5)}));
+  EXPECT_TRUE(Accepts({Delete("z", 0, 5)}));
+}
+
+// ---- Watch --------------------------------------------------------------------------------------
+
+WatchHistory::Note Event(int64_t revision, Write write) {
+  return {.kind = WatchHistory::Note::Kind::kEvent,
+          .heard = {revision, std::move(write)},
+          .revision = 0};
+}
+WatchHistory::Note Progress(int64_t revision) {
+  return {.kind = WatchHistory::Note::Kind::kProgress, .heard = {}, .revision = revision};
+}
+WatchHistory::Note Compacted(int64_t revision) {
+  return {.kind = WatchHistory::Note::Kind::kCompacted, .heard = {}, .revision = revision};
+}
+bool AcceptsWatch(std::vector<WatchHistory::Note> notes, bool complete = false) {
+  WatchHistory watch;
+  watch.key = "a";
+  watch.range_end = "d";
+  watch.start_revision = 2;
+  watch.notes = std::move(notes);
+  watch.must_be_complete = complete;
+  return CheckWatch(Truth(), watch).empty();
+}
+const auto kE2 = Event(2, PutOf("a", "v1", 2, 1));
+const auto kE3 = Event(3, PutOf("b", "v2", 3, 1));
+const auto kE4a = Event(4, PutOf("a", "v3", 2, 2));
+const auto kE4c = Event(4, PutOf("c", "v3", 4, 1));
+const auto kE5 = Event(5, DeleteOf("a"));
+
+TEST(WatchChecker, AcceptsWhatHappened) {
+  EXPECT_TRUE(AcceptsWatch({kE2, Progress(2), kE3, kE4a, kE4c, kE5, Progress(9)}, true));
+  EXPECT_TRUE(AcceptsWatch({kE2, kE3}));
+}
+TEST(WatchChecker, RejectsAGap) { EXPECT_FALSE(AcceptsWatch({kE2, kE4a})); }
+TEST(WatchChecker, RejectsAGapWithinARevision) {
+  EXPECT_FALSE(AcceptsWatch({kE2, kE3, kE4a, kE5}));
+}
+TEST(WatchChecker, RejectsARepetition) { EXPECT_FALSE(AcceptsWatch({kE2, kE2})); }
+TEST(WatchChecker, RejectsDisorder) {
+  EXPECT_FALSE(AcceptsWatch({kE3, kE2}));
+  EXPECT_FALSE(AcceptsWatch({kE2, kE3, kE4c, kE4a}));
+}
+TEST(WatchChecker, RejectsAnEventThatNeverWas) {
+  EXPECT_FALSE(AcceptsWatch({kE2, Event(3, PutOf("b", "other", 3, 1))}));
+  EXPECT_FALSE(AcceptsWatch({kE2, kE3, kE4a, kE4c, kE5, Event(6, DeleteOf("b"))}));
+}
+TEST(WatchChecker, RejectsADeleteSoldAsAPut) {
+  EXPECT_FALSE(AcceptsWatch({kE2, kE3, kE4a, kE4c, Event(5, PutOf("a", "", 0, 0))}));
+}
+TEST(WatchChecker, RejectsProgressThatOvertakesEvents) {
+  EXPECT_FALSE(AcceptsWatch({kE2, Progress(3), kE3}));
+}
+TEST(WatchChecker, RejectsAWatchThatFellSilent) {
+  EXPECT_FALSE(AcceptsWatch({kE2, kE3, kE4a, kE4c}, true));
+  EXPECT_FALSE(AcceptsWatch({}, true));
+}
+TEST(WatchChecker, ACompactionExcusesWhatLiesBeforeIt) {
+  EXPECT_TRUE(AcceptsWatch({kE2, Compacted(4), kE4a, kE4c, kE5}, true));
+  EXPECT_FALSE(AcceptsWatch({kE2, Compacted(3), kE4a}));
+}
+
+// ---- Leases -------------------------------------------------------------------------------------
+
+TrueHistory LeaseTruth(int64_t ended) {
+  TrueHistory truth = {{2, {PutOf("lease/1", "x", 2, 1)}, At(1)}};
+  if (ended > 0) truth.push_back({3, {DeleteOf("lease/1")}, At(ended)});
+  return truth;
+}
+LeaseHistory Lease() {
+  LeaseHistory lease;
+  lease.id = 1;
+  lease.key = "lease/1";
+  lease.ttl = std::chrono::seconds(5);
+  lease.granted = At(0);
+  lease.key_written = true;
+  return lease;
+}
+
+TEST(LeaseChecker, AcceptsALeaseThatEndsInTime) {
+  EXPECT_TRUE(CheckLease(LeaseTruth(5), Lease()).empty());
+  EXPECT_TRUE(CheckLease(LeaseTruth(9), Lease()).empty());
+}
+TEST(LeaseChecker, RejectsALeaseThatEndsEarly) {
+  EXPECT_FALSE(CheckLease(LeaseTruth(4), Lease()).empty());
+}
+TEST(LeaseChecker, RejectsARenewalThatDidNotCount) {
+  LeaseHistory lease = Lease();
+  lease.renewed = {At(3)};
+  EXPECT_FALSE(CheckLease(LeaseTruth(7), lease).empty());
+  EXPECT_TRUE(CheckLease(LeaseTruth(8), lease).empty());
+}
+TEST(LeaseChecker, RejectsARenewalOfALeaseThatWasGone) {
+  LeaseHistory lease = Lease();
+  lease.renewed = {At(6)};
+  EXPECT_FALSE(CheckLease(LeaseTruth(5), lease).empty());
+}
+TEST(LeaseChecker, RejectsALeaseThatNeverEnds) {
+  LeaseHistory lease = Lease();
+  EXPECT_TRUE(CheckLease(LeaseTruth(0), lease).empty());
+  lease.must_be_gone = true;
+  EXPECT_FALSE(CheckLease(LeaseTruth(0), lease).empty());
+}
+TEST(LeaseChecker, RejectsALostKey) { EXPECT_FALSE(CheckLease({}, Lease()).empty()); }
+
+}  // namespace
+}  // namespace conclave::sim

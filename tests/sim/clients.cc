@@ -1,0 +1,486 @@
+#include "conclave/tests/sim/clients.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "conclave/api/rpc.pb.h"
+#include "conclave/api/wire/errors.h"
+#include "conclave/base/check.h"
+#include "conclave/tests/sim/simulation.h"
+
+namespace conclave::sim {
+namespace {
+
+namespace pb = etcdserverpb;
+using node::Method;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr Duration kPatience = seconds(12);
+
+template <typename Response>
+Response Parse(const node::Reply& reply) {
+  Response response;
+  CONCLAVE_CHECK(response.ParseFromArray(reply.body.data(), static_cast<int>(reply.body.size())));
+  return response;
+}
+
+// Whether an error says that the request had no effect.
+Outcome OutcomeOf(const node::Reply* reply) {
+  if (reply == nullptr) return Outcome::kUnknown;
+  if (reply->error == nullptr) return Outcome::kDone;
+  const auto code = static_cast<wire::Code>(reply->error->code);
+  return code == wire::Code::kUnavailable || code == wire::Code::kDeadlineExceeded
+             ? Outcome::kUnknown
+             : Outcome::kRefused;
+}
+
+SeenKey Seen(const mvccpb::KeyValue& kv) {
+  return {kv.key(), kv.value(), kv.create_revision(), kv.mod_revision(), kv.version()};
+}
+
+// One call at a time, with a timeout, from a member that is changed when it fails.
+class Caller {
+ public:
+  explicit Caller(Simulation* simulation)
+      : simulation_(simulation), member_(simulation->prng().Below(simulation->member_count())) {}
+
+  // `done` is called exactly once.
+  void Call(Method method, const std::string& request, Simulation::Answer done) {
+    const uint64_t call = ++call_;
+    done_ = std::move(done);
+    simulation_->Call(member_, method, request, [this, call](const node::Reply* reply) {
+      if (call == call_) Finish(reply);
+    });
+    simulation_->schedule().After(kPatience, [this, call] {
+      if (call == call_) Finish(nullptr);
+    });
+  }
+  size_t member() const { return member_; }
+  void ChangeMember() { member_ = simulation_->prng().Below(simulation_->member_count()); }
+
+ private:
+  void Finish(const node::Reply* reply) {
+    ++call_;
+    if (OutcomeOf(reply) == Outcome::kUnknown || simulation_->prng().Chance(1, 20)) ChangeMember();
+    std::exchange(done_, nullptr)(reply);
+  }
+
+  Simulation* const simulation_;
+  size_t member_;
+  uint64_t call_ = 0;
+  Simulation::Answer done_;
+};
+
+// ---- Keys and values ----------------------------------------------------------------------------
+
+class KvClient : public Client {
+ public:
+  KvClient(Simulation* simulation, int number, Duration think)
+      : simulation_(simulation), number_(number), think_(think), caller_(simulation) {
+    Rest();
+  }
+
+  // KV operations are checked all together.
+  Complaints Check(const TrueHistory&) const override { return {}; }
+
+ private:
+  static constexpr uint64_t kKeys = 8;
+
+  std::string Key() { return absl::StrCat("k", simulation_->prng().Below(kKeys)); }
+  std::string Value() { return absl::StrCat("v", number_, ".", ++values_); }
+
+  void Rest() {
+    const Duration rest = Duration(simulation_->prng().Between(0, 2 * think_.count()));
+    simulation_->schedule().After(rest, [this] {
+      if (!simulation_->ending()) Work();
+    });
+  }
+
+  void Work() {
+    KvOperation op;
+    op.client = number_;
+    op.invoked = simulation_->schedule().now();
+    op.returned = kNever;
+    op.key = Key();
+    switch (simulation_->prng().Below(10)) {
+      case 0:
+      case 1:
+      case 2:
+      case 3:
+        return Put(std::move(op));
+      case 4:
+        return Delete(std::move(op));
+      case 5:
+      case 6:
+        return Swap(std::move(op));
+      default:
+        return Range(std::move(op));
+    }
+  }
+
+  void Put(KvOperation op) {
+    op.kind = KvOperation::Kind::kPut;
+    op.value = Value();
+    pb::PutRequest request;
+    request.set_key(op.key);
+    request.set_value(op.value);
+    Send(std::move(op), Method::kPut, request.SerializeAsString(),
+         [](KvOperation& op, const node::Reply& reply) {
+           op.revision = Parse<pb::PutResponse>(reply).header().revision();
+         });
+  }
+
+  void Delete(KvOperation op) {
+    op.kind = KvOperation::Kind::kDelete;
+    pb::DeleteRangeRequest request;
+    request.set_key(op.key);
+    Send(std::move(op), Method::kDeleteRange, request.SerializeAsString(),
+         [](KvOperation& op, const node::Reply& reply) {
+           const auto response = Parse<pb::DeleteRangeResponse>(reply);
+           op.revision = response.header().revision();
+           op.deleted = response.deleted();
+         });
+  }
+
+  void Swap(KvOperation op) {
+    op.kind = KvOperation::Kind::kSwap;
+    op.value = Value();
+    op.second_key = absl::StrCat("s", simulation_->prng().Below(kKeys));
+    const auto known = mods_.find(op.key);
+    op.expected_mod = known == mods_.end() ? 0 : known->second;
+    pb::TxnRequest request;
+    pb::Compare* compare = request.add_compare();
+    compare->set_key(op.key);
+    compare->set_target(pb::Compare::MOD);
+    compare->set_result(pb::Compare::EQUAL);
+    compare->set_mod_revision(op.expected_mod);
+    for (const std::string& key : {op.key, op.second_key}) {
+      pb::PutRequest* put = request.add_success()->mutable_request_put();
+      put->set_key(key);
+      put->set_value(op.value);
+    }
+    request.add_failure()->mutable_request_range()->set_key(op.key);
+    Send(std::move(op), Method::kTxn, request.SerializeAsString(),
+         [this](KvOperation& op, const node::Reply& reply) {
+           const auto response = Parse<pb::TxnResponse>(reply);
+           op.revision = response.header().revision();
+           op.succeeded = response.succeeded();
+           if (op.succeeded) {
+             mods_[op.key] = op.revision;
+             return;
+           }
+           for (const auto& kv : response.responses(0).response_range().kvs()) {
+             op.keys.push_back(Seen(kv));
+           }
+           mods_[op.key] = op.keys.empty() ? 0 : op.keys[0].mod_revision;
+         });
+  }
+
+  void Range(KvOperation op) {
+    op.kind = KvOperation::Kind::kRange;
+    op.serializable = simulation_->prng().Chance(1, 4);
+    if (simulation_->prng().Chance(1, 3)) {
+      op.key = "k";
+      op.range_end = "t";
+    }
+    pb::RangeRequest request;
+    request.set_key(op.key);
+    request.set_range_end(op.range_end);
+    request.set_serializable(op.serializable);
+    Send(std::move(op), Method::kRange, request.SerializeAsString(),
+         [this](KvOperation& op, const node::Reply& reply) {
+           const auto response = Parse<pb::RangeResponse>(reply);
+           op.revision = response.header().revision();
+           for (const auto& kv : response.kvs()) {
+             op.keys.push_back(Seen(kv));
+             mods_[kv.key()] = kv.mod_revision();
+           }
+         });
+  }
+
+  using Reader = std::function<void(KvOperation& op, const node::Reply& reply)>;
+  void Send(KvOperation op, Method method, const std::string& request, Reader read) {
+    std::vector<KvOperation>& all = simulation_->operations();
+    const size_t at = all.size();
+    all.push_back(std::move(op));
+    caller_.Call(method, request, [this, at, read](const node::Reply* reply) {
+      KvOperation& op = simulation_->operations()[at];
+      op.outcome = OutcomeOf(reply);
+      if (op.outcome != Outcome::kUnknown) op.returned = simulation_->schedule().now();
+      if (op.outcome == Outcome::kDone) read(op, *reply);
+      Rest();
+    });
+  }
+
+  Simulation* const simulation_;
+  const int number_;
+  const Duration think_;
+  Caller caller_;
+  uint64_t values_ = 0;
+  std::map<std::string, int64_t> mods_;
+};
+
+// ---- Watching -----------------------------------------------------------------------------------
+
+class WatchClient : public Client {
+ public:
+  WatchClient(Simulation* simulation, int number) : simulation_(simulation), number_(number) {
+    history_.key = "k";
+    history_.range_end = "t";
+    history_.start_revision = next_ = 2;
+    slow_ = simulation_->prng().Chance(1, 3);
+    Open();
+  }
+
+  void Finish() override { slow_ = false; }
+
+  Complaints Check(const TrueHistory& truth) const override {
+    WatchHistory history = history_;
+    history.must_be_complete = true;
+    Complaints complaints = CheckWatch(truth, history);
+    for (std::string& complaint : complaints) {
+      complaint = absl::StrCat("watcher ", number_, ": ", complaint);
+    }
+    return complaints;
+  }
+
+ private:
+  void Open() {
+    const size_t member = simulation_->prng().Below(simulation_->member_count());
+    const Duration read_delay =
+        slow_ ? milliseconds(simulation_->prng().Between(1, 300)) : Duration{};
+    const uint64_t attempt = ++attempt_;
+    stream_ = simulation_->OpenStream(member, node::StreamKind::kWatch,
+                                      {.message =
+                                           [this, attempt](const std::string& message) {
+                                             if (attempt == attempt_) Hear(message);
+                                           },
+                                       .end =
+                                           [this, attempt] {
+                                             if (attempt == attempt_) OpenLater();
+                                           }},
+                                      read_delay);
+    pb::WatchRequest request;
+    request.mutable_create_request()->set_key(history_.key);
+    request.mutable_create_request()->set_range_end(history_.range_end);
+    request.mutable_create_request()->set_start_revision(next_);
+    simulation_->Say(stream_, request.SerializeAsString());
+    // A member may be cut off from the others for long: try another one now and then, as clients do
+    // that ask for progress; and always when all is quiet.
+    simulation_->schedule().After(seconds(simulation_->prng().Between(2, 8)), [this, attempt] {
+      if (attempt != attempt_) return;
+      if (simulation_->prng().Chance(1, 2)) {
+        pb::WatchRequest progress;
+        progress.mutable_progress_request();
+        simulation_->Say(stream_, progress.SerializeAsString());
+      }
+      simulation_->schedule().After(seconds(2), [this, attempt] {
+        if (attempt != attempt_) return;
+        simulation_->CloseStream(stream_);
+        OpenLater();
+      });
+    });
+  }
+
+  void OpenLater() {
+    ++attempt_;
+    simulation_->schedule().After(milliseconds(simulation_->prng().Between(1, 50)),
+                                  [this] { Open(); });
+  }
+
+  void Hear(const std::string& message) {
+    pb::WatchResponse response;
+    CONCLAVE_CHECK(response.ParseFromString(message));
+    if (response.compact_revision() > 0) {
+      next_ = std::max(next_, response.compact_revision());
+      history_.notes.push_back(
+          {.kind = WatchHistory::Note::Kind::kCompacted, .heard = {}, .revision = next_});
+    }
+    for (const mvccpb::Event& event : response.events()) {
+      const mvccpb::KeyValue& kv = event.kv();
+      WatchHistory::Heard heard;
+      heard.revision = kv.mod_revision();
+      heard.write = {kv.key(),     kv.value(), kv.create_revision(),
+                     kv.version(), kv.lease(), event.type() == mvccpb::Event::DELETE};
+      next_ = heard.revision + 1;
+      history_.notes.push_back(
+          {.kind = WatchHistory::Note::Kind::kEvent, .heard = std::move(heard)});
+    }
+    if (response.events().empty() && !response.created() && !response.canceled()) {
+      history_.notes.push_back({.kind = WatchHistory::Note::Kind::kProgress,
+                                .heard = {},
+                                .revision = response.header().revision()});
+    }
+    if (response.canceled()) {
+      simulation_->CloseStream(stream_);
+      OpenLater();
+    }
+  }
+
+  Simulation* const simulation_;
+  const int number_;
+  WatchHistory history_;
+  int64_t next_;
+  bool slow_ = false;
+  uint64_t stream_ = 0;
+  uint64_t attempt_ = 0;
+};
+
+// ---- Leases -------------------------------------------------------------------------------------
+
+class LeaseClient : public Client {
+ public:
+  LeaseClient(Simulation* simulation, int number)
+      : simulation_(simulation), number_(number), caller_(simulation) {
+    Later(milliseconds(simulation_->prng().Between(1, 500)), [this] { Grant(); });
+  }
+
+  Complaints Check(const TrueHistory& truth) const override {
+    Complaints complaints;
+    for (LeaseHistory lease : leases_) {
+      lease.must_be_gone = true;
+      for (const std::string& complaint : CheckLease(truth, lease)) {
+        complaints.push_back(absl::StrCat("lease client ", number_, ": ", complaint));
+      }
+    }
+    return complaints;
+  }
+
+ private:
+  void Later(Duration delay, Schedule::Action action) {
+    simulation_->schedule().After(delay, std::move(action));
+  }
+
+  void Grant() {
+    if (simulation_->ending()) return;
+    const int64_t ttl = simulation_->prng().Between(2, 6);
+    const Instant sent = simulation_->schedule().now();
+    pb::LeaseGrantRequest request;
+    request.set_ttl(ttl);
+    caller_.Call(Method::kLeaseGrant, request.SerializeAsString(),
+                 [=, this](const node::Reply* reply) {
+                   if (OutcomeOf(reply) != Outcome::kDone) {
+                     Later(milliseconds(200), [this] { Grant(); });
+                     return;
+                   }
+                   const auto response = Parse<pb::LeaseGrantResponse>(*reply);
+                   LeaseHistory& lease = leases_.emplace_back();
+                   lease.id = response.id();
+                   lease.key = absl::StrCat("lease/", number_, "/", leases_.size());
+                   lease.ttl = seconds(response.ttl());
+                   lease.granted = lease.last_attempt = sent;
+                   PutKey();
+                 });
+  }
+
+  void PutKey() {
+    LeaseHistory& lease = leases_.back();
+    pb::PutRequest request;
+    request.set_key(lease.key);
+    request.set_value(lease.key);
+    request.set_lease(lease.id);
+    caller_.Call(Method::kPut, request.SerializeAsString(), [this](const node::Reply* reply) {
+      leases_.back().key_written = OutcomeOf(reply) == Outcome::kDone;
+      renewals_left_ = simulation_->prng().Between(0, 6);
+      Renew();
+    });
+  }
+
+  // Over a stream of its own each time; the member is another one now and then.
+  void Renew() {
+    const size_t which = leases_.size() - 1;
+    if (simulation_->ending() || renewals_left_-- <= 0) {
+      Later(seconds(simulation_->prng().Between(1, 4)), [this] { Grant(); });
+      return;
+    }
+    LeaseHistory& lease = leases_[which];
+    const Instant sent = lease.last_attempt = simulation_->schedule().now();
+    const uint64_t attempt = ++attempt_;
+    const auto next = [this, attempt] {
+      if (attempt != attempt_) return;
+      ++attempt_;
+      simulation_->CloseStream(stream_);
+      const Duration third = leases_.back().ttl / 3;
+      Later(Duration(simulation_->prng().Between(third.count() / 4, third.count() * 2)),
+            [this] { Renew(); });
+    };
+    caller_.ChangeMember();
+    stream_ = simulation_->OpenStream(caller_.member(), node::StreamKind::kLeaseKeepAlive,
+                                      {.message =
+                                           [=, this](const std::string& message) {
+                                             if (attempt != attempt_) return;
+                                             pb::LeaseKeepAliveResponse response;
+                                             CONCLAVE_CHECK(response.ParseFromString(message));
+                                             if (response.ttl() > 0)
+                                               leases_[which].renewed.push_back(sent);
+                                             next();
+                                           },
+                                       .end = next},
+                                      Duration{});
+    pb::LeaseKeepAliveRequest request;
+    request.set_id(lease.id);
+    simulation_->Say(stream_, request.SerializeAsString());
+    Later(seconds(3), next);
+  }
+
+  Simulation* const simulation_;
+  const int number_;
+  Caller caller_;
+  std::vector<LeaseHistory> leases_;
+  int64_t renewals_left_ = 0;
+  uint64_t stream_ = 0;
+  uint64_t attempt_ = 0;
+};
+
+// ---- Compaction ---------------------------------------------------------------------------------
+
+class Compactor : public Client {
+ public:
+  explicit Compactor(Simulation* simulation) : simulation_(simulation), caller_(simulation) {
+    Rest();
+  }
+  Complaints Check(const TrueHistory&) const override { return {}; }
+
+ private:
+  void Rest() {
+    simulation_->schedule().After(milliseconds(simulation_->prng().Between(500, 8000)), [this] {
+      if (simulation_->ending()) return;
+      pb::RangeRequest request;
+      request.set_key("k");
+      caller_.Call(Method::kRange, request.SerializeAsString(), [this](const node::Reply* reply) {
+        if (OutcomeOf(reply) != Outcome::kDone) return Rest();
+        Compact(Parse<pb::RangeResponse>(*reply).header().revision());
+      });
+    });
+  }
+  void Compact(int64_t revision) {
+    pb::CompactionRequest request;
+    request.set_revision(std::max<int64_t>(1, revision - simulation_->prng().Between(0, 100)));
+    caller_.Call(Method::kCompact, request.SerializeAsString(),
+                 [this](const node::Reply*) { Rest(); });
+  }
+
+  Simulation* const simulation_;
+  Caller caller_;
+};
+
+}  // namespace
+
+std::unique_ptr<Client> MakeKvClient(Simulation* simulation, int number, Duration think) {
+  return std::make_unique<KvClient>(simulation, number, think);
+}
+std::unique_ptr<Client> MakeWatchClient(Simulation* simulation, int number) {
+  return std::make_unique<WatchClient>(simulation, number);
+}
+std::unique_ptr<Client> MakeLeaseClient(Simulation* simulation, int number) {
+  return std::make_unique<LeaseClient>(simulation, number);
+}
+std::unique_ptr<Client> MakeCompactor(Simulation* simulation) {
+  return std::make_unique<Compactor>(simulation);
+}
+
+}  // namespace conclave::sim

@@ -1,0 +1,166 @@
+#include "conclave/tests/sim/member.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "conclave/base/check.h"
+
+namespace conclave::sim {
+
+using std::chrono::microseconds;
+
+SimMember::SimMember(Schedule* schedule, Prng* prng, node::Options options,
+                     const node::InitialCluster* cluster, Callbacks callbacks)
+    : schedule_(schedule),
+      prng_(prng),
+      options_(std::move(options)),
+      cluster_(cluster),
+      callbacks_(std::move(callbacks)),
+      disk_(options_.name) {}
+
+SimMember::~SimMember() = default;
+
+absl::Status SimMember::Start() {
+  CONCLAVE_CHECK(!up());
+  ++life_;
+  options_.seed = prng_->Next();
+  node::OpenOptions open;
+  open.segment_bytes = wal::kSegmentBytesMin * 4;
+  auto opened = node::OpenMember(disk_, options_, cluster_, open);
+  if (!opened.ok()) return opened.status();
+  log_ = std::move(opened->log);
+  saver_ = std::make_unique<snapshot::Saver>(&disk_, options_.cluster_id, 2);
+  node_ = std::make_unique<node::Node>(options_, std::move(opened->recovered), schedule_->now());
+  inbox_.clear();
+  log_queue_.clear();
+  writing_ = false;
+  truncate_.reset();
+  paused_ = false;
+  planned_ = kNever;
+  PlanTurn(schedule_->now());
+  return absl::OkStatus();
+}
+
+void SimMember::Stop(Crash crash) {
+  CONCLAVE_CHECK(up());
+  ++life_;
+  node_.reset();
+  saver_.reset();
+  log_.reset();
+  inbox_.clear();
+  log_queue_.clear();
+  if (crash == Crash::kPower) {
+    disk_.Crash(*prng_);
+  } else {
+    disk_.KillProcess();
+  }
+}
+
+void SimMember::Resume() {
+  if (!paused_) return;
+  paused_ = false;
+  planned_ = kNever;
+  if (up()) PlanTurn(schedule_->now());
+}
+
+void SimMember::Put(node::Input input) {
+  if (!up()) return;
+  inbox_.push_back(std::move(input));
+  // What comes within a moment is one turn's, as with real threads.
+  PlanTurn(schedule_->now() + microseconds(prng_->Between(5, 100)));
+}
+
+void SimMember::PlanTurn(Instant at) {
+  at = std::max(at, schedule_->now());
+  if (at >= planned_) return;
+  planned_ = at;
+  schedule_->At(at, [this, at, life = life_] {
+    if (life != life_ || planned_ != at || paused_) return;
+    Turn();
+  });
+}
+
+void SimMember::Turn() {
+  planned_ = kNever;
+  std::vector<node::Input> inputs = std::exchange(inbox_, {});
+  effects_.Clear();
+  node_->Turn(schedule_->now(), inputs, &effects_);
+  const bool stopped = effects_.stopped;
+  if (effects_.append.has_value()) {
+    log_queue_.push_back(*std::move(effects_.append));
+    StartWrite();
+  }
+  for (node::SnapshotPiece& piece : effects_.snapshot_pieces) TakePiece(std::move(piece));
+  if (effects_.truncate.has_value()) truncate_ = effects_.truncate->index;
+  const uint64_t life = life_;
+  callbacks_.turned();
+  callbacks_.effects(effects_);
+  if (life != life_) return;
+  if (stopped) {
+    callbacks_.stopped();
+    return;
+  }
+  // A turn takes time: what is left over is for the next one.
+  const Instant next = node_->NextDeadline();
+  PlanTurn(next <= schedule_->now() ? schedule_->now() + microseconds(20) : next);
+}
+
+Duration SimMember::SyncTime() {
+  return Duration(prng_->Between(latency_.sync_min.count(), latency_.sync_max.count()));
+}
+
+void SimMember::StartWrite() {
+  if (writing_ || log_queue_.empty()) return;
+  writing_ = true;
+  std::vector<wal::LogBatch> batches;
+  for (const node::LogAppend& append : log_queue_) {
+    wal::LogBatch batch;
+    if (append.reset.has_value()) batch.reset = {append.reset->index, append.reset->term};
+    batch.hard_state = append.hard_state;
+    batch.entries = append.entries;
+    batches.push_back(batch);
+  }
+  const absl::Status status = log_->Append(batches);
+  CONCLAVE_CHECK(status.ok(), status.ToString());
+  written_batch_ = log_queue_.back().batch;
+  log_queue_.clear();
+  schedule_->After(SyncTime(), [this, life = life_] {
+    if (life == life_) EndWrite();
+  });
+}
+
+void SimMember::EndWrite() {
+  const absl::Status status = log_->Sync();
+  CONCLAVE_CHECK(status.ok(), status.ToString());
+  writing_ = false;
+  if (truncate_.has_value()) {
+    const absl::Status truncated = log_->TruncatePrefix(*truncate_);
+    CONCLAVE_CHECK(truncated.ok(), truncated.ToString());
+    truncate_.reset();
+  }
+  if (log_queue_.empty() && prng_->Chance(1, 2)) {
+    const absl::Status marked = log_->MarkSynced();
+    CONCLAVE_CHECK(marked.ok(), marked.ToString());
+  }
+  Put(node::LogSynced{written_batch_, {}});
+  StartWrite();
+}
+
+void SimMember::TakePiece(node::SnapshotPiece piece) {
+  auto saved = saver_->Take({.meta = std::move(piece.meta),
+                             .data = std::move(piece.data),
+                             .first = piece.first,
+                             .last = piece.last,
+                             .abandon = piece.abandon});
+  CONCLAVE_CHECK(saved.ok(), saved.status().ToString());
+  if (!saved->has_value()) return;
+  schedule_->After(SyncTime(), [this, life = life_, saved = **saved] {
+    if (life != life_) return;
+    auto done = std::make_unique<node::SnapshotSaved>();
+    done->meta = saved.meta;
+    done->bytes = saved.bytes;
+    Put(std::move(done));
+  });
+}
+
+}  // namespace conclave::sim

@@ -1,0 +1,95 @@
+// SimMember: a whole server process in the simulator: the production Node, log, snapshot files and
+// recovery, on a simulated disk, driven by the simulated clock.
+//
+// The log "thread" works as the real one does: it takes everything that is queued, appends it,
+// syncs after the disk's latency, and reports once. A crash in between leaves on the disk what
+// MemoryDisk decides.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "conclave/base/prng.h"
+#include "conclave/server/node/bootstrap.h"
+#include "conclave/server/node/node.h"
+#include "conclave/server/snapshot/writer.h"
+#include "conclave/server/wal/log.h"
+#include "conclave/tests/sim/schedule.h"
+#include "conclave/tests/support/memory_disk.h"
+
+namespace conclave::sim {
+
+struct DiskLatency {
+  Duration sync_min = std::chrono::microseconds(100);
+  Duration sync_max = std::chrono::microseconds(800);
+};
+
+class SimMember {
+ public:
+  struct Callbacks {
+    std::function<void(node::Effects& effects)> effects;  // replies, streams, peer sends
+    std::function<void()> turned;   // after a turn: the state may be looked at
+    std::function<void()> stopped;  // the node has said so
+  };
+
+  SimMember(Schedule* schedule, Prng* prng, node::Options options,
+            const node::InitialCluster* cluster, Callbacks callbacks);
+  ~SimMember();
+
+  // Recovers from the disk and runs. An error is a failure of the run.
+  [[nodiscard]] absl::Status Start();
+  enum class Crash { kPower, kProcess };
+  void Stop(Crash crash);
+
+  bool up() const { return node_ != nullptr; }
+  bool paused() const { return paused_; }
+  // The process stands still: inputs wait, the clock goes on.
+  void Pause() { paused_ = true; }
+  void Resume();
+
+  void Put(node::Input input);
+
+  node::Node& node() { return *node_; }
+  const node::Options& options() const { return options_; }
+  // Counts starts: what was meant for an earlier life is void.
+  uint64_t life() const { return life_; }
+  testing::MemoryDisk& disk() { return disk_; }
+  void set_latency(const DiskLatency& latency) { latency_ = latency; }
+
+ private:
+  void PlanTurn(Instant at);
+  void Turn();
+  void StartWrite();
+  void EndWrite();
+  void TakePiece(node::SnapshotPiece piece);
+  Duration SyncTime();
+
+  Schedule* const schedule_;
+  Prng* const prng_;
+  node::Options options_;
+  const node::InitialCluster* const cluster_;
+  const Callbacks callbacks_;
+  testing::MemoryDisk disk_;
+  DiskLatency latency_;
+
+  uint64_t life_ = 0;
+  std::unique_ptr<node::Node> node_;
+  std::unique_ptr<wal::Log> log_;
+  std::unique_ptr<snapshot::Saver> saver_;
+  std::vector<node::Input> inbox_;
+  node::Effects effects_;
+  Instant planned_ = kNever;  // the next turn
+  bool paused_ = false;
+  bool first_start_ = true;
+
+  std::deque<node::LogAppend> log_queue_;
+  bool writing_ = false;
+  uint64_t written_batch_ = 0;
+  std::optional<raft::Index> truncate_;
+};
+
+}  // namespace conclave::sim

@@ -1,0 +1,70 @@
+// The network between simulated members: frames are lost, delayed, reordered and repeated; links
+// are cut in one direction or both; connections are reset.
+//
+// A lane tells both ends when it goes up and down, as a transport would, but late and not always
+// before frames are lost: so what is said here is a hint, as in the world.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "conclave/base/bytes.h"
+#include "conclave/base/prng.h"
+#include "conclave/server/node/io.h"
+#include "conclave/tests/sim/schedule.h"
+
+namespace conclave::sim {
+
+struct NetworkQuality {
+  Duration delay_min = std::chrono::microseconds(50);
+  Duration delay_max = std::chrono::microseconds(500);
+  uint32_t loss_permille = 0;
+  uint32_t repeat_permille = 0;
+  uint32_t reorder_permille = 0;  // frames that are delayed for much longer
+};
+
+class Network {
+ public:
+  // Delivers a frame, or tells of a connection; both to member number `to`.
+  using Deliver = std::function<void(size_t to, node::PeerFrame frame)>;
+  using Tell = std::function<void(size_t to, size_t peer, bool connected)>;
+
+  Network(Schedule* schedule, Prng* prng, size_t members, Deliver deliver, Tell tell);
+
+  void Send(size_t from, size_t to, raft::NodeId from_id, node::PeerLane lane, Bytes frame);
+
+  void set_quality(const NetworkQuality& quality) { quality_ = quality; }
+  // From now on, nothing from `from` reaches `to`.
+  void Cut(size_t from, size_t to);
+  void HealAll();
+  // Both ends see the connection break and come back; what was under way is lost.
+  void Reset(size_t a, size_t b);
+  // A process has started (its lanes come up) or died.
+  void Up(size_t member);
+  void Down(size_t member);
+
+  uint64_t faults() const { return faults_; }
+
+ private:
+  bool Linked(size_t a, size_t b) const;
+  void Review();
+  Duration Delay();
+
+  Schedule* const schedule_;
+  Prng* const prng_;
+  const size_t members_;
+  const Deliver deliver_;
+  const Tell tell_;
+  NetworkQuality quality_;
+  std::set<std::pair<size_t, size_t>> cut_;
+  std::set<size_t> up_;
+  std::set<std::pair<size_t, size_t>> connected_;  // told so
+  std::map<std::pair<size_t, size_t>, uint64_t>
+      epochs_;  // of connections: frames of old ones are lost
+  uint64_t faults_ = 0;
+};
+
+}  // namespace conclave::sim

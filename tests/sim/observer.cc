@@ -1,0 +1,62 @@
+#include "conclave/tests/sim/observer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace conclave::sim {
+
+void Observer::Complain(size_t member, std::string what) {
+  if (complaints_.size() < 20) {
+    complaints_.push_back(absl::StrCat("member ", member, ": ", std::move(what)));
+  }
+}
+
+void Observer::Take(size_t member, int64_t revision, std::vector<Write> writes, Instant now) {
+  const auto next = static_cast<int64_t>(truth_.size()) + 2;
+  if (revision > next) {
+    Complain(member, absl::StrCat("is at revision ", revision, " though nobody was at ", next));
+  } else if (revision == next) {
+    truth_.push_back({revision, std::move(writes), now});
+  } else if (truth_[static_cast<size_t>(revision - 2)].writes != writes) {
+    Complain(member, absl::StrCat("makes something else of revision ", revision));
+  }
+}
+
+void Observer::Look(size_t member, const apply::StateMachine& state, Instant now) {
+  Seen& seen = seen_[member];
+  if (state.applied_index() < seen.applied) Complain(member, "its applied index goes back");
+  if (state.applied_index() == seen.applied) return;
+  seen.applied = state.applied_index();
+  const mvcc::Digest digest = state.digest();
+  const auto [known, fresh] = digests_.try_emplace(seen.applied, digest.low, digest.high);
+  if (!fresh && known->second != std::pair(digest.low, digest.high)) {
+    Complain(member, absl::StrCat("its state differs at index ", seen.applied));
+  }
+  const int64_t current = state.store().current_revision();
+  if (current < seen.revision) Complain(member, "its revision goes back");
+  if (current == seen.revision) return;
+  // What compaction may have removed cannot be compared; who was there first has told it.
+  const int64_t from =
+      std::max({seen.revision + 1, state.store().compact_revision() + 1, int64_t{2}});
+  seen.revision = current;
+  int64_t revision = 0;
+  std::vector<Write> writes;
+  state.store().ForEachSince(from, [&](const mvcc::Record& record) {
+    if (record.mod_revision() != revision && revision != 0) {
+      Take(member, revision, std::exchange(writes, {}), now);
+    }
+    revision = record.mod_revision();
+    writes.push_back({std::string(record.key()), std::string(record.value()),
+                      record.create_revision(), record.version(), record.lease(),
+                      record.tombstone()});
+    return true;
+  });
+  if (revision != 0) Take(member, revision, std::move(writes), now);
+  if (static_cast<int64_t>(truth_.size()) + 1 < current) {
+    Complain(member, absl::StrCat("its revision ", current, " is one that never was"));
+  }
+}
+
+}  // namespace conclave::sim

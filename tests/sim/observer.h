@@ -1,0 +1,41 @@
+// Observer: sees every member's state after each of its turns, and holds the true history: what a
+// revision was on the member that got there first. Every other member must make the same of it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "conclave/server/apply/state_machine.h"
+#include "conclave/tests/sim/checkers.h"
+#include "conclave/tests/sim/history.h"
+
+namespace conclave::sim {
+
+class Observer {
+ public:
+  // A member has started from its disk: it begins again.
+  void Restarted(size_t member) { seen_[member] = {}; }
+  void Look(size_t member, const apply::StateMachine& state, Instant now);
+
+  const TrueHistory& truth() const { return truth_; }
+  const Complaints& complaints() const { return complaints_; }
+
+ private:
+  struct Seen {
+    int64_t revision = 0;  // 0: nothing yet
+    uint64_t applied = 0;
+  };
+
+  void Complain(size_t member, std::string what);
+  void Take(size_t member, int64_t revision, std::vector<Write> writes, Instant now);
+
+  std::map<size_t, Seen> seen_;
+  TrueHistory truth_;
+  std::unordered_map<uint64_t, std::pair<uint64_t, uint64_t>> digests_;  // by applied index
+  Complaints complaints_;
+};
+
+}  // namespace conclave::sim

@@ -1,0 +1,130 @@
+// Simulation: a cluster of production nodes, their world and their clients, in one process and one
+// thread. All of it follows from a seed.
+//
+//   chaos    clients work while members crash, pause and stall, and the network loses, delays, cuts
+//   and repeats healing  everything is put right: a write must get through within ten election
+//   timeouts calm     clients finish, members catch up, abandoned leases end verdict  the checkers
+//   look at the whole history
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "conclave/base/prng.h"
+#include "conclave/server/node/bootstrap.h"
+#include "conclave/tests/sim/checkers.h"
+#include "conclave/tests/sim/history.h"
+#include "conclave/tests/sim/member.h"
+#include "conclave/tests/sim/network.h"
+#include "conclave/tests/sim/observer.h"
+#include "conclave/tests/sim/schedule.h"
+
+namespace conclave::sim {
+
+class Client;
+
+struct Verdict {
+  uint64_t seed = 0;
+  uint64_t trace_hash = 0;
+  size_t members = 0;
+  uint64_t faults = 0;
+  uint64_t operations = 0;
+  uint64_t acknowledged = 0;
+  uint64_t revisions = 0;
+  uint64_t events = 0;  // of the simulator
+  uint64_t elections = 0;
+  uint64_t snapshots_installed = 0;
+  Duration simulated{};
+  Complaints complaints;  // empty: all is well
+
+  bool ok() const { return complaints.empty(); }
+};
+
+class Simulation {
+ public:
+  explicit Simulation(uint64_t seed, bool verbose = false);
+  ~Simulation();
+
+  Verdict Run();
+
+  // ---- For clients
+
+  Schedule& schedule() { return schedule_; }
+  Prng& prng() { return prng_; }
+  size_t member_count() const { return members_.size(); }
+
+  // Null: no answer will come.
+  using Answer = std::function<void(const node::Reply* reply)>;
+  void Call(size_t member, node::Method method, const std::string& request, Answer answer);
+
+  struct StreamHandler {
+    std::function<void(const std::string& message)> message;
+    std::function<void()> end;  // also when the member dies
+  };
+  uint64_t OpenStream(size_t member, node::StreamKind kind, StreamHandler handler,
+                      Duration read_delay);
+  void Say(uint64_t stream, const std::string& message);
+  void CloseStream(uint64_t stream);
+
+  bool ending() const { return ending_; }
+  std::vector<KvOperation>& operations() { return operations_; }
+  void Complain(std::string what);
+
+ private:
+  struct PendingCall {
+    size_t member = 0;
+    Answer answer;
+  };
+  struct Stream {
+    size_t member = 0;
+    StreamHandler handler;
+    Duration read_delay{};
+    Instant last_down;  // messages keep their order
+    Instant last_up;
+    bool closed = false;
+  };
+
+  void Configure();
+  void OnEffects(size_t member, node::Effects& effects);
+  void OnStream(size_t member, node::StreamEffect& effect);
+  void Boot(size_t member);
+  void Kill(size_t member, SimMember::Crash crash);
+  void OnStopped(size_t member);
+  void Nemesis();
+  void Disturb();
+  void MoveLeadership();
+  void Heal();
+  void CheckLiveness();
+  void WaitForCalm();
+  void CheckAgreement();
+  void FinishClients();
+  Duration ClientDelay();
+  void Tell(const std::string& what);
+
+  const uint64_t seed_;
+  const bool verbose_;
+  Prng prng_;
+  Schedule schedule_;
+  Trace trace_;
+  node::InitialCluster cluster_;
+  std::unique_ptr<Network> network_;
+  std::vector<std::unique_ptr<SimMember>> members_;
+  Observer observer_;
+  std::vector<std::unique_ptr<Client>> clients_;
+  std::map<uint64_t, PendingCall> calls_;
+  std::map<uint64_t, Stream> streams_;
+  uint64_t last_call_ = 0;
+  std::vector<KvOperation> operations_;
+  bool chaos_ = false;
+  bool ending_ = false;
+  uint64_t faults_ = 0;
+  uint64_t elections_ = 0;
+  uint64_t installed_ = 0;
+  Complaints complaints_;
+};
+
+}  // namespace conclave::sim
