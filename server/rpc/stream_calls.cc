@@ -167,8 +167,9 @@ void StreamCall::StartWrite() {
   }
   grpc_byte_buffer* message = MakeMessage(effect.prefix, effect.shared);
   operations[count].op = GRPC_OP_SEND_MESSAGE;
-  // More is coming: fill the connection's buffer first, then write.
-  if (!outbox_.empty()) operations[count].flags = GRPC_WRITE_BUFFER_HINT;
+  // More is coming: fill the connection's buffer first, then write. Not with the headers: they would wait for the write
+  // that this message holds back, and the batch for both.
+  if (!outbox_.empty() && count == 0) operations[count].flags = GRPC_WRITE_BUFFER_HINT;
   operations[count++].data.send_message.send_message = message;
   StartBatch(call_, operations, count, &on_written_);
   grpc_byte_buffer_destroy(message);
