@@ -31,6 +31,12 @@ struct AppendRequest {
   std::optional<HardState> hard_state;
   // In order without gaps. A first entry at or below the last one written replaces the log's tail
   // from there on.
+  //
+  // After InstallSnapshot the first entry stands at the snapshot's own index, with its term and
+  // without a payload, below or beyond what was written: the log starts anew there, and whatever
+  // stood in it is void. If a crash comes before that is durable, the log that is read back has
+  // another term at the snapshot's index, or does not reach it; then it is to be voided durably
+  // before RawNode starts.
   std::vector<Entry> entries;
   std::vector<Envelope> messages;
 };

@@ -27,10 +27,16 @@ void Disk::SaveSnapshot(const SnapshotMeta& snapshot, Index keep_from) {
   std::erase_if(log_, [&](const Entry& entry) { return entry.index < keep_from; });
 }
 
-RestoredState Disk::Recover() const {
+// A log whose entry at the snapshot's index is another parts from it. It is voided for good: the
+// entries that come next continue the snapshot, and one crash later nobody could tell them from
+// these.
+RestoredState Disk::Recover() {
   RestoredState restored{.hard_state = hard_state_, .snapshot = snapshot_, .entries = {}};
   for (const Entry& entry : log_) {
-    if (entry.index == snapshot_.index && entry.term != snapshot_.term) break;
+    if (entry.index == snapshot_.index && entry.term != snapshot_.term) {
+      log_.clear();
+      break;
+    }
     if (entry.index > snapshot_.index) restored.entries.push_back(entry);
   }
   return restored;

@@ -18,7 +18,7 @@ class Disk {
   void Write(const AppendRequest& append);
   // A snapshot becomes durable; the log's prefix below `keep_from` is dropped.
   void SaveSnapshot(const SnapshotMeta& snapshot, Index keep_from);
-  RestoredState Recover() const;
+  RestoredState Recover();
   const SnapshotMeta& snapshot() const { return snapshot_; }
 
  private:

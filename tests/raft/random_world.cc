@@ -1,13 +1,24 @@
 #include "conclave/tests/raft/random_world.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <iostream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
+#include "conclave/tests/raft/describe.h"
 
 namespace conclave::raft::test {
 namespace {
+
+// With CONCLAVE_RAFT_VERBOSE in the environment, all that happens is printed.
+const bool verbose = std::getenv("CONCLAVE_RAFT_VERBOSE") != nullptr;
+
+template <typename... Parts>
+void Trace(const Parts&... parts) {
+  if (verbose) std::cerr << absl::StrCat(parts...) << "\n";
+}
 
 constexpr uint64_t kMembers = 5;
 constexpr size_t kMaxNetwork = 300;
@@ -101,6 +112,7 @@ void RandomWorld::Deliver() {
   network_.erase(network_.begin() + static_cast<ptrdiff_t>(at));
   Member& to = Of(envelope.to);
   if (!to.running() || cut_.contains({envelope.from.value(), envelope.to.value()})) return;
+  if (verbose) Trace("deliver ", raft::test::Describe(envelope));
   to.node().Step(std::move(envelope));
   // Several inputs may share one turn.
   if (prng_.Chance(3, 4)) Drain(to);
@@ -136,13 +148,17 @@ Member* RandomWorld::FindLeader() {
 }
 
 void RandomWorld::Start(Member& member) {
+  Trace("start ", member.config().id.value());
   member.Start(prng_.Next());
   Drain(member);
 }
 
 void RandomWorld::Crash(Member& member) {
   ++events_["crash"];
-  member.Crash(prng_.Below(member.writes_in_flight() + 1));
+  const uint64_t completed = prng_.Below(member.writes_in_flight() + 1);
+  Trace("crash ", member.config().id.value(), ", ", completed, " of ", member.writes_in_flight(),
+        " writes completed");
+  member.Crash(completed);
   const uint64_t id = member.config().id.value();
   std::erase_if(reads_, [&](const auto& read) { return read.second.member == id; });
   std::erase_if(forwarded_, [&](const auto& item) { return item.first.first == id; });
@@ -167,7 +183,10 @@ void RandomWorld::TickSome() {
 void RandomWorld::CompleteSomeWrites() {
   Member* member = PickRunning();
   if (member == nullptr || member->writes_in_flight() == 0) return;
-  for (Envelope& envelope : member->CompleteWrites(1 + prng_.Below(member->writes_in_flight()))) {
+  const uint64_t count = 1 + prng_.Below(member->writes_in_flight());
+  Trace(member->config().id.value(), " completes ", count, " writes, the last is ",
+        member->writes()[count - 1].id.value());
+  for (Envelope& envelope : member->CompleteWrites(count)) {
     Post(std::move(envelope));
   }
   Drain(*member);
@@ -176,6 +195,7 @@ void RandomWorld::CompleteSomeWrites() {
 void RandomWorld::Drain(Member& member) {
   while (member.node().HasReady()) {
     Ready ready = member.TakeReady();
+    if (verbose) Trace(member.config().id.value(), ": ", raft::test::Describe(ready));
     for (Envelope& envelope : ready.messages) Post(std::move(envelope));
     for (const Entry& entry : ready.committed) CheckCommitted(member, entry);
     for (const ReadState& read : ready.reads) AnswerRead(member, read.id, read.index);
@@ -206,6 +226,7 @@ void RandomWorld::SnapshotSomewhere() {
   if (at <= member->disk().snapshot().index) return;
   ++events_["snapshot"];
   const Index base = member->node().first_index() - 1;
+  Trace("snapshot of ", member->config().id.value(), " at ", at.value());
   member->SaveSnapshot(at, base + prng_.Below(at - base + 1));
   Drain(*member);
 }
@@ -218,6 +239,8 @@ void RandomWorld::EndStream() {
   Member& to = Of(stream.to);
   const bool arrives = to.running() && !(faults_ && prng_.Chance(1, 4));
   if (arrives) {
+    Trace("snapshot ", stream.meta.index.value(), "/t", stream.meta.term.value(), " arrives at ",
+          stream.to.value());
     if (to.InstallSnapshot(stream.meta)) ++events_["snapshot installed"];
     Drain(to);
   }

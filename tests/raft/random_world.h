@@ -37,6 +37,8 @@ class RandomWorld {
   // What it saw, to prove that the faults did something. Keys are names of events.
   const std::map<std::string, uint64_t>& events() const { return events_; }
   uint64_t committed() const { return committed_.size(); }
+  // The state of all members that run, one line each.
+  std::string Describe() const;
 
  private:
   struct Read {
@@ -82,7 +84,6 @@ class RandomWorld {
   void CheckLeader(Member& member);
   void CheckLogsMatch();
   bool Converged();
-  std::string Describe() const;
 
   Prng prng_;
   Temper temper_;
