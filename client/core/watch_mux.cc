@@ -168,7 +168,13 @@ void WatchMux::SendCancel(int64_t server_id) {
 }
 
 void WatchMux::OnStreamMessage(std::string_view message) {
-  Heard();
+  unheard_streams_ = 0;
+  asked_progress_ = false;
+  Handle(message);
+  if (stream_.open()) ArmSilenceTimer();
+}
+
+void WatchMux::Handle(std::string_view message) {
   etcdserverpb::WatchResponse response;
   if (!response.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
     return stream_.Abandon();
@@ -274,12 +280,6 @@ void WatchMux::End(WatchHandle handle, const absl::Status& status) {
 
 // ---- Silence
 // ---------------------------------------------------------------------------------------
-
-void WatchMux::Heard() {
-  unheard_streams_ = 0;
-  asked_progress_ = false;
-  ArmSilenceTimer();
-}
 
 void WatchMux::ArmSilenceTimer() {
   engine_.CancelTimer(silence_);

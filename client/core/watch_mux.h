@@ -71,6 +71,7 @@ class WatchMux : private ResumingStream::Owner {
   void OnStreamMessage(std::string_view message) override;
   void OnStreamLost() override;
 
+  void Handle(std::string_view message);
   void List(WatchHandle handle, Watcher& watcher);
   void OnListed(WatchHandle handle, absl::StatusOr<RangeResult> result);
   void Create(WatchHandle handle, Watcher& watcher);
@@ -81,7 +82,6 @@ class WatchMux : private ResumingStream::Owner {
   void Deliver(WatchHandle handle, WatchBatch batch);
   void SetConnected(WatchHandle handle, Watcher& watcher, bool connected);
   void End(WatchHandle handle, const absl::Status& status);
-  void Heard();
   void ArmSilenceTimer();
   void OnSilence();
 

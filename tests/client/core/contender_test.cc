@@ -1,0 +1,291 @@
+// Contender, step by step: what it asks of the cluster, and what it does when an answer is missing.
+#include "conclave/client/core/contender.h"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "conclave/tests/client/core/fake_transport.h"
+#include "gtest/gtest.h"
+
+namespace conclave {
+namespace {
+
+using etcdserverpb::TxnRequest;
+using etcdserverpb::TxnResponse;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr LeaseId kLease = 0x2a;
+constexpr char kKey[] = "lock/2a";
+
+class ContenderTest : public testing::EngineFixture {
+ protected:
+  ContenderTest() {
+    SessionCore::Open(
+        engine_, {.ttl_seconds = 60}, now_ + seconds(5), [](SessionHealth, Instant) {},
+        [this](absl::StatusOr<std::shared_ptr<SessionCore>> session) {
+          session_ = *std::move(session);
+        });
+    etcdserverpb::LeaseGrantResponse grant;
+    grant.set_id(kLease);
+    grant.set_ttl(60);
+    Answer(grant);
+  }
+  ~ContenderTest() override {
+    session_->Close(now_, [](const absl::Status&) {});
+    engine_.Advance(now_);
+  }
+
+  std::shared_ptr<Contender> Start(bool only_try = false) {
+    auto contender = std::make_shared<Contender>(
+        session_, Contender::Request{.name = "lock", .value = "me", .only_try = only_try});
+    contender->Start(
+        [this](absl::StatusOr<Contender::Outcome> outcome) {
+          ++answers_;
+          outcome_ = std::move(outcome);
+        },
+        [this](const absl::Status& why) { lost_ = why; });
+    engine_.Advance(now_);
+    return contender;
+  }
+  TxnRequest LastTxn() {
+    TxnRequest txn;
+    EXPECT_EQ(LastCall().method, "/etcdserverpb.KV/Txn");
+    EXPECT_TRUE(txn.ParseFromString(LastCall().request));
+    return txn;
+  }
+  static void SetKv(mvccpb::KeyValue* kv, const std::string& key, int64_t create, LeaseId lease,
+                    const std::string& value) {
+    kv->set_key(key);
+    kv->set_create_revision(create);
+    kv->set_mod_revision(create);
+    kv->set_lease(lease);
+    kv->set_value(value);
+  }
+  // Our key was put at `revision`; `owner` is the oldest one's create revision.
+  void AnswerJoin(int64_t revision, int64_t owner) {
+    TxnResponse response;
+    response.set_succeeded(true);
+    response.mutable_header()->set_revision(revision);
+    response.add_responses()->mutable_response_put();
+    SetKv(response.add_responses()->mutable_response_range()->add_kvs(), "some", owner, 1, "");
+    Answer(response);
+  }
+  // A look: our key as created at `own` (0: gone), the last one before it if any.
+  void AnswerLook(int64_t revision, int64_t own, std::optional<int64_t> predecessor) {
+    TxnResponse response;
+    response.set_succeeded(true);
+    response.mutable_header()->set_revision(revision);
+    auto* mine = response.add_responses()->mutable_response_range();
+    if (own != 0) SetKv(mine->add_kvs(), kKey, own, kLease, "me");
+    auto* before = response.add_responses()->mutable_response_range();
+    if (predecessor.has_value()) SetKv(before->add_kvs(), "lock/99", *predecessor, 0x99, "");
+    Answer(response);
+  }
+  void AnswerDeleted(bool succeeded) {
+    TxnResponse response;
+    response.set_succeeded(succeeded);
+    if (succeeded) response.add_responses()->mutable_response_delete_range();
+    Answer(response);
+  }
+  testing::FakeTransport::Stream& WatchStream() {
+    for (size_t i = wire_.streams.size(); i-- > 0;) {
+      if (wire_.streams[i].method == "/etcdserverpb.Watch/Watch") return wire_.streams[i];
+    }
+    ADD_FAILURE() << "no watch stream";
+    return wire_.streams.back();
+  }
+  void TellWatch(const etcdserverpb::WatchResponse& response) {
+    engine_.OnStreamMessage(WatchStream().id, response.SerializeAsString());
+    engine_.Advance(now_);
+  }
+  void CreatedWatch(int64_t id) {
+    etcdserverpb::WatchResponse response;
+    response.set_created(true);
+    response.set_watch_id(id);
+    TellWatch(response);
+  }
+  void DeletedKey(int64_t watch, const std::string& key, int64_t revision) {
+    etcdserverpb::WatchResponse response;
+    response.set_watch_id(watch);
+    mvccpb::Event& event = *response.add_events();
+    event.set_type(mvccpb::Event::DELETE);
+    event.mutable_kv()->set_key(key);
+    event.mutable_kv()->set_mod_revision(revision);
+    TellWatch(response);
+  }
+
+  std::shared_ptr<SessionCore> session_;
+  int answers_ = 0;
+  absl::StatusOr<Contender::Outcome> outcome_ = absl::UnknownError("no answer");
+  std::optional<absl::Status> lost_;
+};
+
+TEST_F(ContenderTest, OneRoundTripWhenNobodyElseIsThere) {
+  auto contender = Start();
+  EXPECT_EQ(LastTxn().success(0).request_put().key(), kKey);
+  EXPECT_EQ(LastTxn().success(0).request_put().lease(), kLease);
+  const size_t calls = wire_.calls.size();
+  AnswerJoin(5, 5);
+  ASSERT_TRUE(outcome_.ok());
+  EXPECT_TRUE(outcome_->owns);
+  EXPECT_EQ(contender->token(), 5);
+  EXPECT_EQ(wire_.calls.size(), calls);
+}
+
+TEST_F(ContenderTest, WaitsForOnePredecessorAndLooksAgain) {
+  auto contender = Start();
+  AnswerJoin(9, 5);
+  EXPECT_EQ(LastTxn().success(1).request_range().max_create_revision(), 8);
+  AnswerLook(9, 9, 7);
+  EXPECT_EQ(answers_, 0);
+  CreatedWatch(0);  // our own key
+  CreatedWatch(1);  // the predecessor
+  const size_t calls = wire_.calls.size();
+  DeletedKey(1, "lock/99", 10);
+  ASSERT_EQ(wire_.calls.size(), calls + 1);
+  AnswerLook(10, 9, std::nullopt);
+  EXPECT_TRUE(outcome_.ok() && outcome_->owns);
+}
+
+TEST_F(ContenderTest, AWaiterWhoseKeyVanishesIsToldEvenIfItIsItsTurn) {
+  auto contender = Start();
+  AnswerJoin(9, 5);
+  AnswerLook(9, 9, 7);
+  CreatedWatch(0);
+  CreatedWatch(1);
+  DeletedKey(1, "lock/99", 10);
+  AnswerLook(10, /*own=*/0, std::nullopt);  // the lease died while we waited
+  EXPECT_EQ(answers_, 0);                   // the key is removed first, should it be there
+  AnswerDeleted(false);
+  EXPECT_EQ(outcome_.status().code(), absl::StatusCode::kAborted);
+}
+
+TEST_F(ContenderTest, AJoinOfUnknownOutcomeIsRepeatedAndFindsItsOwnKey) {
+  auto contender = Start();
+  FailCall(14, "Socket closed");
+  Go(seconds(1));
+  EXPECT_EQ(LastTxn().success(0).request_put().key(), kKey);
+  TxnResponse response;  // it had taken effect
+  response.set_succeeded(false);
+  response.mutable_header()->set_revision(12);
+  SetKv(response.add_responses()->mutable_response_range()->add_kvs(), kKey, 6, kLease, "me");
+  SetKv(response.add_responses()->mutable_response_range()->add_kvs(), kKey, 6, kLease, "me");
+  Answer(response);
+  ASSERT_TRUE(outcome_.ok() && outcome_->owns);
+  EXPECT_EQ(contender->token(), 6);
+}
+
+TEST_F(ContenderTest, ACancelledContenderRemovesItsKeyBeforeItAnswers) {
+  auto contender = Start();
+  AnswerJoin(9, 5);
+  AnswerLook(9, 9, 7);
+  contender->Cancel(absl::DeadlineExceededError("too late"));
+  engine_.Advance(now_);
+  EXPECT_EQ(answers_, 0);
+  EXPECT_EQ(LastTxn().success(0).request_delete_range().key(), kKey);
+  EXPECT_EQ(LastTxn().compare(0).create_revision(), 9);
+  AnswerDeleted(true);
+  EXPECT_EQ(outcome_.status().code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(ContenderTest, CancelledWithAJoinOnItsWayItSweepsAgainLater) {
+  auto contender = Start();
+  contender->Cancel(absl::CancelledError("stop"));
+  EXPECT_TRUE(LastCall().cancelled);
+  FailCall(1, "CANCELLED");
+  EXPECT_EQ(LastTxn().compare(0).lease(), kLease);
+  AnswerDeleted(false);
+  EXPECT_EQ(outcome_.status().code(), absl::StatusCode::kCancelled);
+  const size_t calls = wire_.calls.size();
+  Go(seconds(13));
+  ASSERT_EQ(wire_.calls.size(), calls + 1);
+  EXPECT_EQ(LastTxn().success(0).request_delete_range().key(), kKey);
+}
+
+TEST_F(ContenderTest, ACallerDoesNotWaitForEverForTheRemoval) {
+  auto contender = Start();
+  AnswerJoin(9, 5);
+  AnswerLook(9, 9, 7);
+  contender->Cancel(absl::DeadlineExceededError("too late"));
+  Go(milliseconds(1100));
+  EXPECT_EQ(answers_, 1);
+  FailCall(14, "Socket closed");
+  Go(seconds(2));
+  EXPECT_EQ(LastTxn().success(0).request_delete_range().key(), kKey);  // goes on
+}
+
+TEST_F(ContenderTest, TheOwnerHearsThatItsKeyIsGone) {
+  auto contender = Start();
+  AnswerJoin(5, 5);
+  CreatedWatch(0);
+  EXPECT_FALSE(lost_.has_value());
+  DeletedKey(0, kKey, 8);
+  ASSERT_TRUE(lost_.has_value());
+  EXPECT_EQ(lost_->code(), absl::StatusCode::kAborted);
+  EXPECT_FALSE(contender->owning());
+}
+
+TEST_F(ContenderTest, AReleaseThatMissesSaysLostUnlessItsOwnFirstAttemptMayHaveBeenIt) {
+  auto first = Start();
+  AnswerJoin(5, 5);
+  absl::Status left = absl::UnknownError("");
+  first->Release(now_ + seconds(5), [&](const absl::Status& status) { left = status; });
+  AnswerDeleted(false);
+  EXPECT_EQ(left.code(), absl::StatusCode::kAborted);
+  auto second = Start();
+  AnswerJoin(8, 8);
+  second->Release(now_ + seconds(5), [&](const absl::Status& status) { left = status; });
+  FailCall(14, "Socket closed");
+  Go(seconds(1));
+  AnswerDeleted(false);
+  EXPECT_TRUE(left.ok()) << left;
+}
+
+TEST_F(ContenderTest, OneContenderOfASessionAtATime) {
+  auto first = Start();
+  AnswerJoin(5, 5);
+  const size_t calls = wire_.calls.size();
+  answers_ = 0;
+  auto second = Start();
+  EXPECT_EQ(wire_.calls.size(), calls);
+  auto third = Start(/*only_try=*/true);
+  EXPECT_EQ(answers_, 1);
+  ASSERT_TRUE(outcome_.ok());
+  EXPECT_FALSE(outcome_->owns);
+  first->Release(now_ + seconds(5), [](const absl::Status&) {});
+  AnswerDeleted(true);
+  EXPECT_EQ(LastTxn().success(0).request_put().key(), kKey);
+  AnswerJoin(8, 8);
+  EXPECT_EQ(second->token(), 8);
+}
+
+TEST_F(ContenderTest, ATryLeavesNoKeyAndTellsTheOwner) {
+  auto contender = Start(/*only_try=*/true);
+  EXPECT_EQ(LastTxn().compare(0).key(), "lock/");
+  EXPECT_EQ(LastTxn().compare(0).range_end(), "lock0");
+  TxnResponse response;
+  response.set_succeeded(false);
+  response.add_responses()->mutable_response_range();
+  SetKv(response.add_responses()->mutable_response_range()->add_kvs(), "lock/99", 4, 0x99, "them");
+  const size_t calls = wire_.calls.size();
+  Answer(response);
+  ASSERT_TRUE(outcome_.ok());
+  EXPECT_FALSE(outcome_->owns);
+  EXPECT_EQ(outcome_->owner->value, "them");
+  EXPECT_EQ(wire_.calls.size(), calls);
+}
+
+TEST_F(ContenderTest, TheEndOfTheSessionEndsEverything) {
+  auto contender = Start();
+  AnswerJoin(9, 5);
+  AnswerLook(9, 9, 7);
+  session_->Close(now_ + seconds(1), [](const absl::Status&) {});
+  engine_.Advance(now_);
+  EXPECT_EQ(outcome_.status().code(), absl::StatusCode::kAborted);
+}
+
+}  // namespace
+}  // namespace conclave
