@@ -1,8 +1,7 @@
 #include "conclave/server/posix/worker.h"
 
+#include <latch>
 #include <utility>
-
-#include "absl/synchronization/notification.h"
 
 namespace conclave::posix {
 
@@ -43,9 +42,9 @@ SnapshotWriter::SnapshotWriter(env::Disk* disk, Worker* worker, Options options)
     : worker_(worker), state_(std::make_shared<State>(disk, std::move(options))) {}
 
 SnapshotWriter::~SnapshotWriter() {
-  absl::Notification done;
-  worker_->Run([&done] { done.Notify(); });
-  done.WaitForNotification();
+  std::latch done(1);
+  worker_->Run([&done] { done.count_down(); });
+  done.wait();
 }
 
 void SnapshotWriter::Take(snapshot::Piece piece) {

@@ -3,9 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <condition_variable>
+#include <latch>
+#include <mutex>
 
-#include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "conclave/base/check.h"
 #include "conclave/server/posix/disk.h"
 #include "conclave/server/posix/log_thread.h"
@@ -44,21 +45,22 @@ LogWrite OneEntry(uint64_t index, size_t bytes = 300) {
 class Reports {
  public:
   void Add(uint64_t batch) {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     batches_.push_back(batch);
+    changed_.notify_all();
   }
   void Await(uint64_t batch) {
-    absl::MutexLock lock(&mutex_);
-    const auto reached = [&] { return !batches_.empty() && batches_.back() >= batch; };
-    mutex_.Await(absl::Condition(&reached));
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return !batches_.empty() && batches_.back() >= batch; });
   }
   std::vector<uint64_t> batches() {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     return batches_;
   }
 
  private:
-  absl::Mutex mutex_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
   std::vector<uint64_t> batches_;
 };
 
@@ -154,11 +156,11 @@ void RunOnFailingDisk(testing::MemoryDisk::Operation which, const absl::Status& 
   disk.set_hook([&](testing::MemoryDisk::Operation operation, std::string_view) {
     return operation == which ? error : absl::OkStatus();
   });
-  absl::Notification reported;
-  LogThread thread(std::move(log),
-                   {.synced = [&](uint64_t, Duration) { reported.Notify(); }, .space = nullptr});
+  std::latch reported(1);
+  LogThread thread(std::move(log), {.synced = [&](uint64_t, Duration) { reported.count_down(); },
+                                    .space = nullptr});
   thread.Append(OneEntry(1));
-  reported.WaitForNotification();
+  reported.wait();
 }
 
 TEST_F(LogThreadDeathTest, AFailedSyncEndsTheProcessWithOneLine) {
@@ -188,16 +190,17 @@ TEST(LogThreadSpaceTest, AFullDiskIsToldBeforeTheLogNeedsIt) {
                        path.find("spare") != std::string_view::npos;
     return spare && full ? absl::ResourceExhaustedError("full") : absl::OkStatus();
   });
-  absl::Notification low;
-  absl::Notification enough;
+  std::latch low(1);
+  std::latch enough(1);
   std::unique_ptr<LogThread> thread = std::make_unique<LogThread>(
       std::move(log),
-      LogThread::Options{.synced = [](uint64_t, Duration) {},
-                         .space = [&](bool is_enough) { (is_enough ? enough : low).Notify(); }});
+      LogThread::Options{
+          .synced = [](uint64_t, Duration) {},
+          .space = [&](bool is_enough) { (is_enough ? enough : low).count_down(); }});
   for (uint64_t i = 1; i <= 130; ++i) thread->Append(OneEntry(i));
-  low.WaitForNotification();
+  low.wait();
   full = false;
-  enough.WaitForNotification();
+  enough.wait();
 }
 
 TEST(SnapshotWriterTest, PiecesBecomeASnapshot) {
@@ -208,7 +211,7 @@ TEST(SnapshotWriterTest, PiecesBecomeASnapshot) {
       .term = raft::Term(2),
       .conf = raft::ConfState{
           .voters = {raft::NodeId(1)}, .voters_outgoing = {}, .learners = {}, .learners_next = {}}};
-  absl::Notification saved;
+  std::latch saved(1);
   {
     SnapshotWriter writer(&disk, &worker,
                           {.cluster_id = 7,
@@ -216,7 +219,7 @@ TEST(SnapshotWriterTest, PiecesBecomeASnapshot) {
                                [&](const snapshot::Saved& what) {
                                  EXPECT_EQ(what.meta, meta);
                                  EXPECT_EQ(what.bytes, 300'000u);
-                                 saved.Notify();
+                                 saved.count_down();
                                },
                            .failed = [](const absl::Status& why) { ADD_FAILURE() << why; }});
     for (int i = 0; i < 3; ++i) {
@@ -226,7 +229,7 @@ TEST(SnapshotWriterTest, PiecesBecomeASnapshot) {
                    .last = i == 2});
     }
   }
-  EXPECT_TRUE(saved.HasBeenNotified());
+  EXPECT_TRUE(saved.try_wait());
   const auto newest = snapshot::OpenNewest(disk, 7);
   ASSERT_TRUE(newest.ok());
   EXPECT_EQ(newest->reader->meta(), meta);
@@ -246,9 +249,9 @@ TEST(SnapshotWriterTest, AFailedSnapshotIsToldAndTheNextOneWorks) {
   const auto take = [&] {
     writer.Take({.meta = meta, .data = Bytes::Copy(std::string(2000, 'x')), .first = true});
     writer.Take({.meta = meta, .data = Bytes::Copy("the end"), .last = true});
-    absl::Notification done;
-    worker.Run([&] { done.Notify(); });
-    done.WaitForNotification();
+    std::latch done(1);
+    worker.Run([&] { done.count_down(); });
+    done.wait();
   };
   take();
   ASSERT_EQ(told.size(), 1u);
