@@ -2,11 +2,11 @@
 //
 //   lock_demo --endpoints 127.0.0.1:2379 --name locks/demo --holder alice --rounds 5
 //
-// Takes and gives back the lock some times. Each time it gets a fencing token, which is larger than that of
-// every holder before it: whatever the lock protects should refuse an older token than the newest it has
-// seen, because a process that was stopped for too long cannot know that its lock is gone.
-// With --journal it writes "<holder> <token>" to a file while it holds the lock: a resource that is not the
-// store, where the order of the lines is the order of the holders.
+// Takes and gives back the lock some times. Each time it gets a fencing token, which is larger than
+// that of every holder before it: whatever the lock protects should refuse an older token than the
+// newest it has seen, because a process that was stopped for too long cannot know that its lock is
+// gone. With --journal it writes "<holder> <token>" to a file while it holds the lock: a resource
+// that is not the store, where the order of the lines is the order of the holders.
 #include <unistd.h>
 
 #include <cstdio>
@@ -45,7 +45,8 @@ absl::Status Append(const std::string& path, const std::string& line) {
 
 absl::Status TakeTurns(const Settings& settings) {
   CONCLAVE_ASSIGN_OR_RETURN(Client client, Client::Connect({.endpoints = settings.endpoints}));
-  // The lock lives on the session: should this process die, its lease runs out, and the next one is let in.
+  // The lock lives on the session: should this process die, its lease runs out, and the next one is
+  // let in.
   CONCLAVE_ASSIGN_OR_RETURN(Session session, client.OpenSession({.ttl = settings.ttl}));
   Mutex mutex(session, settings.name, {.info = settings.holder});
   for (int64_t round = 0; round < settings.rounds; ++round) {
@@ -54,10 +55,11 @@ absl::Status TakeTurns(const Settings& settings) {
                 static_cast<long long>(guard.token()));
     std::fflush(stdout);
     if (!settings.journal.empty()) {
-      CONCLAVE_RETURN_IF_ERROR(Append(
-          settings.journal, settings.holder + " " + std::to_string(guard.token()) + "\n"));
+      CONCLAVE_RETURN_IF_ERROR(
+          Append(settings.journal, settings.holder + " " + std::to_string(guard.token()) + "\n"));
     }
-    // A write to the store that takes effect only while the lock is ours, whatever has happened meanwhile.
+    // A write to the store that takes effect only while the lock is ours, whatever has happened
+    // meanwhile.
     CONCLAVE_ASSIGN_OR_RETURN(TxnResult fenced,
                               client.Txn()
                                   .If(guard.StillHeld())

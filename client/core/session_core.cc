@@ -76,6 +76,7 @@ void SessionCore::Lose() {
 }
 
 void SessionCore::Close(Instant deadline, absl::AnyInvocable<void(absl::Status)> done) {
+  const std::shared_ptr<SessionCore> self = shared_from_this();  // the observer may let go of us
   engine_.leases().Forget(lease_);
   const bool was_lost = lost_;
   Lose();

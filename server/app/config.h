@@ -69,7 +69,6 @@ struct Config {
   // Of our own: 0 threads is "by the number of cores".
   int queue_threads = 0;
   std::string core_placement = "auto";  // auto, queue, thread
-  std::string reply_mode = "direct";    // direct, queue
 };
 
 // Fills in what depends on other settings, and checks what only fits together. InvalidArgument names the flag.

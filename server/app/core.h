@@ -1,7 +1,7 @@
 // Core: drives the Node, and carries out what it asks for. The one place where the threads of a server meet.
 //
 // Where it runs is chosen at the start:
-//   kOnQueue   on the thread of gRPC queue 0, at the end of each of its bursts. A request, its turn and its reply need no
+//   kOnQueue   on the thread of event loop 0, at the end of each of its bursts. A request, its turn and its reply need no
 //              change of threads; a turn takes what one burst brought. For one core, and for few.
 //   kOwnThread on a thread that sleeps on an eventfd. The framing and sending of replies can run beside it.
 // Inputs of other threads (the log thread's reports, other queues, the HTTP side) come through a mailbox.

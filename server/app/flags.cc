@@ -209,12 +209,6 @@ absl::Status SetCorePlacement(std::string_view value, Config* config) {
   return absl::OkStatus();
 }
 
-absl::Status SetReplyMode(std::string_view value, Config* config) {
-  if (value != "direct" && value != "queue") return Invalid("must be direct or queue");
-  config->reply_mode = std::string(value);
-  return absl::OkStatus();
-}
-
 absl::Status SetPreVote(std::string_view value, Config* /*config*/) {
   CONCLAVE_ASSIGN_OR_RETURN(const bool on, ParseBool(value));
   if (!on) return Invalid("must be true: elections here always ask before they disturb a leader");
@@ -318,11 +312,10 @@ const FlagEntry kFlags[] = {
           SetLogOutputs),
     Works("metrics", kLogging, "basic", "basic, or extensive: with histograms of calls", SetMetrics),
 
-    Works("conclave-queue-threads", kThreads, "0", "gRPC threads; 0: chosen by the cores",
+    Works("conclave-queue-threads", kThreads, "0", "network threads; 0: one",
           SetQueueThreads),
     Works("conclave-core", kThreads, "auto", "where the core runs: auto, queue or thread",
           SetCorePlacement),
-    Works("conclave-replies", kThreads, "direct", "who sends replies: direct or queue", SetReplyMode),
 
     Refused("wal-dir", kMember, "the log always stands in the data directory"),
     Refused("listen-client-http-urls", kMember, kNotYet),

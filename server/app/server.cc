@@ -63,8 +63,6 @@ absl::StatusOr<node::InitialCluster> Founders(const Config& config) {
 rpc::TransportOptions TransportSettings(const Config& config, bool peers) {
   rpc::TransportOptions options;
   options.queue_threads = config.queue_threads == 0 ? 1 : config.queue_threads;
-  options.replies =
-      config.reply_mode == "queue" ? rpc::ReplyMode::kQueue : rpc::ReplyMode::kDirect;
   options.receive_bytes_max = config.max_request_bytes + kReceiveOverhead;
   options.concurrent_streams_max = config.max_concurrent_streams;
   options.keepalive_min_time = config.grpc_keepalive_min_time;

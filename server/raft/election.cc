@@ -115,12 +115,11 @@ void RawNode::RecordVote(NodeId voter, bool granted) {
   }
 }
 
-void RawNode::Handle(const Envelope& envelope, TimeoutNow&) {
+void RawNode::Handle(const Envelope&, TimeoutNow&) {
   if (is_leader() || !Promotable()) {
     ++counters_.messages_unexpected;
     return;
   }
-  (void)envelope;
   StartElection(Election::kTransfer);
 }
 

@@ -1,6 +1,10 @@
 #include "conclave/server/rpc/method_table.h"
 
+#include <algorithm>
 #include <iterator>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
 
 namespace conclave::rpc {
 namespace {
@@ -87,10 +91,28 @@ std::string_view MethodEntry::name() const {
 std::span<const MethodEntry> AllMethods() { return kMethods; }
 
 const MethodEntry* FindMethod(std::string_view path) {
-  for (const MethodEntry& entry : kMethods) {
-    if (path == entry.path) return &entry;
+  static const auto* const kByPath = [] {
+    auto* by_path = new absl::flat_hash_map<std::string_view, const MethodEntry*>;
+    for (const MethodEntry& entry : kMethods) by_path->emplace(entry.path, &entry);
+    return by_path;
+  }();
+  const auto found = kByPath->find(path);
+  return found == kByPath->end() ? nullptr : found->second;
+}
+
+std::string RejectMessage(std::string_view path) {
+  if (const MethodEntry* entry = FindMethod(path); entry != nullptr) {
+    return absl::StrCat("conclave: ", std::string(entry->service()), "/",
+                        std::string(entry->name()), " is not served yet");
   }
-  return nullptr;
+  const size_t slash = path.rfind('/');
+  const std::string service(path.substr(0, slash).substr(path.empty() || path[0] != '/' ? 0 : 1));
+  const std::string method(slash == std::string_view::npos ? "" : path.substr(slash + 1));
+  const bool known =
+      std::any_of(std::begin(kMethods), std::end(kMethods),
+                  [&](const MethodEntry& entry) { return entry.service() == service; });
+  if (!known) return absl::StrCat("unknown service ", service);
+  return absl::StrCat("unknown method ", method, " for service ", service);
 }
 
 }  // namespace conclave::rpc

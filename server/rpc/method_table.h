@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "conclave/server/node/io.h"
@@ -38,5 +39,8 @@ std::span<const MethodEntry> AllMethods();
 
 // Null if there is no such method.
 const MethodEntry* FindMethod(std::string_view path);
+
+// Why a call to `path` is UNIMPLEMENTED: not served yet, or unknown.
+std::string RejectMessage(std::string_view path);
 
 }  // namespace conclave::rpc

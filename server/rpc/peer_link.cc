@@ -1,145 +1,114 @@
 #include "conclave/server/rpc/peer_link.h"
 
-#include <grpc/grpc_security.h>
-#include <grpc/slice.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <thread>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
-#include "conclave/server/rpc/call_slot.h"
-#include "conclave/server/rpc/peer_wire.h"
-#include "conclave/server/rpc/slices.h"
+#include "conclave/server/rpc/addresses.h"
 
 namespace conclave::rpc {
-namespace {
 
-grpc_arg IntArgument(const char* key, int value) {
-  grpc_arg argument;
-  argument.type = GRPC_ARG_INTEGER;
-  argument.key = const_cast<char*>(key);
-  argument.value.integer = value;
-  return argument;
-}
-
-// "http://host:port" -> "host:port"
-std::string Target(const std::string& url) {
-  const size_t scheme = url.find("://");
-  std::string rest = scheme == std::string::npos ? url : url.substr(scheme + 3);
-  if (const size_t slash = rest.find('/'); slash != std::string::npos) rest.resize(slash);
-  return rest;
-}
-
-void StartBatch(grpc_call* call, const grpc_op* operations, size_t count, Completion* completion) {
-  const grpc_call_error error =
-      grpc_call_start_batch(call, operations, count, completion->tag(), nullptr);
-  CONCLAVE_CHECK(error == GRPC_CALL_OK, "start_batch: ", static_cast<int>(error));
-}
-
-}  // namespace
-
-PeerLink::PeerLink(Queue* queue, PeerIdentity self, node::PeerAddress address, node::PeerLane lane,
-                   const std::function<void(node::LogLine)>* log)
-    : queue_(queue), self_(self), address_(std::move(address)), lane_(lane), log_(log) {
-  grpc_metadata_array_init(&headers_);
-  grpc_metadata_array_init(&trailers_);
-  details_ = grpc_empty_slice();
-}
+PeerLink::PeerLink(EventLoop* loop, PeerIdentity self, node::PeerAddress address,
+                   node::PeerLane lane, const std::function<void(node::LogLine)>* log)
+    : loop_(loop), self_(self), address_(std::move(address)), lane_(lane), log_(log) {}
 
 PeerLink::~PeerLink() {
-  CONCLAVE_CHECK(operations_ == 0, "a peer link with operations under way");
+  CONCLAVE_CHECK(fd_ < 0, "a peer link with an open socket");
   *alive_ = false;
-  grpc_metadata_array_destroy(&headers_);
-  grpc_metadata_array_destroy(&trailers_);
-  if (channel_ != nullptr) grpc_channel_destroy(channel_);
 }
 
-void PeerLink::OpenChannel() {
-  const grpc_arg arguments[] = {
-      IntArgument(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20),
-      IntArgument(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 200),
-      IntArgument(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000),  // the time-out of one attempt
-      IntArgument(GRPC_ARG_DNS_MIN_TIME_BETWEEN_RESOLUTIONS_MS, 1000),
-      IntArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000),
-      IntArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5'000),
-      IntArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
-      IntArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0),
-      IntArgument(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1),
-      IntArgument(GRPC_ARG_ENABLE_RETRIES, 0),
-      IntArgument(GRPC_ARG_ENABLE_CHANNELZ, 0),
-      IntArgument(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
-      IntArgument(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1),
-      // Several members in one process (tests) must not share their backoff.
-      IntArgument(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),
-  };
-  const grpc_channel_args all = {std::size(arguments), const_cast<grpc_arg*>(arguments)};
-  grpc_channel_credentials* plain = grpc_insecure_credentials_create();
-  const std::string target = Target(address_.peer_urls[url_ % address_.peer_urls.size()]);
-  channel_ = grpc_channel_create(target.c_str(), plain, &all);
-  grpc_channel_credentials_release(plain);
+void PeerLink::Start() { Dial(); }
+
+void PeerLink::Dial() {
+  if (state_ != State::kDown || address_.peer_urls.empty()) return;
+  const uint64_t attempt = ++attempt_;
+  const auto parts = SplitAddress(address_.peer_urls[url_++ % address_.peer_urls.size()]);
+  state_ = State::kResolving;
+  if (!parts.has_value()) return Broken(kLinkRetryRefused);
+  const auto literal = Resolve(parts->first, parts->second, /*literal_only=*/true);
+  if (!literal.empty()) return Connect(literal.front());
+  // A name: asking the resolver blocks, so it is asked beside the loop.
+  std::thread([this, alive = alive_, loop = loop_, attempt, parts = *parts] {
+    auto found = Resolve(parts.first, parts.second, /*literal_only=*/false);
+    loop->Post([this, alive, attempt, found = std::move(found)] {
+      if (!*alive || attempt != attempt_ || state_ != State::kResolving) return;
+      if (found.empty()) return Broken(kLinkRetryRefused);
+      Connect(found.front());
+    });
+  }).detach();
 }
 
-void PeerLink::Start() {
-  if (address_.peer_urls.empty() || closing_) return;
-  if (channel_ == nullptr) OpenChannel();
-  OpenStream();
-}
-
-void PeerLink::OpenStream() {
-  const char* path =
-      lane_ == node::PeerLane::kMessages ? kPeerMessagesPath : kPeerSnapshotPath;
-  call_ = grpc_channel_create_call(channel_, nullptr, GRPC_PROPAGATE_DEFAULTS, queue_->cq(),
-                                   grpc_slice_from_static_string(path), nullptr,
-                                   gpr_inf_future(GPR_CLOCK_REALTIME), nullptr);
-  ended_ = writing_ = false;
-  headers_.count = trailers_.count = 0;
-
-  grpc_metadata metadata[4] = {};
-  metadata[0] = {grpc_slice_from_static_string(kClusterKey), CopySlice(Hex(self_.cluster_id)), {}};
-  metadata[1] = {grpc_slice_from_static_string(kFromKey), CopySlice(Hex(self_.member.value())), {}};
-  metadata[2] = {grpc_slice_from_static_string(kToKey), CopySlice(Hex(address_.id.value())), {}};
-  metadata[3] = {grpc_slice_from_static_string(kVersionKey),
-                 grpc_slice_from_static_string(kPeerVersion), {}};
-  grpc_op operations[2] = {};
-  operations[0].op = GRPC_OP_SEND_INITIAL_METADATA;
-  operations[0].flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY;
-  operations[0].data.send_initial_metadata.count = std::size(metadata);
-  operations[0].data.send_initial_metadata.metadata = metadata;
-  operations[1].op = GRPC_OP_RECV_INITIAL_METADATA;
-  operations[1].data.recv_initial_metadata.recv_initial_metadata = &headers_;
-  operations_ += 2;
-  StartBatch(call_, operations, 2, &on_headers_);
-  for (grpc_metadata& entry : metadata) grpc_slice_unref(entry.value);
-
-  grpc_op status = {};
-  status.op = GRPC_OP_RECV_STATUS_ON_CLIENT;
-  status.data.recv_status_on_client.trailing_metadata = &trailers_;
-  status.data.recv_status_on_client.status = &status_;
-  status.data.recv_status_on_client.status_details = &details_;
-  StartBatch(call_, &status, 1, &on_ended_);
-}
-
-void PeerLink::SetConnected(bool connected) {
-  if (connected_ == connected) return;
-  connected_ = connected;
-  queue_->inputs().emplace_back(node::PeerConnection{address_.id, lane_, connected});
-}
-
-void PeerLink::OnHeaders(bool ok) {
-  // A stream that is refused gets its status without headers of its own: gRPC shows an empty set.
-  bool accepted = false;
-  for (size_t i = 0; ok && i < headers_.count; ++i) {
-    accepted = accepted || SliceView(headers_.metadata[i].key) == kVersionKey;
+void PeerLink::Connect(const std::vector<char>& address) {
+  const auto* target = reinterpret_cast<const sockaddr*>(address.data());
+  fd_ = socket(target->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd_ < 0) return Broken(kLinkRetryRefused);
+  const int one = 1;
+  const auto dead_after = static_cast<unsigned>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(kDeadLinkTimeout).count());
+  setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  setsockopt(fd_, IPPROTO_TCP, TCP_USER_TIMEOUT, &dead_after, sizeof dead_after);
+  state_ = State::kConnecting;
+  writable_wanted_ = true;
+  loop_->Add(fd_, EPOLLIN | EPOLLOUT, this);
+  if (connect(fd_, target, static_cast<socklen_t>(address.size())) != 0 && errno != EINPROGRESS) {
+    return Broken(kLinkRetry);
   }
-  if (accepted && !ended_ && !closing_) {
+  loop_->At(loop_->now() + kConnectTimeout, [this, alive = alive_, attempt = attempt_] {
+    if (!*alive || attempt != attempt_) return;
+    if (state_ == State::kConnecting || state_ == State::kGreeting) Broken(kLinkRetry);
+  });
+}
+
+void PeerLink::OnReady(uint32_t events) {
+  if (fd_ < 0) return;
+  if (state_ == State::kConnecting) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error != 0) return Broken(kLinkRetry);
+    if ((events & EPOLLOUT) == 0) return;
+    return OnConnected();
+  }
+  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) ReadAnswer();
+  if (fd_ >= 0 && (events & EPOLLOUT) != 0) loop_->FlushLater(this);
+}
+
+void PeerLink::OnConnected() {
+  state_ = State::kGreeting;
+  answer_.clear();
+  out_.Append(EncodeHello({kPeerVersion, lane_, self_.cluster_id, self_.member, address_.id}));
+  loop_->FlushLater(this);
+}
+
+void PeerLink::ReadAnswer() {
+  char buffer[kPeerLengthBytes + kRefusalBytesMax];
+  const ssize_t count = recv(fd_, buffer, sizeof buffer, 0);
+  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (state_ != State::kGreeting) return Broken(kLinkRetry);  // it has nothing to say but the end
+  if (count > 0) answer_.append(buffer, static_cast<size_t>(count));
+  if (answer_ == EncodeU32(0)) {
+    state_ = State::kUp;
     last_refusal_.clear();
-    SetConnected(true);
+    loop_->inputs().emplace_back(node::PeerConnection{address_.id, lane_, true});
+    return;
   }
-  OperationOver();
+  if (count > 0 && answer_.size() <= sizeof buffer) {
+    if (answer_.size() < kPeerLengthBytes) return;
+    if (answer_.size() < kPeerLengthBytes + DecodeU32(answer_)) return;
+  }
+  if (answer_.size() <= kPeerLengthBytes) return Broken(kLinkRetry);
+  LogRefusal(answer_.substr(kPeerLengthBytes));
+  Broken(kLinkRetryRefused);
 }
 
 void PeerLink::Send(Bytes frame) {
-  if (!connected_ || closing_) {
+  if (state_ != State::kUp) {
     ++dropped_frames_;
     return;
   }
@@ -150,82 +119,63 @@ void PeerLink::Send(Bytes frame) {
     outbox_.pop_front();
     ++dropped_frames_;
   }
-  if (!writing_) Write();
+  loop_->FlushLater(this);
 }
 
-void PeerLink::Write() {
-  size_t bytes = 0;
-  grpc_byte_buffer* message = JoinFrames(&outbox_, &bytes);
-  outbox_bytes_ = 0;
-  for (const Bytes& left : outbox_) outbox_bytes_ += left.size();
-  sent_bytes_ += bytes;
-  grpc_op operation = {};
-  operation.op = GRPC_OP_SEND_MESSAGE;
-  operation.data.send_message.send_message = message;
-  writing_ = true;
-  ++operations_;
-  StartBatch(call_, &operation, 1, &on_written_);
-  grpc_byte_buffer_destroy(message);
+void PeerLink::OnFlush() {
+  if (fd_ < 0 || state_ == State::kConnecting) return;
+  for (;;) {
+    while (!outbox_.empty() && out_.size() < kPeerPortionBytes) {
+      const Bytes& frame = outbox_.front();
+      out_.Append(EncodeU32(static_cast<uint32_t>(frame.size())));
+      out_.Append(frame, 0, frame.size());
+      outbox_bytes_ -= frame.size();
+      sent_bytes_ += kPeerLengthBytes + frame.size();
+      outbox_.pop_front();
+    }
+    const OutBuffer::Result result = out_.WriteTo(fd_);
+    if (result == OutBuffer::Result::kBroken) return Broken(kLinkRetry);
+    const bool blocked = result == OutBuffer::Result::kBlocked;
+    if (blocked != writable_wanted_) {
+      writable_wanted_ = blocked;
+      loop_->Modify(fd_, blocked ? EPOLLIN | EPOLLOUT : EPOLLIN, this);
+    }
+    if (blocked || outbox_.empty()) return;
+  }
 }
 
-void PeerLink::OnWritten(bool ok) {
-  writing_ = false;
-  if (ok && connected_ && !closing_ && !outbox_.empty()) Write();
-  OperationOver();
-}
-
-void PeerLink::OnEnded(bool /*ok*/) {
-  ended_ = true;
-  SetConnected(false);
+void PeerLink::Broken(Duration retry) {
+  const bool was_up = state_ == State::kUp;
+  if (fd_ >= 0) {
+    loop_->Remove(fd_);
+    close(std::exchange(fd_, -1));
+  }
+  out_ = OutBuffer();
   outbox_.clear();
   outbox_bytes_ = 0;
-  OperationOver();
-}
-
-void PeerLink::LogRefusal(int status, const std::string& details) {
-  if (details == last_refusal_) return;
-  last_refusal_ = details;
-  (*log_)({node::Severity::kWarning,
-           "peer refused our connection",
-           {{"remote-peer-id", Hex(address_.id.value())},
-            {"remote-peer-urls", address_.peer_urls[url_ % address_.peer_urls.size()]},
-            {"status", absl::StrCat(status)},
-            {"error", details}}});
-}
-
-void PeerLink::OperationOver() {
-  if (--operations_ > 0) return;
-  const std::string details(SliceView(details_));
-  grpc_slice_unref(std::exchange(details_, grpc_empty_slice()));
-  grpc_call_unref(std::exchange(call_, nullptr));
-  if (closing_) {
-    if (on_idle) on_idle();
-    return;
-  }
-  const bool refused = status_ == GRPC_STATUS_FAILED_PRECONDITION ||
-                       status_ == GRPC_STATUS_UNIMPLEMENTED || status_ == GRPC_STATUS_INVALID_ARGUMENT;
-  if (refused) LogRefusal(status_, details);
-  if (address_.peer_urls.size() > 1) {  // the next address
-    ++url_;
-    grpc_channel_destroy(std::exchange(channel_, nullptr));
-  }
-  queue_->At(Now() + (refused ? kLinkRetryRefused : kLinkRetry), [this, alive = alive_] {
-    if (*alive) Start();
+  state_ = State::kDown;
+  if (was_up) loop_->inputs().emplace_back(node::PeerConnection{address_.id, lane_, false});
+  loop_->At(loop_->now() + retry, [this, alive = alive_, attempt = attempt_] {
+    if (*alive && attempt == attempt_) Dial();
   });
 }
 
-void PeerLink::ConnectNow() {
-  if (channel_ != nullptr && !connected_ && !closing_) grpc_channel_reset_connect_backoff(channel_);
-}
+void PeerLink::ConnectNow() { Dial(); }
 
 void PeerLink::Close() {
-  if (closing_) return;
-  closing_ = true;
-  if (call_ != nullptr) {
-    grpc_call_cancel(call_, nullptr);
-  } else if (on_idle) {
-    on_idle();
-  }
+  if (state_ == State::kClosed) return;
+  Broken(kLinkRetry);
+  state_ = State::kClosed;
+}
+
+void PeerLink::LogRefusal(const std::string& reason) {
+  if (reason == last_refusal_) return;
+  last_refusal_ = reason;
+  (*log_)({node::Severity::kWarning,
+           "peer refused our connection",
+           {{"remote-peer-id", Hex(address_.id.value())},
+            {"remote-peer-urls", address_.peer_urls.front()},
+            {"error", reason}}});
 }
 
 }  // namespace conclave::rpc

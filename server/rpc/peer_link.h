@@ -1,11 +1,9 @@
 // PeerLink: one lane to one other member, dialled by us. Frames go out; nothing comes back but the end.
 //
-// It is always trying: gRPC's channel connects with a short backoff, the stream waits for it (wait for ready), and when it
-// breaks, the next one is opened. The node hears of every up and down. Frames that are sent while the lane is down are
+// It is always trying: when the connection breaks or does not come about, it dials again after kLinkRetry, and at once when
+// the other member has called us. The node hears of every up and down. Frames that are sent while the lane is down are
 // dropped, as Raft allows.
 #pragma once
-
-#include <grpc/grpc.h>
 
 #include <deque>
 #include <functional>
@@ -14,86 +12,77 @@
 #include <vector>
 
 #include "conclave/server/node/io.h"
-#include "conclave/server/rpc/completion.h"
-#include "conclave/server/rpc/queue.h"
+#include "conclave/server/rpc/event_loop.h"
+#include "conclave/server/rpc/out_buffer.h"
+#include "conclave/server/rpc/peer_wire.h"
 
 namespace conclave::rpc {
 
-inline constexpr Duration kLinkRetry = std::chrono::milliseconds(20);
+inline constexpr Duration kLinkRetry = std::chrono::milliseconds(50);
 // After the other side has refused us: a wrong address or cluster does not mend itself quickly.
 inline constexpr Duration kLinkRetryRefused = std::chrono::seconds(1);
+// A connection that has not come up by then is tried anew.
+inline constexpr Duration kConnectTimeout = std::chrono::seconds(2);
+// Unacknowledged by the other machine for so long: the connection is broken.
+inline constexpr Duration kDeadLinkTimeout = std::chrono::seconds(5);
+// Frames that wait for the socket; the oldest go first when they are more.
+inline constexpr size_t kPeerOutboxBytesMax = 64u << 20;
+// Frames are handed to the socket in portions of about this size.
+inline constexpr size_t kPeerPortionBytes = 1u << 20;
 
-struct PeerIdentity {
-  raft::NodeId member;
-  uint64_t cluster_id = 0;
-};
-
-// On its queue's thread.
-class PeerLink {
+// On its loop's thread.
+class PeerLink final : public EventLoop::Socket {
  public:
-  PeerLink(Queue* queue, PeerIdentity self, node::PeerAddress address, node::PeerLane lane,
+  PeerLink(EventLoop* loop, PeerIdentity self, node::PeerAddress address, node::PeerLane lane,
            const std::function<void(node::LogLine)>* log);
-  ~PeerLink();
-  PeerLink(const PeerLink&) = delete;
-  PeerLink& operator=(const PeerLink&) = delete;
+  ~PeerLink() override;
 
   void Start();
   void Send(Bytes frame);
-  // The other member has called us, so it is there: do not wait for the backoff.
+  // The other member has called us, so it is there: do not wait for the next attempt.
   void ConnectNow();
-  // No further attempt. The link may be destroyed when idle().
+  // No further attempt; the link may be retired.
   void Close();
-  bool idle() const { return closing_ && operations_ == 0; }
 
-  bool closing() const { return closing_; }
+  void OnReady(uint32_t events) override;
+  void OnFlush() override;
+
   const node::PeerAddress& address() const { return address_; }
   node::PeerLane lane() const { return lane_; }
   uint64_t sent_bytes() const { return sent_bytes_; }
   uint64_t dropped_frames() const { return dropped_frames_; }
-  bool connected() const { return connected_; }
-  // Called when the link may have become idle.
-  std::function<void()> on_idle;
+  bool connected() const { return state_ == State::kUp; }
 
  private:
-  void OpenChannel();
-  void OpenStream();
-  void Write();
-  void OnHeaders(bool ok);
-  void OnWritten(bool ok);
-  void OnEnded(bool ok);
-  void SetConnected(bool connected);
-  void OperationOver();
-  void LogRefusal(int status, const std::string& details);
+  enum class State { kDown, kResolving, kConnecting, kGreeting, kUp, kClosed };
 
-  Queue* const queue_;
+  void Dial();
+  void Connect(const std::vector<char>& address);
+  void OnConnected();
+  void ReadAnswer();
+  void Broken(Duration retry);
+  void LogRefusal(const std::string& reason);
+
+  EventLoop* const loop_;
   const PeerIdentity self_;
   const node::PeerAddress address_;
   const node::PeerLane lane_;
   const std::function<void(node::LogLine)>* const log_;
 
-  size_t url_ = 0;  // of address_.peer_urls
-  grpc_channel* channel_ = nullptr;
-  grpc_call* call_ = nullptr;
-  grpc_metadata_array headers_;
-  grpc_metadata_array trailers_;
-  grpc_status_code status_ = GRPC_STATUS_OK;
-  grpc_slice details_;
+  State state_ = State::kDown;
+  uint64_t attempt_ = 0;  // timers and resolutions of an older attempt are void
+  size_t url_ = 0;        // of address_.peer_urls
+  int fd_ = -1;
+  bool writable_wanted_ = false;
+  std::string answer_;
   std::string last_refusal_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what comes back later
 
-  bool connected_ = false;
-  bool writing_ = false;
-  bool ended_ = false;
-  bool closing_ = false;
-  int operations_ = 0;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for the retry's timer
   std::deque<Bytes> outbox_;
   size_t outbox_bytes_ = 0;
+  OutBuffer out_;
   uint64_t sent_bytes_ = 0;
   uint64_t dropped_frames_ = 0;
-
-  MemberCompletion<PeerLink, &PeerLink::OnHeaders> on_headers_{this};
-  MemberCompletion<PeerLink, &PeerLink::OnWritten> on_written_{this};
-  MemberCompletion<PeerLink, &PeerLink::OnEnded> on_ended_{this};
 };
 
 }  // namespace conclave::rpc

@@ -1,255 +1,230 @@
 #include "conclave/server/rpc/peer_port.h"
 
-#include <grpc/grpc_security.h>
-#include <grpc/slice.h>
-#include <grpc/support/alloc.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
-#include "conclave/server/rpc/call_slot.h"
-#include "conclave/server/rpc/peer_wire.h"
-#include "conclave/server/rpc/slices.h"
+#include "conclave/server/rpc/addresses.h"
 
 namespace conclave::rpc {
+namespace {
 
-// One lane from another member. Destroys itself (through the port's list) when it is over.
-class PeerStream {
+constexpr size_t kReadBytes = 64 * 1024;
+constexpr int kReadsPerBurst = 16;
+constexpr int kBacklog = 128;
+
+}  // namespace
+
+class PeerPort::Listener final : public EventLoop::Socket {
  public:
-  PeerStream(PeerPort* port, node::PeerLane lane) : port_(port), lane_(lane) {
-    grpc_metadata_array_init(&metadata_);
+  Listener(PeerPort* port, int fd) : port_(port), fd_(fd) {
+    port_->loop_->Add(fd_, EPOLLIN, this);
   }
-  ~PeerStream() { grpc_metadata_array_destroy(&metadata_); }
-
-  void Post();
-  void Cancel() {
-    if (call_ != nullptr) grpc_call_cancel(call_, nullptr);
+  ~Listener() override { CONCLAVE_CHECK(fd_ < 0); }
+  void OnReady(uint32_t /*events*/) override {
+    if (fd_ >= 0) port_->Accept(fd_);
   }
-  // Replaced by a newer lane of the same kind from the same member.
-  bool IsFrom(raft::NodeId from, node::PeerLane lane) const { return from_ == from && lane_ == lane; }
+  void Close() {
+    port_->loop_->Remove(fd_);
+    close(std::exchange(fd_, -1));
+  }
 
  private:
-  void OnArrived(bool ok);
-  void OnStarted(bool ok);
-  void OnRead(bool ok);
-  void OnClosed(bool ok);
-  void Accept();
-  void Refuse(const std::string& reason);
-  void StartRead();
-  void OperationOver();
-  void Start(const grpc_op* operations, size_t count, Completion* completion) {
-    ++operations_;
-    const grpc_call_error error =
-        grpc_call_start_batch(call_, operations, count, completion->tag(), nullptr);
-    CONCLAVE_CHECK(error == GRPC_CALL_OK, "start_batch: ", static_cast<int>(error));
+  PeerPort* const port_;
+  int fd_;
+};
+
+// One lane from another member: its Hello, then its frames.
+class PeerPort::Lane final : public EventLoop::Socket {
+ public:
+  Lane(PeerPort* port, int fd) : port_(port), fd_(fd) { port_->loop_->Add(fd_, EPOLLIN, this); }
+  ~Lane() override { CONCLAVE_CHECK(fd_ < 0); }
+
+  void OnReady(uint32_t events) override {
+    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0) return;
+    thread_local char buffer[kReadBytes];
+    for (int i = 0; i < kReadsPerBurst && fd_ >= 0; ++i) {
+      const ssize_t count = recv(fd_, buffer, sizeof buffer, 0);
+      if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+      if (count <= 0) return Close();
+      Take(std::string_view(buffer, static_cast<size_t>(count)));
+      if (static_cast<size_t>(count) < sizeof buffer) return;
+    }
+  }
+
+  void Close() {
+    if (fd_ < 0) return;
+    port_->loop_->Remove(fd_);
+    close(std::exchange(fd_, -1));
+    port_->Forget(this);
+  }
+
+  bool is_stranger() const { return !from_; }
+  raft::NodeId from() const { return from_; }
+  node::PeerLane lane() const { return lane_; }
+
+ private:
+  void Take(std::string_view data) {
+    if (is_stranger()) {
+      const size_t count = std::min(data.size(), kHelloBytes - head_.size());
+      head_.append(data.substr(0, count));
+      data.remove_prefix(count);
+      if (head_.size() < kHelloBytes || !Greet()) return;
+      head_.clear();
+    }
+    port_->received_bytes_[from_] += data.size();
+    while (!data.empty()) {
+      if (fill_ == nullptr) {
+        const size_t count = std::min(data.size(), kPeerLengthBytes - head_.size());
+        head_.append(data.substr(0, count));
+        data.remove_prefix(count);
+        if (head_.size() < kPeerLengthBytes) return;
+        want_ = DecodeU32(head_);
+        head_.clear();
+        if (want_ == 0 || want_ > kPeerFrameBytesMax) return Close();
+        frame_ = Bytes::Uninitialized(want_, &fill_);
+      }
+      const size_t count = std::min(data.size(), want_);
+      std::memcpy(fill_, data.data(), count);
+      fill_ += count;
+      want_ -= count;
+      data.remove_prefix(count);
+      if (want_ > 0) return;
+      fill_ = nullptr;
+      port_->loop_->inputs().emplace_back(node::PeerFrame{from_, lane_, std::move(frame_)});
+    }
+  }
+
+  bool Greet() {
+    const std::optional<Hello> hello = DecodeHello(head_);
+    const std::string reason =
+        hello.has_value() ? CheckHello(*hello, port_->self_) : "not a member of any cluster";
+    if (!reason.empty()) {
+      (*port_->log_)({node::Severity::kWarning,
+                      "rejected connection on peer endpoint",
+                      {{"error", reason}}});
+      const std::string answer =
+          absl::StrCat(EncodeU32(static_cast<uint32_t>(reason.size())), reason);
+      // As much as the socket takes; the connection ends either way.
+      [[maybe_unused]] const ssize_t sent =
+          send(fd_, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      Close();
+      return false;
+    }
+    const std::string welcome = EncodeU32(0);
+    if (send(fd_, welcome.data(), welcome.size(), MSG_NOSIGNAL | MSG_DONTWAIT) !=
+        static_cast<ssize_t>(welcome.size())) {
+      Close();
+      return false;
+    }
+    --port_->strangers_;
+    from_ = hello->from;
+    lane_ = hello->lane;
+    port_->Replace(this);
+    if (port_->on_peer) port_->on_peer(from_);
+    return true;
   }
 
   PeerPort* const port_;
-  const node::PeerLane lane_;
+  int fd_;
   raft::NodeId from_;
-  grpc_call* call_ = nullptr;
-  gpr_timespec deadline_{};
-  grpc_metadata_array metadata_;
-  grpc_byte_buffer* received_ = nullptr;
-  int cancelled_ = 0;
-  int operations_ = 0;
-  std::vector<Bytes> frames_;
-  MemberCompletion<PeerStream, &PeerStream::OnArrived> on_arrived_{this};
-  MemberCompletion<PeerStream, &PeerStream::OnStarted> on_started_{this};
-  MemberCompletion<PeerStream, &PeerStream::OnRead> on_read_{this};
-  MemberCompletion<PeerStream, &PeerStream::OnClosed> on_closed_{this};
+  node::PeerLane lane_ = node::PeerLane::kMessages;
+  std::string head_;  // of a Hello or a length, as far as it has come
+  Bytes frame_;
+  char* fill_ = nullptr;
+  size_t want_ = 0;
 };
 
-void PeerStream::Post() {
-  ++operations_;
-  const grpc_call_error error = grpc_server_request_registered_call(
-      port_->server_, port_->registered_[static_cast<int>(lane_)], &call_, &deadline_, &metadata_,
-      nullptr, port_->queue_->cq(), port_->queue_->cq(), on_arrived_.tag());
-  CONCLAVE_CHECK(error == GRPC_CALL_OK, "request_registered_call: ", static_cast<int>(error));
-}
-
-void PeerStream::OnArrived(bool ok) {
-  if (!ok) return OperationOver();  // the server shuts down
-  port_->PostOne(lane_);
-  grpc_op operation = {};
-  operation.op = GRPC_OP_RECV_CLOSE_ON_SERVER;
-  operation.data.recv_close_on_server.cancelled = &cancelled_;
-  Start(&operation, 1, &on_closed_);
-  raft::NodeId from;
-  const std::string reason = port_->CheckHandshake(metadata_, &from);
-  if (reason.empty()) {
-    for (const auto& other : port_->streams_) {
-      if (other->IsFrom(from, lane_)) other->Cancel();
-    }
-    from_ = from;
-    Accept();
-  } else {
-    Refuse(reason);
-  }
-  OperationOver();
-}
-
-void PeerStream::Accept() {
-  grpc_metadata version = {grpc_slice_from_static_string(kVersionKey),
-                           grpc_slice_from_static_string(kPeerVersion), {}};
-  grpc_op operation = {};
-  operation.op = GRPC_OP_SEND_INITIAL_METADATA;
-  operation.data.send_initial_metadata.count = 1;
-  operation.data.send_initial_metadata.metadata = &version;
-  Start(&operation, 1, &on_started_);
-  StartRead();
-  if (port_->on_peer) port_->on_peer(from_);
-}
-
-void PeerStream::Refuse(const std::string& reason) {
-  char* remote = grpc_call_get_peer(call_);
-  (*port_->log_)({node::Severity::kWarning,
-                  "rejected connection on peer endpoint",
-                  {{"remote-addr", remote}, {"error", reason}}});
-  gpr_free(remote);
-  grpc_slice details = CopySlice(reason);
-  grpc_op operations[2] = {};
-  operations[0].op = GRPC_OP_SEND_INITIAL_METADATA;
-  operations[1].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
-  operations[1].data.send_status_from_server.status = GRPC_STATUS_FAILED_PRECONDITION;
-  operations[1].data.send_status_from_server.status_details = &details;
-  Start(operations, 2, &on_started_);
-  grpc_slice_unref(details);
-}
-
-void PeerStream::OnStarted(bool /*ok*/) { OperationOver(); }
-
-void PeerStream::StartRead() {
-  grpc_op operation = {};
-  operation.op = GRPC_OP_RECV_MESSAGE;
-  operation.data.recv_message.recv_message = &received_;
-  Start(&operation, 1, &on_read_);
-}
-
-void PeerStream::OnRead(bool ok) {
-  grpc_byte_buffer* received = std::exchange(received_, nullptr);
-  if (ok && received != nullptr) {
-    const Bytes message = TakeMessage(received, 0);
-    port_->received_bytes_[from_] += message.size();
-    frames_.clear();
-    if (SplitFrames(message, &frames_)) {
-      for (Bytes& frame : frames_) {
-        port_->queue_->inputs().emplace_back(node::PeerFrame{from_, lane_, std::move(frame)});
-      }
-      StartRead();
-    } else {
-      Cancel();
-    }
-  }
-  OperationOver();
-}
-
-void PeerStream::OnClosed(bool /*ok*/) {
-  // The other side is gone (it never ends a lane otherwise), or was refused. gRPC wants a status of every call, but
-  // a cancelled one has it already.
-  if (from_ && cancelled_ == 0) Cancel();
-  OperationOver();
-}
-
-void PeerStream::OperationOver() {
-  if (--operations_ > 0) return;
-  if (call_ != nullptr) grpc_call_unref(std::exchange(call_, nullptr));
-  auto& streams = port_->streams_;
-  const auto self = std::find_if(streams.begin(), streams.end(),
-                                 [this](const auto& stream) { return stream.get() == this; });
-  CONCLAVE_CHECK(self != streams.end());
-  const std::unique_ptr<PeerStream> keep = std::move(*self);
-  streams.erase(self);
-}
-
-PeerPort::PeerPort(Queue* queue, PeerIdentity self, const std::function<void(node::LogLine)>* log)
-    : queue_(queue), self_(self), log_(log) {}
+PeerPort::PeerPort(EventLoop* loop, PeerIdentity self,
+                   const std::function<void(node::LogLine)>* log)
+    : loop_(loop), self_(self), log_(log) {}
 
 PeerPort::~PeerPort() {
-  CONCLAVE_CHECK(streams_.empty() || server_ == nullptr, "lanes are open");
-  if (server_ != nullptr) grpc_server_destroy(server_);
+  CONCLAVE_CHECK(listeners_.empty() && lanes_.empty(), "the peer port is open");
+  *alive_ = false;
 }
 
 absl::Status PeerPort::Listen(const std::vector<std::string>& addresses) {
-  grpc_arg arguments[4] = {};
-  const std::pair<const char*, int> values[] = {
-      {GRPC_ARG_ALLOW_REUSEPORT, 0},  // a port in use is an error
-      {GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, -1},
-      {GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000},
-      {GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 4 * 1024 * 1024},
-  };
-  for (size_t i = 0; i < std::size(values); ++i) {
-    arguments[i].type = GRPC_ARG_INTEGER;
-    arguments[i].key = const_cast<char*>(values[i].first);
-    arguments[i].value.integer = values[i].second;
-  }
-  const grpc_channel_args all = {std::size(arguments), arguments};
-  server_ = grpc_server_create(&all, nullptr);
-  grpc_server_register_completion_queue(server_, queue_->cq(), nullptr);
-  registered_[static_cast<int>(node::PeerLane::kMessages)] =
-      grpc_server_register_method(server_, kPeerMessagesPath, nullptr, GRPC_SRM_PAYLOAD_NONE, 0);
-  registered_[static_cast<int>(node::PeerLane::kSnapshot)] =
-      grpc_server_register_method(server_, kPeerSnapshotPath, nullptr, GRPC_SRM_PAYLOAD_NONE, 0);
-  grpc_server_credentials* plain = grpc_insecure_server_credentials_create();
-  absl::Status status;
   for (const std::string& address : addresses) {
-    if (grpc_server_add_http2_port(server_, address.c_str(), plain) != 0) continue;
-    status = absl::UnavailableError(absl::StrCat("cannot listen for peers on ", address,
-                                                 ": the address is in use or not of this machine"));
-    break;
-  }
-  grpc_server_credentials_release(plain);
-  grpc_server_start(server_);
-  if (!status.ok()) return status;
-  for (int i = 0; i < kPostedPeerStreams; ++i) {
-    PostOne(node::PeerLane::kMessages);
-    PostOne(node::PeerLane::kSnapshot);
+    const auto parts = SplitAddress(address);
+    const auto found = parts.has_value()
+                           ? Resolve(parts->first, parts->second, /*literal_only=*/false)
+                           : std::vector<SocketAddress>();
+    if (found.empty()) {
+      return absl::UnavailableError(absl::StrCat("cannot listen for peers on ", address,
+                                                 ": no such host"));
+    }
+    const auto* target = reinterpret_cast<const sockaddr*>(found.front().data());
+    const int fd = socket(target->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const int one = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(fd, target, static_cast<socklen_t>(found.front().size())) != 0 ||
+        listen(fd, kBacklog) != 0) {
+      const std::string error = std::strerror(errno);
+      close(fd);
+      return absl::UnavailableError(
+          absl::StrCat("cannot listen for peers on ", address, ": ", error));
+    }
+    listeners_.push_back(std::make_unique<Listener>(this, fd));
   }
   return absl::OkStatus();
 }
 
-void PeerPort::PostOne(node::PeerLane lane) {
-  streams_.push_back(std::make_unique<PeerStream>(this, lane));
-  streams_.back()->Post();
+void PeerPort::Accept(int listener) {
+  for (;;) {
+    const int fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) return;
+    if (strangers_ >= kStrangersMax) {
+      close(fd);
+      continue;
+    }
+    const int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    ++strangers_;
+    lanes_.push_back(std::make_unique<Lane>(this, fd));
+    Lane* const lane = lanes_.back().get();
+    loop_->At(loop_->now() + kHelloTimeout, [this, alive = alive_, lane] {
+      if (!*alive) return;
+      const bool there = std::any_of(lanes_.begin(), lanes_.end(),
+                                     [&](const auto& entry) { return entry.get() == lane; });
+      if (there && lane->is_stranger()) lane->Close();
+    });
+  }
 }
 
-std::string PeerPort::CheckHandshake(const grpc_metadata_array& metadata,
-                                     raft::NodeId* from) const {
-  std::map<std::string_view, std::string_view> values;
-  for (size_t i = 0; i < metadata.count; ++i) {
-    values[SliceView(metadata.metadata[i].key)] = SliceView(metadata.metadata[i].value);
-  }
-  if (values[kVersionKey] != kPeerVersion) {
-    return absl::StrCat("peer protocol version ", std::string(values[kVersionKey]),
-                        " is not ", kPeerVersion);
-  }
-  if (values[kClusterKey] != Hex(self_.cluster_id)) {
-    return absl::StrCat("cluster ID mismatch: theirs ", std::string(values[kClusterKey]), ", ours ",
-                        Hex(self_.cluster_id));
-  }
-  if (values[kToKey] != Hex(self_.member.value())) {
-    return absl::StrCat("member ID mismatch: they look for ", std::string(values[kToKey]),
-                        ", this is ", Hex(self_.member.value()));
-  }
-  uint64_t id = 0;
-  if (!absl::SimpleHexAtoi(std::string(values[kFromKey]), &id) || id == 0 ||
-      id == self_.member.value()) {
-    return absl::StrCat("bad member ID ", std::string(values[kFromKey]));
-  }
-  *from = raft::NodeId(id);
-  return {};
+void PeerPort::Forget(Lane* lane) {
+  if (lane->is_stranger()) --strangers_;
+  const auto found = std::find_if(lanes_.begin(), lanes_.end(),
+                                  [&](const auto& entry) { return entry.get() == lane; });
+  CONCLAVE_CHECK(found != lanes_.end());
+  loop_->Retire(std::move(*found));
+  lanes_.erase(found);
 }
 
-void PeerPort::Close(std::function<void()> done) {
-  closed_ = std::move(done);
-  grpc_server_shutdown_and_notify(server_, queue_->cq(), on_shut_down_.tag());
-  grpc_server_cancel_all_calls(server_);
+void PeerPort::Replace(Lane* lane) {
+  for (const auto& other : lanes_) {
+    if (other.get() != lane && other->from() == lane->from() && other->lane() == lane->lane()) {
+      return other->Close();  // there is at most one
+    }
+  }
 }
 
-void PeerPort::OnShutDown(bool /*ok*/) { closed_(); }
+void PeerPort::Close() {
+  for (const auto& listener : listeners_) listener->Close();
+  while (!listeners_.empty()) {
+    loop_->Retire(std::move(listeners_.back()));
+    listeners_.pop_back();
+  }
+  while (!lanes_.empty()) lanes_.back()->Close();
+}
 
 uint64_t PeerPort::received_bytes(raft::NodeId from) const {
   const auto found = received_bytes_.find(from);

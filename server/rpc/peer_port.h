@@ -1,10 +1,8 @@
-// PeerPort: the gRPC server on the peer port. Other members open their lanes to us here and send frames.
+// PeerPort: the listening sockets of the peer port, and the lanes that other members have opened to us.
 //
-// A caller of another cluster, or one that means another member, is refused in the handshake, with a log line on both
-// sides. Bytes that are not gRPC cost their connection only.
+// Garbage costs the connection that sent it and nothing else: a Hello must be whole and right within kHelloTimeout, and
+// only then are frames read.
 #pragma once
-
-#include <grpc/grpc.h>
 
 #include <functional>
 #include <map>
@@ -13,53 +11,47 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "conclave/server/node/io.h"
-#include "conclave/server/rpc/completion.h"
-#include "conclave/server/rpc/peer_link.h"
-#include "conclave/server/rpc/queue.h"
+#include "conclave/server/rpc/event_loop.h"
+#include "conclave/server/rpc/peer_wire.h"
 
 namespace conclave::rpc {
 
-inline constexpr int kPostedPeerStreams = 4;
+inline constexpr Duration kHelloTimeout = std::chrono::seconds(5);
+// Connections that have not shown who they are.
+inline constexpr size_t kStrangersMax = 64;
 
-class PeerStream;
-
-// On its queue's thread, but for the constructor and Listen.
+// On its loop's thread, but for Listen, which comes before the thread.
 class PeerPort {
  public:
-  PeerPort(Queue* queue, PeerIdentity self, const std::function<void(node::LogLine)>* log);
+  PeerPort(EventLoop* loop, PeerIdentity self, const std::function<void(node::LogLine)>* log);
   ~PeerPort();
   PeerPort(const PeerPort&) = delete;
   PeerPort& operator=(const PeerPort&) = delete;
 
-  // Binds and serves; before the queue's thread runs.
-  [[nodiscard]] absl::Status Listen(const std::vector<std::string>& addresses);
-
-  // Cancels everything; `done` is called when all is over.
-  void Close(std::function<void()> done);
-
-  // Called when a member has opened a lane to us.
-  std::function<void(raft::NodeId)> on_peer;
-
+  //   Unavailable  an address is in use, or not of this machine
+  absl::Status Listen(const std::vector<std::string>& addresses);
+  void Close();
   uint64_t received_bytes(raft::NodeId from) const;
 
+  // A member has opened a lane.
+  std::function<void(raft::NodeId)> on_peer;
+
  private:
-  friend class PeerStream;
+  class Listener;
+  class Lane;
+  void Accept(int listener);
+  void Forget(Lane* lane);
+  // Takes the place of an older lane of the same kind from the same member.
+  void Replace(Lane* lane);
 
-  void PostOne(node::PeerLane lane);
-  void OnShutDown(bool ok);
-  // Empty: welcome.
-  std::string CheckHandshake(const grpc_metadata_array& metadata, raft::NodeId* from) const;
-
-  Queue* const queue_;
+  EventLoop* const loop_;
   const PeerIdentity self_;
   const std::function<void(node::LogLine)>* const log_;
-  grpc_server* server_ = nullptr;
-  void* registered_[2] = {};  // by lane
-  std::vector<std::unique_ptr<PeerStream>> streams_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  size_t strangers_ = 0;
   std::map<raft::NodeId, uint64_t> received_bytes_;
-  std::function<void()> closed_;
-  MemberCompletion<PeerPort, &PeerPort::OnShutDown> on_shut_down_{this};
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace conclave::rpc

@@ -4,47 +4,82 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "conclave/server/rpc/slices.h"
+#include "conclave/base/crc32c.h"
 
 namespace conclave::rpc {
 namespace {
 
-constexpr size_t kLengthBytes = sizeof(uint32_t);
-static_assert(std::endian::native == std::endian::little, "lengths are copied as they are");
+static_assert(std::endian::native == std::endian::little, "numbers are copied as they are");
+
+constexpr std::string_view kMagic = "CONCLAVE";
+
+template <typename Number>
+void Put(Number value, std::string* out) {
+  out->append(reinterpret_cast<const char*>(&value), sizeof value);
+}
+
+template <typename Number>
+Number Take(std::string_view* bytes) {
+  Number value;
+  std::memcpy(&value, bytes->data(), sizeof value);
+  bytes->remove_prefix(sizeof value);
+  return value;
+}
 
 }  // namespace
 
-grpc_byte_buffer* JoinFrames(std::deque<Bytes>* frames, size_t* bytes) {
-  std::vector<grpc_slice> slices;
-  *bytes = 0;
-  while (!frames->empty() &&
-         (slices.empty() || *bytes + frames->front().size() <= kPeerMessageBytes)) {
-    const Bytes& frame = frames->front();
-    const auto length = static_cast<uint32_t>(frame.size());
-    slices.push_back(grpc_slice_from_copied_buffer(reinterpret_cast<const char*>(&length),
-                                                   kLengthBytes));
-    slices.push_back(MakeSlice(frame));
-    *bytes += kLengthBytes + frame.size();
-    frames->pop_front();
-  }
-  grpc_byte_buffer* message = grpc_raw_byte_buffer_create(slices.data(), slices.size());
-  for (grpc_slice& slice : slices) grpc_slice_unref(slice);
-  return message;
+std::string EncodeHello(const Hello& hello) {
+  std::string out(kMagic);
+  Put(hello.version, &out);
+  Put(static_cast<uint32_t>(hello.lane), &out);
+  Put(hello.cluster_id, &out);
+  Put(hello.from.value(), &out);
+  Put(hello.to.value(), &out);
+  Put(Crc32c(out), &out);
+  return out;
 }
 
-bool SplitFrames(const Bytes& message, std::vector<Bytes>* frames) {
-  size_t offset = 0;
-  while (offset < message.size()) {
-    uint32_t length = 0;
-    if (message.size() - offset < kLengthBytes) return false;
-    std::memcpy(&length, message.data() + offset, kLengthBytes);
-    offset += kLengthBytes;
-    if (message.size() - offset < length) return false;
-    frames->push_back(message.Slice(offset, length));
-    offset += length;
-  }
-  return true;
+std::optional<Hello> DecodeHello(std::string_view bytes) {
+  if (bytes.size() != kHelloBytes || bytes.substr(0, kMagic.size()) != kMagic) return std::nullopt;
+  const uint32_t checksum = Crc32c(bytes.substr(0, kHelloBytes - sizeof(uint32_t)));
+  bytes.remove_prefix(kMagic.size());
+  Hello hello;
+  hello.version = Take<uint32_t>(&bytes);
+  const auto lane = Take<uint32_t>(&bytes);
+  hello.cluster_id = Take<uint64_t>(&bytes);
+  hello.from = raft::NodeId(Take<uint64_t>(&bytes));
+  hello.to = raft::NodeId(Take<uint64_t>(&bytes));
+  if (Take<uint32_t>(&bytes) != checksum) return std::nullopt;
+  if (lane > static_cast<uint32_t>(node::PeerLane::kSnapshot)) return std::nullopt;
+  hello.lane = static_cast<node::PeerLane>(lane);
+  return hello;
 }
+
+std::string CheckHello(const Hello& hello, const PeerIdentity& self) {
+  if (hello.version != kPeerVersion) {
+    return absl::StrCat("peer protocol version ", hello.version, " is not ", kPeerVersion);
+  }
+  if (hello.cluster_id != self.cluster_id) {
+    return absl::StrCat("cluster ID mismatch: theirs ", Hex(hello.cluster_id), ", ours ",
+                        Hex(self.cluster_id));
+  }
+  if (hello.to != self.member) {
+    return absl::StrCat("member ID mismatch: they look for ", Hex(hello.to.value()), ", this is ",
+                        Hex(self.member.value()));
+  }
+  if (!hello.from || hello.from == self.member) {
+    return absl::StrCat("bad member ID ", Hex(hello.from.value()));
+  }
+  return {};
+}
+
+std::string EncodeU32(uint32_t value) {
+  std::string out;
+  Put(value, &out);
+  return out;
+}
+
+uint32_t DecodeU32(std::string_view bytes) { return Take<uint32_t>(&bytes); }
 
 std::string Hex(uint64_t value) { return absl::StrCat(absl::Hex(value)); }
 

@@ -1,42 +1,54 @@
 // What two members say to each other below the node's frames.
 //
-// A lane is one gRPC stream, opened by the member that sends. Its metadata is the handshake: the cluster, who calls and
-// whom it means to call, and the version of this format. The other side answers with its headers, and the lane is up; or
-// with a status, and the lane is refused. A gRPC message carries one or more frames, each as a little-endian u32 length
-// and its bytes: what has piled up while a write was under way leaves as one message.
+// A lane is one TCP connection, opened by the member that sends. It begins with a Hello: the cluster, who calls and whom
+// it means to call, and the version of this format. The other side answers with a Welcome, or with the reason why not,
+// and closes. Then frames follow in one direction, each as a little-endian u32 length and its bytes; what they mean, and
+// their checksums, are the node's.
+//
+//   Hello    "CONCLAVE" | u32 version | u32 lane | u64 cluster | u64 from | u64 to | u32 CRC32C of all before
+//   Welcome  u32 0
+//   refusal  u32 length of the text (at most kRefusalBytesMax) | text
 #pragma once
 
-#include <grpc/byte_buffer.h>
-
 #include <cstdint>
-#include <deque>
+#include <optional>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "conclave/base/bytes.h"
 #include "conclave/server/node/io.h"
 
 namespace conclave::rpc {
 
-inline constexpr char kPeerMessagesPath[] = "/conclave.peer.Peer/Messages";
-inline constexpr char kPeerSnapshotPath[] = "/conclave.peer.Peer/Snapshot";
+inline constexpr uint32_t kPeerVersion = 1;
+inline constexpr size_t kHelloBytes = 44;
+inline constexpr size_t kRefusalBytesMax = 1024;
+// The largest frame that is accepted from a member that has shown its identity.
+inline constexpr size_t kPeerFrameBytesMax = 64u << 20;
+inline constexpr size_t kPeerLengthBytes = 4;
 
-inline constexpr char kClusterKey[] = "conclave-cluster";
-inline constexpr char kFromKey[] = "conclave-from";
-inline constexpr char kToKey[] = "conclave-to";
-inline constexpr char kVersionKey[] = "conclave-peer-version";
-inline constexpr char kPeerVersion[] = "1";
+struct PeerIdentity {
+  raft::NodeId member;
+  uint64_t cluster_id = 0;
+};
 
-// A message takes further frames up to this size; a single frame may be larger.
-inline constexpr size_t kPeerMessageBytes = 1 << 20;
-// Frames that wait for their lane; the oldest go first when it is full.
-inline constexpr size_t kPeerOutboxBytesMax = 64u << 20;
+struct Hello {
+  uint32_t version = kPeerVersion;
+  node::PeerLane lane = node::PeerLane::kMessages;
+  uint64_t cluster_id = 0;
+  raft::NodeId from;
+  raft::NodeId to;
+};
 
-// Takes frames from the front of *frames until the message is full.
-grpc_byte_buffer* JoinFrames(std::deque<Bytes>* frames, size_t* bytes);
+std::string EncodeHello(const Hello& hello);
+// `bytes` has kHelloBytes. Nothing if it is no Hello at all.
+std::optional<Hello> DecodeHello(std::string_view bytes);
 
-// The frames of a received message, as slices of it. False if the lengths do not add up.
-[[nodiscard]] bool SplitFrames(const Bytes& message, std::vector<Bytes>* frames);
+// Why `self` does not take this lane; empty: it does.
+std::string CheckHello(const Hello& hello, const PeerIdentity& self);
+
+std::string EncodeU32(uint32_t value);
+uint32_t DecodeU32(std::string_view bytes);
 
 std::string Hex(uint64_t value);
 

@@ -1,23 +1,29 @@
 #include "conclave/server/rpc/transport.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <fcntl.h>
+
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <map>
 #include <mutex>
 #include <utility>
 
 #include "absl/synchronization/mutex.h"
 #include "conclave/base/check.h"
-#include "conclave/server/rpc/client_port.h"
+#include "conclave/server/rpc/event_loop.h"
+#include "conclave/server/rpc/http2_connection.h"
+#include "conclave/server/rpc/http2_host.h"
 #include "conclave/server/rpc/peer_link.h"
 #include "conclave/server/rpc/peer_port.h"
-#include "conclave/server/rpc/queue.h"
 
 namespace conclave::rpc {
 namespace {
 
-constexpr Duration kHousekeeping = std::chrono::milliseconds(100);
+constexpr Duration kHousekeeping = std::chrono::seconds(1);
+constexpr Duration kStopPoll = std::chrono::milliseconds(5);
 
 // Blocks until `count` parties have said that they are done.
 class Gate {
@@ -44,44 +50,48 @@ class Transport::Impl {
  public:
   Impl(TransportOptions options, BurstHandler* handler)
       : options_(std::move(options)), handler_(handler) {}
+  ~Impl() { Stop(Duration::zero()); }
 
   absl::Status Start();
-  void HandOver(int fd) { client_port_->HandOver(fd); }
+  void HandOver(int fd);
   void CarryOut(node::Effects* effects);
-  void Wake(int queue) { queues_[static_cast<size_t>(queue)]->Wake(); }
+  void Wake(int queue) { workers_[static_cast<size_t>(queue)]->loop.Wake(); }
   void Stop(Duration grace);
   std::vector<PeerCounters> peer_counters() const;
 
   std::vector<const QueueCounters*> counter_pointers_;
 
  private:
-  // Work for the thread that owns it.
+  // One thread: its loop and its clients.
+  struct Worker {
+    Worker(int index, BurstHandler* handler, const TransportOptions& options)
+        : loop(index, handler), host(&loop, options) {}
+    EventLoop loop;
+    Http2Host host;
+  };
+  // What one turn has for the calls of another thread.
   struct Outbox {
     std::vector<node::Reply> replies;
     std::vector<node::StreamEffect> streams;
   };
 
-  void HouseKeep(size_t queue);
-  void CarryOutReplies(node::Effects* effects);
-  void CarryOutStreams(std::vector<node::StreamEffect>* streams);
+  Worker& first() { return *workers_.front(); }
+  void HouseKeep(Worker* worker);
   void SendToPeers(std::vector<node::PeerSend>* sends);
   void SetPeers(const std::vector<node::PeerAddress>& peers);
-  void SweepLinks();
-  void ClosePeers(Gate* gate);
   void PublishPeerCounters();
+  void StopWorker(Worker* worker, Instant until, Gate* gate);
 
   const TransportOptions options_;
   BurstHandler* const handler_;
-  std::vector<std::unique_ptr<Queue>> queues_;
-  std::unique_ptr<ClientPort> client_port_;
-  std::vector<Outbox> outboxes_;  // by queue; of the CarryOut under way
-  std::vector<StreamCall*> touched_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<Outbox> outboxes_;  // by worker; of the CarryOut under way
+  std::atomic<uint32_t> handed_over_{0};
 
-  // On queue 0's thread.
+  // On the first worker's thread.
   std::unique_ptr<PeerPort> peer_port_;
   std::vector<std::unique_ptr<PeerLink>> links_;
-  bool peers_closing_ = false;
-  Gate* peers_closed_ = nullptr;
+  bool peers_closed_ = false;
 
   mutable std::mutex peer_counters_mutex_;
   std::vector<PeerCounters> peer_counters_;
@@ -89,119 +99,100 @@ class Transport::Impl {
 };
 
 absl::Status Transport::Impl::Start() {
-  std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> completion_queues;
-  client_port_ = std::make_unique<ClientPort>(options_, &completion_queues);
-  for (size_t i = 0; i < completion_queues.size(); ++i) {
-    queues_.push_back(
-        std::make_unique<Queue>(static_cast<int>(i), std::move(completion_queues[i]), handler_));
-    counter_pointers_.push_back(&queues_.back()->counters());
+  for (int i = 0; i < options_.queue_threads; ++i) {
+    workers_.push_back(std::make_unique<Worker>(i, handler_, options_));
+    counter_pointers_.push_back(&workers_.back()->loop.counters());
   }
-  outboxes_.resize(queues_.size());
-  absl::Status status;
+  outboxes_.resize(workers_.size());
   if (!options_.peer_listen.empty()) {
     peer_port_ = std::make_unique<PeerPort>(
-        queues_[0].get(), PeerIdentity{options_.member, options_.cluster_id}, &options_.log);
-    status = peer_port_->Listen(options_.peer_listen);
+        &first().loop, PeerIdentity{options_.member, options_.cluster_id}, &options_.log);
     peer_port_->on_peer = [this](raft::NodeId from) {
       for (const auto& link : links_) {
         if (link->address().id == from) link->ConnectNow();
       }
     };
+    if (absl::Status status = peer_port_->Listen(options_.peer_listen); !status.ok()) {
+      peer_port_->Close();
+      workers_.clear();
+      return status;
+    }
   }
-  client_port_->PostFirst(queues_);
-  for (size_t i = 0; i < queues_.size(); ++i) {
-    HouseKeep(i);
-    queues_[i]->StartThread();
+  for (const auto& worker : workers_) {
+    worker->loop.At(Now() + kHousekeeping, [this, worker = worker.get()] { HouseKeep(worker); });
+    worker->loop.StartThread();
   }
-  if (!status.ok()) Stop(Duration::zero());
-  return status;
+  return absl::OkStatus();
 }
 
-void Transport::Impl::HouseKeep(size_t queue) {
-  const Instant now = Now();
-  if (!client_port_) return;
-  client_port_->WatchOldCalls(static_cast<int>(queue), now);
-  if (queue == 0) {
-    SweepLinks();
-    PublishPeerCounters();
-  }
-  queues_[queue]->At(now + kHousekeeping, [this, queue] { HouseKeep(queue); });
+void Transport::Impl::HouseKeep(Worker* worker) {
+  worker->host.Sweep();
+  if (worker == &first()) PublishPeerCounters();
+  worker->loop.At(worker->loop.now() + kHousekeeping, [this, worker] { HouseKeep(worker); });
+}
+
+void Transport::Impl::HandOver(int fd) {
+  const int one = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+  const size_t index = handed_over_.fetch_add(1, std::memory_order_relaxed) % workers_.size();
+  Worker* worker = workers_[index].get();
+  worker->loop.Post([worker, fd] { worker->host.Adopt(fd); });
 }
 
 void Transport::Impl::CarryOut(node::Effects* effects) {
-  CarryOutReplies(effects);
-  for (node::StreamEffect& effect : effects->streams) {
-    const auto queue = CallSlot::Find(effect.id)->queue()->index();
-    outboxes_[static_cast<size_t>(queue)].streams.push_back(std::move(effect));
-  }
-  effects->streams.clear();
-  for (size_t i = 0; i < queues_.size(); ++i) {
-    Outbox& outbox = outboxes_[i];
-    if (outbox.replies.empty() && outbox.streams.empty()) continue;
-    if (queues_[i]->IsCurrent()) {
-      for (const node::Reply& reply : outbox.replies) {
-        static_cast<UnaryCall*>(CallSlot::Find(reply.id))->Answer(reply);
-      }
-      outbox.replies.clear();
-      CarryOutStreams(&outbox.streams);
-      continue;
-    }
-    queues_[i]->Post([this, work = std::make_shared<Outbox>(std::exchange(outbox, {}))] {
-      for (const node::Reply& reply : work->replies) {
-        static_cast<UnaryCall*>(CallSlot::Find(reply.id))->Answer(reply);
-      }
-      CarryOutStreams(&work->streams);
-    });
-  }
-  if (effects->peers.has_value()) {
-    if (queues_[0]->IsCurrent()) {
-      SetPeers(*effects->peers);
-    } else {
-      queues_[0]->Post([this, peers = *std::move(effects->peers)] { SetPeers(peers); });
-    }
-    effects->peers.reset();
-  }
-  if (!effects->peer_sends.empty()) {
-    if (queues_[0]->IsCurrent()) {
-      SendToPeers(&effects->peer_sends);
-      effects->peer_sends.clear();
-    } else {
-      queues_[0]->Post([this, sends = std::make_shared<std::vector<node::PeerSend>>(
-                                  std::exchange(effects->peer_sends, {}))] {
-        SendToPeers(sends.get());
-      });
-    }
-  }
-}
-
-void Transport::Impl::CarryOutReplies(node::Effects* effects) {
   for (node::Reply& reply : effects->replies) {
     if ((reply.id.value() & kLocalCallBit) != 0) {
       options_.local_reply(std::move(reply));
       continue;
     }
-    auto* call = static_cast<UnaryCall*>(CallSlot::Find(reply.id));
-    if (options_.replies == ReplyMode::kDirect || call->queue()->IsCurrent()) {
-      call->Answer(reply);
+    Http2Call* const call = Http2Call::Find(reply.id);
+    EventLoop& loop = call->host()->loop();
+    if (loop.IsCurrent()) {
+      call->Answer(std::move(reply));
     } else {
-      outboxes_[static_cast<size_t>(call->queue()->index())].replies.push_back(std::move(reply));
+      outboxes_[static_cast<size_t>(loop.index())].replies.push_back(std::move(reply));
     }
   }
   effects->replies.clear();
-}
-
-void Transport::Impl::CarryOutStreams(std::vector<node::StreamEffect>* streams) {
-  // Each thread has its own list; it is empty between calls.
-  thread_local std::vector<StreamCall*> touched;
-  touched.clear();
-  for (node::StreamEffect& effect : *streams) {
-    auto* call = static_cast<StreamCall*>(CallSlot::Find(effect.id));
-    if (touched.empty() || touched.back() != call) touched.push_back(call);
-    call->Add(std::move(effect));
+  for (node::StreamEffect& effect : effects->streams) {
+    Http2Call* const call = Http2Call::Find(effect.id);
+    EventLoop& loop = call->host()->loop();
+    if (loop.IsCurrent()) {
+      call->Add(std::move(effect));
+    } else {
+      outboxes_[static_cast<size_t>(loop.index())].streams.push_back(std::move(effect));
+    }
   }
-  streams->clear();
-  // A stream may stand here twice; the second Flush finds nothing to do.
-  for (StreamCall* call : touched) call->Flush();
+  effects->streams.clear();
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    Outbox& outbox = outboxes_[i];
+    if (outbox.replies.empty() && outbox.streams.empty()) continue;
+    workers_[i]->loop.Post([work = std::make_shared<Outbox>(std::exchange(outbox, {}))] {
+      for (node::Reply& reply : work->replies) Http2Call::Find(reply.id)->Answer(std::move(reply));
+      for (node::StreamEffect& effect : work->streams) {
+        Http2Call::Find(effect.id)->Add(std::move(effect));
+      }
+    });
+  }
+  if (effects->peers.has_value()) {
+    if (first().loop.IsCurrent()) {
+      SetPeers(*effects->peers);
+    } else {
+      first().loop.Post([this, peers = *std::move(effects->peers)] { SetPeers(peers); });
+    }
+    effects->peers.reset();
+  }
+  if (effects->peer_sends.empty()) return;
+  if (first().loop.IsCurrent()) {
+    SendToPeers(&effects->peer_sends);
+    effects->peer_sends.clear();
+  } else {
+    first().loop.Post([this, sends = std::make_shared<std::vector<node::PeerSend>>(
+                                 std::exchange(effects->peer_sends, {}))] {
+      SendToPeers(sends.get());
+    });
+  }
 }
 
 void Transport::Impl::SendToPeers(std::vector<node::PeerSend>* sends) {
@@ -216,33 +207,27 @@ void Transport::Impl::SendToPeers(std::vector<node::PeerSend>* sends) {
 }
 
 void Transport::Impl::SetPeers(const std::vector<node::PeerAddress>& peers) {
-  if (peers_closing_) return;
-  for (const auto& link : links_) {
+  if (peers_closed_) return;
+  std::erase_if(links_, [&](auto& link) {
     const bool stays = std::any_of(peers.begin(), peers.end(), [&](const auto& peer) {
       return peer.id == link->address().id && peer.peer_urls == link->address().peer_urls;
     });
-    if (!stays) link->Close();
-  }
+    if (stays) return false;
+    link->Close();
+    first().loop.Retire(std::move(link));
+    return true;
+  });
   for (const node::PeerAddress& peer : peers) {
     if (peer.id == options_.member) continue;
-    const bool known = std::any_of(links_.begin(), links_.end(), [&](const auto& link) {
-      return !link->closing() && link->address().id == peer.id &&
-             link->address().peer_urls == peer.peer_urls;
-    });
+    const bool known = std::any_of(links_.begin(), links_.end(),
+                                   [&](const auto& link) { return link->address().id == peer.id; });
     if (known) continue;
     for (const node::PeerLane lane : {node::PeerLane::kMessages, node::PeerLane::kSnapshot}) {
-      links_.push_back(std::make_unique<PeerLink>(
-          queues_[0].get(), PeerIdentity{options_.member, options_.cluster_id}, peer, lane,
-          &options_.log));
+      links_.push_back(std::make_unique<PeerLink>(&first().loop,
+                                                  PeerIdentity{options_.member, options_.cluster_id},
+                                                  peer, lane, &options_.log));
       links_.back()->Start();
     }
-  }
-}
-
-void Transport::Impl::SweepLinks() {
-  std::erase_if(links_, [](const auto& link) { return link->idle(); });
-  if (peers_closing_ && links_.empty() && peers_closed_ != nullptr) {
-    std::exchange(peers_closed_, nullptr)->Done();
   }
 }
 
@@ -269,42 +254,41 @@ std::vector<PeerCounters> Transport::Impl::peer_counters() const {
   return peer_counters_;
 }
 
-void Transport::Impl::ClosePeers(Gate* gate) {
-  peers_closing_ = true;
-  peers_closed_ = gate;
-  for (const auto& link : links_) {
-    link->on_idle = [this] { queues_[0]->Post([this] { SweepLinks(); }); };
-    link->Close();
+// Answers first; then each connection may take what is on its way to it, until `until`.
+void Transport::Impl::StopWorker(Worker* worker, Instant until, Gate* gate) {
+  if (worker->loop.now() < until && !worker->host.idle()) {
+    worker->loop.At(worker->loop.now() + kStopPoll,
+                    [this, worker, until, gate] { StopWorker(worker, until, gate); });
+    return;
   }
-  if (peer_port_) {
-    peer_port_->Close([gate] { gate->Done(); });
-  } else {
-    gate->Done();
-  }
-  queues_[0]->Post([this] { SweepLinks(); });
+  worker->host.CloseAll();
+  gate->Done();
 }
 
 void Transport::Impl::Stop(Duration grace) {
-  if (std::exchange(stopped_, true)) return;
-  Gate stopping(static_cast<int>(queues_.size()));
-  for (size_t i = 0; i < queues_.size(); ++i) {
-    queues_[i]->Post([this, i, &stopping] {
-      client_port_->EndAllStopped(static_cast<int>(i));
-      stopping.Done();
+  if (std::exchange(stopped_, true) || workers_.empty()) return;
+  const Instant until = Now() + grace;
+  Gate gate(static_cast<int>(workers_.size()));
+  for (const auto& entry : workers_) {
+    entry->loop.Post([this, worker = entry.get(), until, &gate] {
+      worker->host.BeginStop();
+      if (worker == &first()) {
+        peers_closed_ = true;
+        for (const auto& link : links_) link->Close();
+        if (peer_port_) peer_port_->Close();
+      }
+      StopWorker(worker, until, &gate);
     });
   }
-  stopping.Wait();
-  Gate peers(2);
-  queues_[0]->Post([this, &peers] { ClosePeers(&peers); });
-  client_port_->ShutDown(grace);
-  peers.Wait();
-  for (const auto& queue : queues_) queue->ShutDownAndJoin();
+  gate.Wait();
+  for (const auto& worker : workers_) worker->loop.StopAndJoin();
+  links_.clear();
   peer_port_.reset();
 }
 
 Transport::Transport(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-Transport::~Transport() { impl_->Stop(Duration::zero()); }
+Transport::~Transport() = default;
 
 absl::StatusOr<std::unique_ptr<Transport>> Transport::Start(TransportOptions options,
                                                             BurstHandler* handler) {

@@ -60,7 +60,6 @@ int Main(int argc, char** argv) {
   core.SetAnswer(Bytes::Copy("\x12" + varint(kv.size()) + kv + "\x20\x01"));
   TransportOptions options;
   options.queue_threads = std::atoi(argv[3]);
-  options.replies = mode == "queue" ? ReplyMode::kQueue : ReplyMode::kDirect;
   auto transport = Transport::Start(options, &core);
   CONCLAVE_CHECK(transport.ok());
   core.Attach(transport->get());

@@ -19,7 +19,6 @@
 #include "conclave/server/app/log.h"
 #include "conclave/server/app/server.h"
 #include "conclave/server/app/version.h"
-#include "conclave/server/rpc/grpc_log.h"
 
 extern char** environ;
 
@@ -119,7 +118,6 @@ int Main(int argc, char** argv) {
   }
   const sigset_t signals = BlockSignals();
   RaiseFileLimit();
-  rpc::RouteGrpcLog([log = *log](const node::LogLine& line) { log->Write("grpc", line); });
   (*log)->Info("starting", {{"conclave-version", std::string(kVersion)},
                             {"etcd-version", std::string(kProtocolVersion)},
                             {"name", line->config.name}});

@@ -64,8 +64,8 @@ class Progress {
 
   bool recent_active = false;  // heard of since the last check of the quorum
   bool is_learner = false;
-  Index sent_commit;          // the largest commit index that it has been told, if nothing was lost
-  ReadRound acked_round;      // the newest read round that it has acknowledged
+  Index sent_commit;      // the largest commit index that it has been told, if nothing was lost
+  ReadRound acked_round;  // the newest read round that it has acknowledged
 
   // A member that was removed is told its removal before the leader forgets it: it hears of the
   // entry at `entry` and of its commitment, or `ticks_left` runs out.

@@ -1,0 +1,324 @@
+#include "conclave/server/rpc/http2_call.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "conclave/base/check.h"
+#include "conclave/server/rpc/http2_connection.h"
+#include "conclave/server/rpc/http2_host.h"
+
+namespace conclave::rpc {
+namespace {
+
+// The codes of gRPC that the transport itself answers with.
+constexpr int kCancelled = 1;
+constexpr int kUnknown = 2;
+constexpr int kNotFound = 5;
+constexpr int kResourceExhausted = 8;
+constexpr int kUnimplemented = 12;
+constexpr int kInternal = 13;
+constexpr int kUnavailable = 14;
+
+// Credit is given back in lumps of this size, and whenever nothing more waits.
+constexpr uint64_t kCreditBytes = 64 * 1024;
+// A slot's list of messages gives its memory back when it has grown beyond this.
+constexpr size_t kKeptMessages = 1024;
+
+uint32_t ReadLength(const char* frame) {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(frame);
+  return uint32_t{bytes[1]} << 24 | uint32_t{bytes[2]} << 16 | uint32_t{bytes[3]} << 8 | bytes[4];
+}
+
+void WriteLength(char* frame, size_t length) {
+  frame[0] = 0;  // not compressed
+  frame[1] = static_cast<char>(length >> 24);
+  frame[2] = static_cast<char>(length >> 16);
+  frame[3] = static_cast<char>(length >> 8);
+  frame[4] = static_cast<char>(length);
+}
+
+// HealthCheckResponse.status: SERVING, SERVICE_UNKNOWN.
+constexpr std::string_view kServing = "\x08\x01";
+constexpr std::string_view kServiceUnknown = "\x08\x03";
+
+}  // namespace
+
+node::CallId Http2Call::id() const {
+  const uint64_t address = reinterpret_cast<uint64_t>(this);
+  CONCLAVE_CHECK(address >> kAddressBits == 0);
+  return node::CallId(address | generation_ << kAddressBits);
+}
+
+Http2Call* Http2Call::Find(node::CallId id) {
+  auto* call = reinterpret_cast<Http2Call*>(id.value() & ((uint64_t{1} << kAddressBits) - 1));
+  CONCLAVE_CHECK(call->generation_ == id.value() >> kAddressBits, "reply to a call that is over");
+  return call;
+}
+
+void Http2Call::Begin(Http2Connection* connection, int32_t stream) {
+  generation_ = (generation_ + 1) & kGenerationMask;
+  connection_ = connection;
+  stream_ = stream;
+  method_ = nullptr;
+  counters_ = nullptr;
+  unknown_path_.clear();
+  encoding_.clear();
+  is_post_ = is_grpc_ = require_leader_ = false;
+  header_bytes_ = 0;
+  frame_have_ = want_ = 0;
+  has_message_ = refused_ = at_core_ = core_told_ = counted_ = out_complete_ = response_submitted = false;
+  out_head_ = out_offset_ = out_bytes_ = 0;
+  credit_ = 0;
+}
+
+void Http2Call::OnHeader(std::string_view name, std::string_view value) {
+  header_bytes_ += name.size() + value.size();
+  if (name == ":path") {
+    method_ = FindMethod(value);
+    if (method_ == nullptr) unknown_path_ = value;
+  } else if (name == ":method") {
+    is_post_ = value == "POST";
+  } else if (name == "content-type") {
+    constexpr std::string_view kGrpc = "application/grpc";
+    is_grpc_ = value.substr(0, kGrpc.size()) == kGrpc &&
+               (value.size() == kGrpc.size() || value[kGrpc.size()] == '+' ||
+                value[kGrpc.size()] == ';');
+  } else if (name == "hasleader") {
+    require_leader_ = value == "true";
+  } else if (name == "grpc-encoding") {
+    encoding_ = value;
+  }
+}
+
+void Http2Call::OnHeadersComplete() {
+  if (header_bytes_ > kHeaderListBytesMax) {
+    refused_ = true;
+    return connection_->Reset(this, NGHTTP2_ENHANCE_YOUR_CALM);
+  }
+  if (!is_post_ || !is_grpc_) {
+    refused_ = true;
+    return connection_->SubmitHttpError(this, is_post_ ? "415" : "405");
+  }
+  if (method_ == nullptr) return Refuse(kUnimplemented, RejectMessage(unknown_path_));
+  counters_ = &host_->loop().counters().methods[method_ - AllMethods().data()];
+  counters_->started.Add();
+  arrived_ = host_->loop().now();
+  if (method_->served == Served::kNotYet) {
+    return Refuse(kUnimplemented, RejectMessage(method_->path));
+  }
+  if (host_->stopping()) return Refuse(kUnavailable, std::string(kServerStopped));
+  if (method_->served == Served::kNodeStream) {
+    at_core_ = true;
+    host_->loop().inputs().emplace_back(
+        node::StreamOpened{id(), method_->stream, require_leader_});
+  }
+}
+
+void Http2Call::OnData(std::string_view data) {
+  while (!data.empty() && !refused_) {
+    if (frame_have_ < kMessagePrefixBytes) {
+      const size_t count = std::min(data.size(), kMessagePrefixBytes - frame_have_);
+      std::memcpy(frame_ + frame_have_, data.data(), count);
+      frame_have_ += count;
+      data.remove_prefix(count);
+      if (frame_have_ == kMessagePrefixBytes) StartMessage();
+      continue;
+    }
+    const size_t count = std::min(data.size(), want_);
+    std::memcpy(fill_, data.data(), count);
+    fill_ += count;
+    want_ -= count;
+    data.remove_prefix(count);
+    if (want_ == 0) MessageComplete();
+  }
+}
+
+void Http2Call::StartMessage() {
+  const uint32_t length = ReadLength(frame_);
+  if (frame_[0] != 0) {
+    return Refuse(kUnimplemented,
+                  absl::StrCat("grpc: Decompressor is not installed for grpc-encoding \"", encoding_,
+                               "\""));
+  }
+  const uint64_t limit = host_->options().receive_bytes_max;
+  if (length > limit) {
+    return Refuse(kResourceExhausted, absl::StrCat("grpc: received message larger than max (",
+                                                   length, " vs. ", limit, ")"));
+  }
+  if (is_unary() && has_message_) return Refuse(kInternal, "more than one message in a unary call");
+  const size_t headroom = is_unary() ? node::kRequestHeadroom : 0;
+  message_ = Bytes::Uninitialized(headroom + length, &fill_);
+  fill_ += headroom;
+  want_ = length;
+  if (want_ == 0) MessageComplete();
+}
+
+void Http2Call::MessageComplete() {
+  frame_have_ = 0;
+  counters_->received_messages.Add();
+  host_->loop().counters().received_bytes.Add(ReadLength(frame_));
+  if (is_unary() || method_->served == Served::kHealthWatch) {
+    has_message_ = true;
+    return;
+  }
+  if (!at_core_ || core_told_) return;  // the core has ended the stream
+  host_->loop().inputs().emplace_back(node::StreamMessage{id(), std::move(message_)});
+}
+
+void Http2Call::OnEndOfRequest() {
+  if (refused_) return;
+  if (method_->served == Served::kNodeStream) {
+    if (at_core_) host_->loop().inputs().emplace_back(node::StreamHalfClosed{id()});
+    return;
+  }
+  if (!has_message_ || frame_have_ != 0) return Refuse(kInternal, "the request has no whole message");
+  has_message_ = false;
+  Bytes request = std::move(message_);
+  if (method_->served == Served::kNodeUnary) {
+    at_core_ = true;
+    host_->loop().inputs().emplace_back(
+        node::UnaryCall{id(), method_->method, std::move(request)});
+    return;
+  }
+  HealthRequest(request);
+}
+
+// Only the server as a whole ("") is known. A watch of its health says so once, and stays open until one of both goes.
+void Http2Call::HealthRequest(const Bytes& request) {
+  const size_t headroom = is_unary() ? node::kRequestHeadroom : 0;
+  const bool known = request.size() == headroom;
+  if (is_unary() && !known) return Refuse(kNotFound, "unknown service");
+  QueueMessage(Bytes::Copy(known ? kServing : kServiceUnknown), {}, 0);
+  if (is_unary()) Complete(nullptr);
+}
+
+void Http2Call::OnStreamGone() {
+  connection_ = nullptr;
+  message_ = Bytes();
+  out_.clear();
+  out_head_ = out_bytes_ = 0;
+  TellCoreGone();
+  if (counters_ != nullptr && !counted_) CountHandled(kCancelled);
+  ReleaseIfOver();
+}
+
+void Http2Call::TellCoreGone() {
+  if (!at_core_ || core_told_) return;
+  core_told_ = true;
+  if (is_unary()) {
+    host_->loop().inputs().emplace_back(node::CallCancelled{id()});
+  } else {
+    host_->loop().inputs().emplace_back(node::StreamClosed{id()});
+  }
+}
+
+void Http2Call::Answer(node::Reply reply) {
+  CONCLAVE_CHECK(at_core_ && is_unary(), "an answer that nobody waits for");
+  at_core_ = false;
+  if (connection_ == nullptr) return ReleaseIfOver();
+  if (reply.error == nullptr) QueueMessage(std::move(reply.body), {}, 0);
+  Complete(std::move(reply.error));
+}
+
+void Http2Call::Add(node::StreamEffect effect) {
+  CONCLAVE_CHECK(at_core_, "a stream effect after its finish");
+  if (effect.finish) {
+    at_core_ = false;
+    if (connection_ == nullptr) return ReleaseIfOver();
+    return Complete(std::move(effect.error));
+  }
+  if (connection_ == nullptr) return;
+  QueueMessage(std::move(effect.prefix), std::move(effect.shared), effect.charge);
+}
+
+void Http2Call::Refuse(int code, std::string message) {
+  refused_ = true;
+  message_ = Bytes();
+  TellCoreGone();  // of a broken message in a stream; the core's finish will find the trailers sent
+  Complete(std::make_unique<node::CallError>(node::CallError{code, std::move(message)}));
+}
+
+void Http2Call::QueueMessage(Bytes prefix, Bytes shared, uint64_t charge) {
+  if (out_complete_) return;
+  Outgoing& message = out_.emplace_back();
+  WriteLength(message.frame, prefix.size() + shared.size());
+  message.prefix = std::move(prefix);
+  message.shared = std::move(shared);
+  message.charge = charge;
+  out_bytes_ += message.size();
+  counters_->sent_messages.Add();
+  host_->loop().counters().sent_bytes.Add(message.size() - kMessagePrefixBytes);
+  connection_->Resume(this);
+}
+
+void Http2Call::Complete(std::unique_ptr<node::CallError> status) {
+  if (out_complete_) return;
+  out_complete_ = true;
+  status_ = std::move(status);
+  if (counters_ != nullptr) CountHandled(status_code());
+  connection_->Resume(this);
+}
+
+void Http2Call::TakeOut(size_t length, OutBuffer* out) {
+  out_bytes_ -= length;
+  while (length > 0) {
+    Outgoing& message = out_[out_head_];
+    // The message is three parts one behind the other.
+    const auto take = [&](size_t part_begin, size_t part_size, const auto& append) {
+      if (length == 0 || out_offset_ < part_begin || out_offset_ >= part_begin + part_size) return;
+      const size_t offset = out_offset_ - part_begin;
+      const size_t count = std::min(length, part_size - offset);
+      append(offset, count);
+      out_offset_ += count;
+      length -= count;
+    };
+    const size_t shared_begin = kMessagePrefixBytes + message.prefix.size();
+    take(0, kMessagePrefixBytes, [&](size_t offset, size_t count) {
+      out->Append(std::string_view(message.frame + offset, count));
+    });
+    take(kMessagePrefixBytes, message.prefix.size(),
+         [&](size_t offset, size_t count) { out->Append(message.prefix, offset, count); });
+    take(shared_begin, message.shared.size(),
+         [&](size_t offset, size_t count) { out->Append(message.shared, offset, count); });
+    if (out_offset_ < message.size()) return;
+    credit_ += message.charge;
+    message = Outgoing();
+    ++out_head_;
+    out_offset_ = 0;
+  }
+  if (out_head_ == out_.size()) {
+    if (out_.capacity() > kKeptMessages) out_.shrink_to_fit();
+    out_.clear();
+    out_head_ = 0;
+  }
+  if (out_bytes_ == 0 || credit_ >= kCreditBytes) GiveCredit();
+}
+
+void Http2Call::GiveCredit() {
+  if (credit_ > 0 && at_core_) {
+    host_->loop().inputs().emplace_back(node::StreamSent{id(), credit_});
+  }
+  credit_ = 0;
+}
+
+void Http2Call::CountHandled(int code) {
+  counted_ = true;
+  const auto index = static_cast<size_t>(code);
+  counters_->handled[index < kStatusCodes ? index : size_t{kUnknown}].Add();
+  if (!host_->options().handling_histograms || !is_unary()) return;
+  const Duration taken = Now() - arrived_;
+  const double seconds = std::chrono::duration<double>(taken).count();
+  const auto bound = std::lower_bound(kHandlingBounds.begin(), kHandlingBounds.end(), seconds);
+  counters_->handling[static_cast<size_t>(bound - kHandlingBounds.begin())].Add();
+  counters_->handling_nanoseconds.Add(static_cast<uint64_t>(taken.count()));
+}
+
+void Http2Call::ReleaseIfOver() {
+  if (connection_ != nullptr || at_core_) return;
+  status_.reset();
+  host_->ReturnCall(this);
+}
+
+}  // namespace conclave::rpc

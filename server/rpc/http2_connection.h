@@ -1,0 +1,90 @@
+// Http2Connection: one TCP connection of a gRPC client. nghttp2 speaks HTTP/2; the socket, the flow of bytes and the
+// manners (pings, limits, the farewell) are here.
+//
+// Reading: what the socket holds goes through nghttp2 into the calls, and from them to the core's inputs. Writing: only
+// after the core's turn (OnFlush), so that everything a turn has to say to a client leaves in one system call. When the
+// socket takes no more, nothing further is framed: a slow client's messages wait in its calls, where the core counts them.
+#pragma once
+
+#include <nghttp2/nghttp2.h>
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "conclave/base/time.h"
+#include "conclave/server/rpc/event_loop.h"
+#include "conclave/server/rpc/http2_call.h"
+#include "conclave/server/rpc/http2_host.h"
+#include "conclave/server/rpc/out_buffer.h"
+
+namespace conclave::rpc {
+
+// Framed bytes that wait for the socket; above it framing stops.
+inline constexpr size_t kOutBytesMax = 256 * 1024;
+inline constexpr int32_t kStreamWindowBytes = 2 * 1024 * 1024;
+inline constexpr int32_t kConnectionWindowBytes = 16 * 1024 * 1024;
+inline constexpr uint32_t kHeaderListBytesMax = 32 * 1024;
+// Calls of one connection at the core, reset ones included: a client that opens and resets calls without end is sent away.
+inline constexpr size_t kCallsOpenMax = 100'000;
+// Pings that come too early, before the client is sent away. Each message of ours forgives them.
+inline constexpr int kPingStrikesMax = 2;
+
+class Http2Connection final : public EventLoop::Socket {
+ public:
+  Http2Connection(Http2Host* host, int fd);
+  ~Http2Connection() override;
+
+  void OnReady(uint32_t events) override;
+  void OnFlush() override;
+
+  // Sends the headers of the response, its messages as they are queued, and the trailers when the call is complete.
+  void SubmitResponse(Http2Call* call);
+  // More is queued for a response that has been submitted.
+  void Resume(Http2Call* call);
+  // HTTP errors of requests that are not gRPC.
+  void SubmitHttpError(Http2Call* call, const char* status);
+  void Reset(Http2Call* call, uint32_t code);
+
+  void SayFarewell();
+  void Sweep(Instant now);
+  // Closes the socket and ends all calls. The object is retired.
+  void Close();
+
+  void AddCall(Http2Call* call);
+  void RemoveCall(Http2Call* call);
+  const std::vector<Http2Call*>& calls() const { return calls_; }
+
+  static void SetCallbacks(nghttp2_session_callbacks* callbacks);
+
+ private:
+  void Read();
+  bool OnPing(Instant now);
+
+  static int OnBeginHeaders(nghttp2_session*, const nghttp2_frame*, void*);
+  static int OnHeader(nghttp2_session*, const nghttp2_frame*, const uint8_t*, size_t,
+                      const uint8_t*, size_t, uint8_t, void*);
+  static int OnFrameRecv(nghttp2_session*, const nghttp2_frame*, void*);
+  static int OnDataChunk(nghttp2_session*, uint8_t, int32_t, const uint8_t*, size_t, void*);
+  static int OnStreamClose(nghttp2_session*, int32_t, uint32_t, void*);
+  static ssize_t OnSend(nghttp2_session*, const uint8_t*, size_t, int, void*);
+  static int OnSendData(nghttp2_session*, nghttp2_frame*, const uint8_t*, size_t,
+                        nghttp2_data_source*, void*);
+  static ssize_t ReadResponse(nghttp2_session*, int32_t, uint8_t*, size_t, uint32_t*,
+                              nghttp2_data_source*, void*);
+
+  Http2Host* const host_;
+  const int fd_;
+  nghttp2_session* session_ = nullptr;
+  OutBuffer out_;
+  bool writable_wanted_ = false;
+  bool closed_ = false;
+  std::vector<Http2Call*> calls_;
+
+  Instant last_read_{};
+  Instant last_ping_{};
+  Instant ping_sent_{};  // zero: none is under way
+  int ping_strikes_ = 0;
+};
+
+}  // namespace conclave::rpc

@@ -1,0 +1,85 @@
+#include "conclave/server/rpc/http2_host.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "conclave/base/check.h"
+#include "conclave/server/rpc/http2_connection.h"
+
+namespace conclave::rpc {
+
+Http2Host::Http2Host(EventLoop* loop, const TransportOptions& options)
+    : loop_(loop), options_(options) {
+  CONCLAVE_CHECK(nghttp2_session_callbacks_new(&callbacks_) == 0);
+  Http2Connection::SetCallbacks(callbacks_);
+  CONCLAVE_CHECK(nghttp2_option_new(&option_) == 0);
+  // Closed streams are not remembered for priorities that nobody uses.
+  nghttp2_option_set_no_closed_streams(option_, 1);
+}
+
+Http2Host::~Http2Host() {
+  CONCLAVE_CHECK(connections_.empty(), "connections are open");
+  nghttp2_option_del(option_);
+  nghttp2_session_callbacks_del(callbacks_);
+}
+
+void Http2Host::Adopt(int fd) {
+  connections_.push_back(std::make_unique<Http2Connection>(this, fd));
+  if (stopping_) connections_.back()->SayFarewell();
+}
+
+void Http2Host::Forget(Http2Connection* connection) {
+  const auto found =
+      std::find_if(connections_.begin(), connections_.end(),
+                   [&](const auto& candidate) { return candidate.get() == connection; });
+  CONCLAVE_CHECK(found != connections_.end());
+  std::swap(*found, connections_.back());
+  loop_->Retire(std::move(connections_.back()));
+  connections_.pop_back();
+}
+
+void Http2Host::Sweep() {
+  for (size_t i = 0; i < connections_.size();) {
+    Http2Connection* connection = connections_[i].get();
+    connection->Sweep(loop_->now());
+    if (i < connections_.size() && connections_[i].get() == connection) ++i;
+  }
+}
+
+void Http2Host::BeginStop() {
+  stopping_ = true;
+  for (const auto& call : calls_) {
+    if (!call->at_core_) continue;
+    auto stopped = std::make_unique<node::CallError>(
+        node::CallError{/*UNAVAILABLE*/ 14, std::string(kServerStopped)});
+    if (call->is_unary()) {
+      call->Answer({call->id(), std::move(stopped), {}});
+    } else {
+      node::StreamEffect effect;
+      effect.id = call->id();
+      effect.finish = true;
+      effect.error = std::move(stopped);
+      call->Add(std::move(effect));
+    }
+  }
+  for (const auto& connection : connections_) connection->SayFarewell();
+}
+
+void Http2Host::CloseAll() {
+  while (!connections_.empty()) connections_.back()->Close();
+}
+
+Http2Call* Http2Host::TakeCall(Http2Connection* connection, int32_t stream) {
+  if (free_.empty()) {
+    calls_.push_back(std::unique_ptr<Http2Call>(new Http2Call(this)));
+    free_.push_back(calls_.back().get());
+  }
+  Http2Call* call = free_.back();
+  free_.pop_back();
+  call->Begin(connection, stream);
+  return call;
+}
+
+void Http2Host::ReturnCall(Http2Call* call) { free_.push_back(call); }
+
+}  // namespace conclave::rpc
