@@ -49,7 +49,7 @@ class WatchRun:
             while method == "Compact":  # would race with watchers that catch up
                 method, request = g.request()
             g.send(method, request)
-            if len(self.pair.unexplained) > 5:
+            if self.pair.unexplained:
                 break
         self.finish(stream, watchers)
 
