@@ -121,11 +121,8 @@ ReadResult StateMachine::ReadTxn(const ReadContext& context, std::string_view bo
 ReadResult StateMachine::ReadHashKv(const ReadContext& context, int64_t revision,
                                     bool with_revisions) {
   if (revision > store_->current_revision()) return Refuse(&wire::kErrFutureRevision);
-  if (revision != 0 && revision < store_->compact_revision()) {
-    return Refuse(&wire::kErrCompacted);
-  }
-  absl::StatusOr<mvcc::HashKvCursor> cursor =
-      mvcc::HashKvCursor::Open(store_.get(), std::max<int64_t>(revision, 0));
+  if (revision > 0 && revision < store_->compact_revision()) return Refuse(&wire::kErrCompacted);
+  absl::StatusOr<mvcc::HashKvCursor> cursor = mvcc::HashKvCursor::Open(store_.get(), revision);
   CONCLAVE_CHECK(cursor.ok(), cursor.status().ToString());
   return FinishOrHandOver(
       std::make_unique<HashTask>(*std::move(cursor), Header(context.raft_term), with_revisions));

@@ -92,27 +92,33 @@ void TxnExecution::Decide(const wire::TxnRequest& txn) {
   }
 }
 
+// Of several faults the first one of a put is told, as etcd does.
 const wire::Error* TxnExecution::Check() {
-  path_at_ = 0;
-  deleted_from_.reset();
-  return Check(request_);
-}
-
-const wire::Error* TxnExecution::Check(const wire::TxnRequest& txn) {
-  std::string_view message;
-  for (wire::MessageCursor cursor = txn.branch(path_[path_at_++]); cursor.Next(&message);) {
-    if (const wire::Error* error = CheckOp(Operation(message))) return error;
+  for (const Checked what : {Checked::kPuts, Checked::kRanges}) {
+    path_at_ = 0;
+    deleted_from_.reset();
+    if (const wire::Error* error = Check(request_, what)) return error;
   }
   return nullptr;
 }
 
-const wire::Error* TxnExecution::CheckOp(const wire::RequestOp& op) {
+const wire::Error* TxnExecution::Check(const wire::TxnRequest& txn, Checked what) {
+  std::string_view message;
+  for (wire::MessageCursor cursor = txn.branch(path_[path_at_++]); cursor.Next(&message);) {
+    if (const wire::Error* error = CheckOp(Operation(message), what)) return error;
+  }
+  return nullptr;
+}
+
+const wire::Error* TxnExecution::CheckOp(const wire::RequestOp& op, Checked what) {
   switch (op.kind()) {
     case wire::RequestOp::Kind::kRange: {
+      if (what != Checked::kRanges) return nullptr;
       wire::RangeRequest request;
       return op.GetRange(&request) ? CheckRange(request) : &wire::kErrMalformed;
     }
     case wire::RequestOp::Kind::kPut: {
+      if (what != Checked::kPuts) return nullptr;
       wire::PutRequest request;
       return op.GetPut(&request) ? CheckPut(request) : &wire::kErrMalformed;
     }
@@ -125,7 +131,7 @@ const wire::Error* TxnExecution::CheckOp(const wire::RequestOp& op) {
       return nullptr;
     }
     case wire::RequestOp::Kind::kTxn:
-      return Check(op.txn());
+      return Check(op.txn(), what);
     case wire::RequestOp::Kind::kNone:
       break;
   }

@@ -48,8 +48,9 @@ class TxnExecution {
 
  private:
   void Decide(const wire::TxnRequest& txn);
-  const wire::Error* Check(const wire::TxnRequest& txn);
-  const wire::Error* CheckOp(const wire::RequestOp& op);
+  enum class Checked : uint8_t { kPuts, kRanges };
+  const wire::Error* Check(const wire::TxnRequest& txn, Checked what);
+  const wire::Error* CheckOp(const wire::RequestOp& op, Checked what);
   const wire::Error* CheckRange(const wire::RangeRequest& request) const;
   const wire::Error* CheckPut(const wire::PutRequest& request) const;
   void Execute(const wire::TxnRequest& txn);

@@ -17,8 +17,8 @@ char* WriteBigEndian(uint64_t number, char* out) {
 
 absl::StatusOr<HashKvCursor> HashKvCursor::Open(Store* store, int64_t revision) {
   CONCLAVE_CHECK(!store->txn_open_, "a hash inside a transaction");
-  if (revision <= 0) revision = store->current_revision();
-  if (revision < store->compact_revision()) return CompactedError();
+  if (revision == 0) revision = store->current_revision();
+  if (revision > 0 && revision < store->compact_revision()) return CompactedError();
   if (revision > store->current_revision()) return FutureRevisionError();
   return HashKvCursor(store, revision);
 }
@@ -29,6 +29,8 @@ HashKvCursor::HashKvCursor(Store* store, int64_t revision)
   result_.hash_revision = revision;
   result_.compact_revision = store->compact_revision();
   nothing_lives_ = true;
+  done_ = revision < 0;  // before everything: the hash of nothing
+  if (done_) return;
   if (store->Latest(revision)) {
     nothing_lives_ = store->sizes().live_keys == 0;
   } else {

@@ -156,8 +156,8 @@ class Generator:
         """Sends `count` requests; stops early once the two have gone apart."""
         for _ in range(count):
             self.send(*self.request())
-            if self.pair.unexplained:
-                return  # the two have gone apart
+            if self.pair.over:
+                return  # the two have gone apart, or one has gone
 
     def send(self, method, request):
         theirs, _ = self.pair.send(method, request)

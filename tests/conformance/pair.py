@@ -202,6 +202,7 @@ class Pair:
         self.requests = 0
         self.explained = {}
         self.unexplained = []
+        self.oracle_died = False  # of a request that we have answered; then there is nothing more to compare
         self.stubs = {m: [s.unary(path) for s in self.servers] for m, (path, _, _) in METHODS.items()}
 
     def differ(self, what, theirs, ours):
@@ -216,6 +217,8 @@ class Pair:
         raw = request.SerializeToString()
         futures = [stub.future(raw, timeout=CALL_SECONDS_MAX) for stub in self.stubs[method]]
         theirs, ours = (self._answer(method, request, future) for future in futures)
+        if theirs.code == "UNAVAILABLE" and ours.code != "UNAVAILABLE" and self.servers[0].has_died():
+            self.oracle_died = True
         if theirs != ours:
             reason = explain(method, request, theirs, ours)
             if reason:
@@ -230,6 +233,10 @@ class Pair:
         except grpc.RpcError as error:
             return Answer(code=error.code().name, text=error.details())
         return Answer(normalize(method, request, message))
+
+    @property
+    def over(self):
+        return self.oracle_died or bool(self.unexplained)
 
     def revisions(self):
         """The current revision of both."""

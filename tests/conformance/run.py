@@ -79,7 +79,7 @@ def main():
                 watch = WatchRun(generator)
                 for _ in range(4):
                     generator.run(1000)
-                    if not pair.unexplained:
+                    if not pair.over:
                         watch.run(300)
                 watch.close()
             with_pair(f"random, --seed {seed + part}", body)

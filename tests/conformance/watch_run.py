@@ -49,9 +49,12 @@ class WatchRun:
             while method == "Compact":  # would race with watchers that catch up
                 method, request = g.request()
             g.send(method, request)
-            if self.pair.unexplained:
+            if self.pair.over:
                 break
-        self.finish(stream, watchers)
+        if self.pair.over:
+            stream.close()
+        else:
+            self.finish(stream, watchers)
 
     def finish(self, stream, watchers):
         END = END_KEY + str(self.generator.revision).encode()

@@ -80,6 +80,14 @@ class Cluster:
         self.processes[member].send_signal(how)
         return self.processes[member].wait(timeout=STOP_SECONDS_MAX)
 
+    def has_died(self, member=0):
+        """True once the process has ended; gives one that is about to the time to."""
+        try:
+            self.processes[member].wait(timeout=1)
+            return True
+        except subprocess.TimeoutExpired:
+            return False
+
     def dead(self):
         """The log's end of a member that has ended on its own, or None."""
         for member, process in enumerate(self.processes):
