@@ -78,7 +78,8 @@ def main():
                 generator = Generator(pair, seed + part)
                 watch = WatchRun(generator)
                 for _ in range(4):
-                    generator.run(1000)
+                    if not pair.over:
+                        generator.run(1000)
                     if not pair.over:
                         watch.run(300)
                 watch.close()
