@@ -75,13 +75,16 @@ uint64_t HintOf(std::string_view key, size_t skip) {
 
 }  // namespace
 
+StoreBuilder::StoreBuilder(const StoreImage& image)
+    : image_(image), store_(std::make_unique<Store>()) {}
+
 absl::Status StoreBuilder::Add(const RecordFields& fields) {
   const Revision& revision = fields.revision;
   if (revision.main < 1 || revision.sub < 0 || revision.sub > INT32_MAX ||
       revision.main > image_.current_revision) {
     return Contradiction("a revision is out of bounds");
   }
-  if (!records_.empty() && revision <= records_.back()->revision()) {
+  if (revision <= last_) {
     return Contradiction("revisions are out of order");
   }
   if (fields.tombstone ? fields.version != 0 || fields.create_revision != 0 || !fields.value.empty()
@@ -89,12 +92,13 @@ absl::Status StoreBuilder::Add(const RecordFields& fields) {
                              fields.create_revision > revision.main) {
     return Contradiction("a record contradicts itself");
   }
-  common_prefix_ =
-      records_.empty()
-          ? fields.key.size()
-          : std::min(common_prefix_,
-                     CommonPrefix(records_.front()->key().substr(0, common_prefix_), fields.key));
-  records_.push_back(MakeRecord(fields));
+  if (last_ == Revision{}) {
+    common_prefix_ = std::string(fields.key);
+  } else {
+    common_prefix_.resize(CommonPrefix(common_prefix_, fields.key));
+  }
+  last_ = revision;
+  store_->Log(*MakeRecord(fields));
   return absl::OkStatus();
 }
 
@@ -111,17 +115,18 @@ bool StoreBuilder::Follows(const Record* before, const Record& after) {
 }
 
 absl::StatusOr<std::unique_ptr<Store>> StoreBuilder::Finish() {
-  auto store = std::make_unique<Store>();
+  std::unique_ptr<Store> store = std::move(store_);
   std::vector<Entry> entries;
-  entries.reserve(records_.size());
-  for (const RecordRef& record : records_) {
-    store->Log(*record);
-    entries.push_back({.hint = HintOf(record->key(), common_prefix_), .record = record.get()});
-  }
+  entries.reserve(store->log_->size());
+  store->log_->ForEach(Revision{}, [&](const Record& record) {
+    entries.push_back({.hint = HintOf(record.key(), common_prefix_.size()), .record = &record});
+    return true;
+  });
   std::sort(entries.begin(), entries.end());
 
   // The index shares one reference for each record; a failure below gives them back with the slots.
   std::vector<Slot> slots;
+  slots.reserve(entries.size());
   std::vector<const Record*> history;
   bool consistent = true;
   for (size_t i = 0; i < entries.size();) {
@@ -137,7 +142,6 @@ absl::StatusOr<std::unique_ptr<Store>> StoreBuilder::Finish() {
   }
   entries = {};
   store->index_->BulkLoad(slots);
-  records_ = {};
 
   store->current_revision_ = image_.current_revision;
   store->compact_revision_ = image_.compact_revision;

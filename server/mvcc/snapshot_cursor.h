@@ -50,7 +50,7 @@ class SnapshotCursor {
 // behind.
 class StoreBuilder {
  public:
-  explicit StoreBuilder(const StoreImage& image) : image_(image) {}
+  explicit StoreBuilder(const StoreImage& image);
 
   // Records in order of (main, sub), as the cursor gave them. DataLoss if the stream contradicts
   // itself (order, a revision beyond the image's, versions that do not follow each other are found
@@ -65,8 +65,9 @@ class StoreBuilder {
   static bool Follows(const Record* before, const Record& after);
 
   StoreImage image_;
-  std::vector<RecordRef> records_;
-  size_t common_prefix_ = 0;  // of all keys
+  std::unique_ptr<Store> store_;  // with a log, but without an index until Finish; then null
+  Revision last_{};
+  std::string common_prefix_;  // of all keys
 };
 
 // One record as bytes: varints (key size, value size, main, sub and tombstone, create, version,
