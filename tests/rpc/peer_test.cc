@@ -1,0 +1,237 @@
+// Two transports as two members: frames arrive in order on both lanes, strangers are refused, and a member that comes
+// back is found again at once.
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <string>
+
+#include "conclave/server/rpc/peer_wire.h"
+#include "conclave/server/rpc/queue.h"
+#include "conclave/server/rpc/transport.h"
+
+namespace conclave::rpc {
+namespace {
+
+using std::chrono::seconds;
+using testing::HasSubstr;
+
+int FreePort() {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), size), 0);
+  EXPECT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  close(fd);
+  return ntohs(address.sin_port);
+}
+
+// One member's transport, and all that its core would hear.
+class Member : public BurstHandler {
+ public:
+  Member(uint64_t id, uint64_t cluster, int port) : id_(id), cluster_(cluster), port_(port) {}
+  ~Member() override { Stop(); }
+
+  absl::Status Start() {
+    TransportOptions options;
+    options.peer_listen = {"127.0.0.1:" + std::to_string(port_)};
+    options.member = raft::NodeId(id_);
+    options.cluster_id = cluster_;
+    options.log = [this](const node::LogLine& line) {
+      std::lock_guard lock(mutex_);
+      std::string text = line.message;
+      for (const auto& [name, value] : line.fields) text += " " + name + "=" + value;
+      lines_.push_back(text);
+      changed_.notify_all();
+    };
+    auto transport = Transport::Start(std::move(options), this);
+    if (!transport.ok()) return transport.status();
+    transport_ = *std::move(transport);
+    return absl::OkStatus();
+  }
+  void Stop() {
+    if (transport_) transport_->Stop(Duration::zero());
+    transport_.reset();
+  }
+  void Dial(const Member& other) {
+    node::Effects effects;
+    effects.peers = {{raft::NodeId(other.id_), {"http://127.0.0.1:" + std::to_string(other.port_)}}};
+    transport_->CarryOut(&effects);
+  }
+  void Send(const Member& to, node::PeerLane lane, std::string frame) {
+    node::Effects effects;
+    effects.peer_sends.push_back({raft::NodeId(to.id_), lane, Bytes::Copy(frame)});
+    transport_->CarryOut(&effects);
+  }
+
+  Instant OnBurst(int /*queue*/, std::vector<node::Input>* inputs) override {
+    std::lock_guard lock(mutex_);
+    for (node::Input& input : *inputs) {
+      if (auto* frame = std::get_if<node::PeerFrame>(&input)) {
+        frames_[static_cast<size_t>(frame->lane)].push_back(frame->frame.ToString());
+      } else if (auto* connection = std::get_if<node::PeerConnection>(&input)) {
+        connected_[static_cast<size_t>(connection->lane)] = connection->connected;
+      }
+    }
+    inputs->clear();
+    changed_.notify_all();
+    return kNever;
+  }
+
+  template <typename Condition>
+  [[nodiscard]] bool Wait(Condition condition) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, seconds(10), [&] { return condition(*this); });
+  }
+  [[nodiscard]] bool WaitConnected(bool connected) {
+    return Wait([connected](const Member& self) {
+      return self.connected_[0] == connected && self.connected_[1] == connected;
+    });
+  }
+  [[nodiscard]] bool WaitLine(const std::string& part) {
+    return Wait([&part](const Member& self) {
+      for (const std::string& line : self.lines_) {
+        if (line.find(part) != std::string::npos) return true;
+      }
+      return false;
+    });
+  }
+
+  const uint64_t id_;
+  const uint64_t cluster_;
+  const int port_;
+  std::unique_ptr<Transport> transport_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::string> frames_[2];
+  bool connected_[2] = {};
+  std::vector<std::string> lines_;
+};
+
+TEST(PeerTest, FramesArriveInOrderOnBothLanes) {
+  Member a(1, 7, FreePort());
+  Member b(2, 7, FreePort());
+  ASSERT_TRUE(a.Start().ok());
+  ASSERT_TRUE(b.Start().ok());
+  a.Dial(b);
+  ASSERT_TRUE(a.WaitConnected(true));
+  constexpr size_t kFrames = 2000;
+  for (size_t i = 0; i < kFrames; ++i) {
+    a.Send(b, node::PeerLane::kMessages, std::to_string(i));
+    if (i % 100 == 0) {
+      a.Send(b, node::PeerLane::kSnapshot, std::string(100'000, static_cast<char>('a' + i / 100)));
+    }
+  }
+  ASSERT_TRUE(b.Wait([](const Member& self) {
+    return self.frames_[0].size() == kFrames && self.frames_[1].size() == kFrames / 100;
+  }));
+  for (size_t i = 0; i < kFrames; ++i) EXPECT_EQ(b.frames_[0][i], std::to_string(i));
+  for (size_t i = 0; i < kFrames / 100; ++i) {
+    EXPECT_EQ(b.frames_[1][i], std::string(100'000, static_cast<char>('a' + i)));
+  }
+}
+
+TEST(PeerTest, AMemberThatComesBackIsFoundAgainAndFrameLossIsSaid) {
+  Member a(1, 7, FreePort());
+  ASSERT_TRUE(a.Start().ok());
+  const int port = FreePort();
+  auto b = std::make_unique<Member>(2, 7, port);
+  ASSERT_TRUE(b->Start().ok());
+  a.Dial(*b);
+  ASSERT_TRUE(a.WaitConnected(true));
+  for (int round = 0; round < 3; ++round) {
+    b.reset();
+    ASSERT_TRUE(a.WaitConnected(false));
+    b = std::make_unique<Member>(2, 7, port);
+    ASSERT_TRUE(b->Start().ok());
+    const Instant started = Now();
+    ASSERT_TRUE(a.WaitConnected(true));
+    EXPECT_LT(Now() - started, seconds(2));
+    a.Send(*b, node::PeerLane::kMessages, "again");
+    ASSERT_TRUE(b->Wait([](const Member& self) { return !self.frames_[0].empty(); }));
+  }
+}
+
+TEST(PeerTest, AnotherClusterIsRefusedWithAWordOnBothSides) {
+  Member ours(1, 7, FreePort());
+  Member theirs(2, 8, FreePort());
+  ASSERT_TRUE(ours.Start().ok());
+  ASSERT_TRUE(theirs.Start().ok());
+  theirs.Dial(ours);
+  EXPECT_TRUE(theirs.WaitLine("peer refused our connection"));
+  EXPECT_TRUE(theirs.WaitLine("cluster ID mismatch: theirs 8, ours 7"));
+  EXPECT_TRUE(ours.WaitLine("rejected connection on peer endpoint"));
+  EXPECT_FALSE(theirs.connected_[0]);
+}
+
+TEST(PeerTest, AnotherMemberAtTheAddressIsNoticed) {
+  Member a(1, 7, FreePort());
+  Member b(2, 7, FreePort());
+  ASSERT_TRUE(a.Start().ok());
+  ASSERT_TRUE(b.Start().ok());
+  Member imagined(3, 7, b.port_);
+  a.Dial(imagined);
+  EXPECT_TRUE(a.WaitLine("member ID mismatch: they look for 3, this is 2"));
+}
+
+TEST(PeerTest, BytesThatAreNotGrpcCostTheirConnectionOnly) {
+  Member a(1, 7, FreePort());
+  Member b(2, 7, FreePort());
+  ASSERT_TRUE(a.Start().ok());
+  ASSERT_TRUE(b.Start().ok());
+  for (const std::string& bytes :
+       {std::string("GET / HTTP/1.1\r\n\r\n"), std::string(5000, '\xff'), std::string(1, '\0')}) {
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(b.port_));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    ASSERT_GT(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
+    shutdown(fd, SHUT_WR);
+    char ignored[512];
+    while (recv(fd, ignored, sizeof ignored, 0) > 0) continue;
+    close(fd);
+  }
+  a.Dial(b);
+  EXPECT_TRUE(a.WaitConnected(true));
+}
+
+TEST(PeerTest, APortInUseIsOneClearLine) {
+  Member a(1, 7, FreePort());
+  ASSERT_TRUE(a.Start().ok());
+  Member b(2, 7, a.port_);
+  const absl::Status status = b.Start();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("cannot listen for peers on 127.0.0.1:" + std::to_string(a.port_)));
+}
+
+TEST(PeerWireTest, FramesSurviveJoiningAndBadLengthsAreSeen) {
+  std::deque<Bytes> frames = {Bytes::Copy(""), Bytes::Copy("one"), Bytes::Copy(std::string(5000, 'x'))};
+  size_t bytes = 0;
+  grpc_byte_buffer* message = JoinFrames(&frames, &bytes);
+  EXPECT_TRUE(frames.empty());
+  EXPECT_EQ(bytes, grpc_byte_buffer_length(message));
+  grpc_byte_buffer_destroy(message);
+
+  std::vector<Bytes> split;
+  EXPECT_TRUE(SplitFrames(Bytes::Copy(std::string("\x03\0\0\0abc\0\0\0\0", 11)), &split));
+  EXPECT_EQ(split.size(), 2u);
+  for (const std::string& bad : {std::string("\x03\0\0", 3), std::string("\x04\0\0\0abc", 7),
+                                 std::string("\xff\xff\xff\xff", 4)}) {
+    split.clear();
+    EXPECT_FALSE(SplitFrames(Bytes::Copy(bad), &split));
+  }
+}
+
+}  // namespace
+}  // namespace conclave::rpc
