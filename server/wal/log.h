@@ -99,7 +99,7 @@ struct Recovered {
   raft::HardState hard_state;
   std::vector<raft::Entry> entries;  // those behind the snapshot, consecutive from its index + 1 on
   bool existed = false;              // false: the log was created just now
-  uint64_t torn_bytes = 0;           // cut off at the end: never acknowledged
+  uint64_t torn_bytes = 0;           // of an unfinished write, cut off: never acknowledged
 };
 
 // The writer. Thread: one; it has no thread of its own. Memory: O(1), plus a list of the segments'

@@ -33,6 +33,14 @@ absl::Status WithDamage(const Damage& damage, std::string_view message) {
 
 std::string PathOf(std::string_view name) { return Concat(kDirectory, "/", name); }
 
+// The first valid head of a record at or behind `from`.
+std::optional<uint64_t> FirstHead(std::string_view segment, uint64_t from, uint32_t seed) {
+  for (uint64_t at = from; at + kHeadBytes <= segment.size(); at += kAlignment) {
+    if (DecodeRecordHead(segment, at, seed).has_value()) return at;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<Damage> DamageOf(const absl::Status& status) {
@@ -83,7 +91,8 @@ class Recovery {
   absl::Status ChooseFirst();
   absl::Status ReadSealed(const Segment& segment, const SegmentHeader& next);
   absl::Status ReadLast(const Segment& segment);
-  absl::Status RepairTail(env::File& file, std::string_view content, const Cursor& end);
+  absl::Status RepairTail(env::File& file, std::string_view content, uint32_t seed,
+                          const Cursor& end);
   // The snapshot must reach up to where the log starts.
   absl::Status CheckBase() const;
   absl::Status RemoveLeftovers();
@@ -302,7 +311,7 @@ absl::Status Recovery::ReadLast(const Segment& segment) {
                      Concat("a batch written later stands intact at byte ", *proof));
   }
   CONCLAVE_RETURN_IF_ERROR(CheckBase());
-  CONCLAVE_RETURN_IF_ERROR(RepairTail(*file, content, cursor));
+  CONCLAVE_RETURN_IF_ERROR(RepairTail(*file, content, segment.seed, cursor));
   log_->file_ = std::move(file);
   log_->seed_ = segment.seed;
   log_->end_ = end;
@@ -314,16 +323,17 @@ absl::Status Recovery::ReadLast(const Segment& segment) {
 
 // Trusts nothing that was not proven synced: a sync may have failed, and then the page cache shows
 // what the disk does not have.
-absl::Status Recovery::RepairTail(env::File& file, std::string_view content, const Cursor& end) {
+absl::Status Recovery::RepairTail(env::File& file, std::string_view content, uint32_t seed,
+                                  const Cursor& end) {
   const uint64_t from = end.batch_start / kPageBytes * kPageBytes;
   if (end.offset > from) {
     CONCLAVE_RETURN_IF_ERROR(file.Write(from, content.substr(from, end.offset - from)));
   }
   const std::string_view rest = content.substr(std::min<uint64_t>(end.offset, content.size()));
-  const size_t first = rest.find_first_not_of('\0');
-  if (first != std::string_view::npos) {
-    torn_bytes_ = rest.find_last_not_of('\0') + 1;
-    CONCLAVE_RETURN_IF_ERROR(file.Preallocate(end.offset, torn_bytes_));
+  if (const size_t last = rest.find_last_not_of('\0'); last != std::string_view::npos) {
+    // In a segment that is used for the second time, old records are to be expected here.
+    if (FirstHead(content, end.offset, seed).has_value()) torn_bytes_ = last + 1;
+    CONCLAVE_RETURN_IF_ERROR(file.Preallocate(end.offset, last + 1));
   }
   log_->size_ = std::max<uint64_t>(content.size(), end.offset);
   if (log_->size_ < options_.segment_bytes) {

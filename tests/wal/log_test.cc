@@ -121,6 +121,7 @@ TEST(LogTest, RemovedSegmentsAreUsedAgainAndTheirOldRecordsNeverMatch) {
     const auto clone = disk.Clone();
     const Recovered recovered = Open(*clone, At(index - 20, 1));
     EXPECT_EQ(recovered.entries, MakeEntries(index - 19, index - 1, 1, 300));
+    EXPECT_EQ(recovered.torn_bytes, 0u);
   }
   EXPECT_TRUE(disk.Exists("wal/spare"));
 }
