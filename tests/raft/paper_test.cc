@@ -249,6 +249,18 @@ TEST(Paper, VoteIsDurableBeforeItIsGiven) {
   EXPECT_EQ(ready.append->hard_state->term, Term(2));
 }
 
+// So does its own: a member alone leads when its vote is durable, and not before.
+TEST(Paper, OwnVoteCountsWhenItIsDurable) {
+  RawNode node({.id = NodeId(1)}, {.snapshot = FoundingSnapshot({NodeId(1)})});
+  node.Campaign();
+  const Ready ready = node.TakeReady();
+  EXPECT_EQ(node.role(), Role::kCandidate);
+  ASSERT_TRUE(ready.append.has_value());
+  EXPECT_EQ(ready.append->hard_state->vote, NodeId(1));
+  node.Step(StorageAppended{ready.append->id});
+  EXPECT_EQ(node.role(), Role::kLeader);
+}
+
 // 5.2: "If the leader's term is at least as large as the candidate's current term, then the
 // candidate recognizes the leader as legitimate and returns to follower state."
 TEST(Paper, CandidateRecognisesTheLeaderOfItsTerm) {
