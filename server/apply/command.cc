@@ -116,27 +116,6 @@ bool DecodeLeaseCheckpoint(std::string_view body, std::vector<LeaseRemaining>* l
   return reader.ok();
 }
 
-// Body: 1 elapsed ms.
-Bytes EncodeLeaseClock(uint64_t proposer, uint64_t sequence, int64_t elapsed_ms) {
-  CONCLAVE_CHECK(elapsed_ms >= 0);
-  PayloadBuilder payload(CommandKind::kLeaseClock, proposer, sequence);
-  payload.body()->AppendNumber(1, elapsed_ms);
-  return payload.Take();
-}
-
-bool DecodeLeaseClock(std::string_view body, int64_t* elapsed_ms) {
-  *elapsed_ms = 0;
-  wire::Reader reader(body);
-  while (reader.Next()) {
-    if (reader.tag() == wire::VarintTag(1)) {
-      *elapsed_ms = reader.Int64();
-    } else {
-      reader.Skip(1);
-    }
-  }
-  return reader.ok() && *elapsed_ms >= 0;
-}
-
 // Body: 1 member id; 2 name; 3 client URL, repeated.
 Bytes EncodeMemberAttributes(uint64_t proposer, uint64_t sequence,
                              const MemberAttributes& command) {

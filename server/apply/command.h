@@ -29,9 +29,8 @@ namespace conclave::apply {
 enum class CommandKind : uint8_t {
   kLeaseExpire = 128,       // ends leases whose time has passed; as the leader of a term
   kLeaseCheckpoint = 129,   // what is left of some leases
-  kLeaseClock = 130,        // all leases together have lost some time
-  kMemberAttributes = 131,  // a member publishes its name and client URLs
-  kClusterVersion = 132,    // the version that all members speak
+  kMemberAttributes = 130,  // a member publishes its name and client URLs
+  kClusterVersion = 131,    // the version that all members speak
 };
 
 inline constexpr size_t kCommandHeaderSize = wire::kRequestHeadroom;
@@ -76,7 +75,6 @@ struct MemberAttributes {
                                       const LeaseExpire& command);
 [[nodiscard]] Bytes EncodeLeaseCheckpoint(uint64_t proposer, uint64_t sequence,
                                           std::span<const LeaseRemaining> leases);
-[[nodiscard]] Bytes EncodeLeaseClock(uint64_t proposer, uint64_t sequence, int64_t elapsed_ms);
 [[nodiscard]] Bytes EncodeMemberAttributes(uint64_t proposer, uint64_t sequence,
                                            const MemberAttributes& command);
 [[nodiscard]] Bytes EncodeClusterVersion(uint64_t proposer, uint64_t sequence,
@@ -86,7 +84,6 @@ struct MemberAttributes {
 [[nodiscard]] bool DecodeLeaseExpire(std::string_view body, LeaseExpire* command);
 [[nodiscard]] bool DecodeLeaseCheckpoint(std::string_view body,
                                          std::vector<LeaseRemaining>* leases);
-[[nodiscard]] bool DecodeLeaseClock(std::string_view body, int64_t* elapsed_ms);
 [[nodiscard]] bool DecodeMemberAttributes(std::string_view body, MemberAttributes* command);
 [[nodiscard]] bool DecodeClusterVersion(std::string_view body, std::string* version);
 

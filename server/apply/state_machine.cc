@@ -151,12 +151,6 @@ ApplyResult StateMachine::ExecuteInternal(const ApplyContext& context, const Com
       }
       return {};
     }
-    case CommandKind::kLeaseClock: {
-      int64_t elapsed_ms;
-      if (!DecodeLeaseClock(body, &elapsed_ms)) return Refuse(&wire::kErrMalformed);
-      lessor_.AdvanceClock(elapsed_ms);
-      return {};
-    }
     case CommandKind::kMemberAttributes: {
       MemberAttributes command;
       if (!DecodeMemberAttributes(body, &command)) return Refuse(&wire::kErrMalformed);
@@ -190,7 +184,8 @@ const Error* StateMachine::Forbidden(const CommandHeader& header, std::string_vi
                         header.Is(CommandKind::kLeaseExpire);
     return writes ? &wire::kErrCorrupt : nullptr;
   }
-  // Only NOSPACE is left.
+  // Only NOSPACE is left. A malformed transaction is refused as such later.
+  if (header.Is(Method::kTxn) && !wire::ValidTxn(body)) return nullptr;
   return QuotaCost(static_cast<Method>(header.kind), body) > 0 ? &wire::kErrNoSpace : nullptr;
 }
 

@@ -155,13 +155,6 @@ TEST_F(LeaseTest, WhatIsLeftOfALeaseSurvivesAChangeOfLeader) {
   EXPECT_FALSE(machine_.state().LeaseExists(1));
 }
 
-TEST_F(LeaseTest, TheClockOfAllLeasesMayRunThroughTheLog) {
-  ASSERT_TRUE(machine_.Grant(1, 10).ok());
-  EXPECT_EQ(machine_.ApplyPayload(EncodeLeaseClock(Machine::kMemberId, 0, 6000)).error, nullptr);
-  machine_.state().Demote();
-  EXPECT_EQ(machine_.TimeToLive(1)->ttl(), 4);
-}
-
 // ---- Quota and alarms ---------------------------------------------------------------------------
 
 pb::AlarmRequest AlarmOf(pb::AlarmRequest::AlarmAction action, pb::AlarmType type,

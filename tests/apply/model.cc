@@ -312,14 +312,17 @@ void Model::Decide(const pb::TxnRequest& request, std::vector<bool>* path) const
   }
 }
 
+// All puts on the way are checked before all ranges.
 const wire::Error* Model::CheckTxn(const pb::TxnRequest& request, const std::vector<bool>& path,
-                                   size_t* at, std::vector<std::string>* deleted_from) const {
+                                   bool puts, size_t* at,
+                                   std::vector<std::string>* deleted_from) const {
   for (const pb::RequestOp& op : path[(*at)++] ? request.success() : request.failure()) {
     if (op.has_request_range()) {
-      const int64_t revision = op.request_range().revision();
+      const int64_t revision = puts ? 0 : op.request_range().revision();
       if (revision > revision_) return &wire::kErrFutureRevision;
       if (revision != 0 && revision < compacted_) return &wire::kErrCompacted;
     } else if (op.has_request_put()) {
+      if (!puts) continue;
       const pb::PutRequest& put = op.request_put();
       const bool gone = std::any_of(deleted_from->begin(), deleted_from->end(),
                                     [&put](const std::string& key) { return put.key() >= key; });
@@ -330,7 +333,8 @@ const wire::Error* Model::CheckTxn(const pb::TxnRequest& request, const std::vec
     } else if (op.has_request_delete_range()) {
       const pb::DeleteRangeRequest& range = op.request_delete_range();
       if (range.range_end() == std::string(1, '\0')) deleted_from->push_back(range.key());
-    } else if (const wire::Error* error = CheckTxn(op.request_txn(), path, at, deleted_from)) {
+    } else if (const wire::Error* error =
+                   CheckTxn(op.request_txn(), path, puts, at, deleted_from)) {
       return error;
     }
   }
@@ -366,11 +370,14 @@ ModelAnswer<pb::TxnResponse> Model::Txn(const pb::TxnRequest& request) {
   }
   std::vector<bool> path;
   Decide(request, &path);
-  size_t at = 0;
-  std::vector<std::string> deleted_from;
-  if (const wire::Error* error = CheckTxn(request, path, &at, &deleted_from)) return {error, {}};
+  for (const bool puts : {true, false}) {
+    size_t at = 0;
+    std::vector<std::string> deleted_from;
+    const wire::Error* const error = CheckTxn(request, path, puts, &at, &deleted_from);
+    if (error != nullptr) return {error, {}};
+  }
   ModelAnswer<pb::TxnResponse> answer;
-  at = 0;
+  size_t at = 0;
   ExecuteTxn(request, path, &at, &answer.message);
   Commit();
   answer.message.mutable_header()->set_revision(revision_);

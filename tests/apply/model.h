@@ -49,7 +49,7 @@ class Model {
   bool Holds(const etcdserverpb::Compare& compare) const;
   void Decide(const etcdserverpb::TxnRequest& request, std::vector<bool>* path) const;
   const wire::Error* CheckTxn(const etcdserverpb::TxnRequest& request,
-                              const std::vector<bool>& path, size_t* at,
+                              const std::vector<bool>& path, bool puts, size_t* at,
                               std::vector<std::string>* deleted_from) const;
   void ExecuteTxn(const etcdserverpb::TxnRequest& request, const std::vector<bool>& path,
                   size_t* at, etcdserverpb::TxnResponse* response);
