@@ -138,8 +138,8 @@ TEST_P(ExamplesTest, AStoppedServerLeavesWithoutAFailedCall) {
   EXPECT_THAT(client->Output(), HasSubstr(", 0 failed"));
 }
 
-// The call that is under way on the killed server fails, and perhaps one more or two that begin before gRPC
-// has noticed that the connection is broken. With retries none fails.
+// The call that is under way on the killed server fails, and perhaps one more or two that begin
+// before gRPC has noticed that the connection is broken. With retries none fails.
 TEST_P(ExamplesTest, AKilledServerIsLeftAtOnceAndGoneWithinItsTtl) {
   CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
   Greeter stays = StartGreeter(*cluster, "kill");
@@ -234,6 +234,17 @@ TEST_P(ExamplesTest, ADeadLeaderIsSucceeded) {
 
 INSTANTIATE_TEST_SUITE_P(Servers, ExamplesTest, ::testing::ValuesIn(testing::AllServers()),
                          testing::ServerName);
+
+#ifdef CONCLAVE_HAS_QUICKSTART
+TEST(QuickstartTest, ShowsEverythingInOneProcess) {
+  const auto output = RunCommand({Program("quickstart")}, absl::Seconds(60));
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_THAT(*output, HasSubstr("greeter says: hello, world"));
+  EXPECT_THAT(*output, HasSubstr("the lock is ours"));
+  EXPECT_THAT(*output, HasSubstr("we lead"));
+  EXPECT_THAT(*output, HasSubstr("quickstart: ok"));
+}
+#endif
 
 TEST(ExamplesFlagsTest, BadFlagsEndWithTwoAndSayWhatIsWrong) {
   const std::vector<std::vector<std::string>> bad = {
