@@ -168,8 +168,7 @@ WatchHub::Impl::Slice WatchHub::Impl::Scan(const WatchGroup& group, int64_t from
   int64_t revisions = 0;
   int64_t last_heard = 0;
   int64_t at = 0;
-  Slice slice{
-      .batch = nullptr, .fragments = {}, .next_revision = std::max(from, revision_ + 1)};
+  Slice slice{.batch = nullptr, .fragments = {}, .next_revision = std::max(from, revision_ + 1)};
   const mvcc::KeyRange range = group.range();
   const auto visit = [&](const mvcc::Record& record) {
     const int64_t revision = record.mod_revision();

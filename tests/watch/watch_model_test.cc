@@ -57,6 +57,7 @@ class World {
     for (uint64_t n = prng_.Below(4); n > 0; --n) Command();
     for (uint64_t n = prng_.Below(2); n > 0; --n) Request();
     store_->CompactSlice(prng_.Below(30));
+    if (prng_.Chance(1, 4)) hub_->CatchUp(prng_.Below(40));  // with the hub behind the store
     hub_->Notify();
     if (prng_.Chance(1, 3)) hub_->CatchUp(prng_.Below(40));
     hub_->Tick(now_);
