@@ -117,6 +117,7 @@ bool Lessor::Checkpoint(LeaseId id, int64_t remaining_ms, Instant now) {
     SetDeadline(
         slot, lease.given_out ? After(now, ttl_ms) : std::max(lease.deadline, After(now, ttl_ms)));
   } else {
+    if (lease.checkpoints_under_way > 0) --lease.checkpoints_under_way;
     ScheduleCheckpoint(slot);
   }
   return true;
@@ -153,6 +154,7 @@ void Lessor::Promote(Instant now, Duration extend) {
   for (const auto& [id, slot] : slots_) {
     Lease& lease = leases_[slot];
     lease.given_out = false;
+    lease.checkpoints_under_way = 0;
     lease.deadline = After(now, RemainingMs(lease) + extend_ms);
     deadlines_.Append(slot, lease.deadline);
     const Instant due = CheckpointDue(lease);
@@ -178,7 +180,8 @@ Lessor::RenewResult Lessor::Renew(LeaseId id, Instant now) {
   SetDeadline(found->second, std::max(lease.deadline, After(now, ttl_ms)));
   return {.outcome = Renewal::kRenewed,
           .ttl_seconds = lease.ttl_seconds,
-          .must_replicate = RemainingMs(lease) < ttl_ms};
+          // What is under way would shorten it behind our back.
+          .must_replicate = RemainingMs(lease) < ttl_ms || lease.checkpoints_under_way > 0};
 }
 
 std::vector<LeaseId> Lessor::Expired(Instant now, size_t limit) {
@@ -198,12 +201,13 @@ std::vector<LeaseImage> Lessor::DueCheckpoints(Instant now, size_t limit) {
   std::vector<LeaseImage> due;
   while (due.size() < limit && !checkpoints_.empty() && checkpoints_.first_deadline() <= now) {
     const uint32_t slot = checkpoints_.first_slot();
-    const Lease& lease = leases_[slot];
+    Lease& lease = leases_[slot];
     const Instant really_due = CheckpointDue(lease);
     if (really_due > now) {  // the clock was advanced meanwhile
       ScheduleCheckpoint(slot);
       continue;
     }
+    ++lease.checkpoints_under_way;
     due.push_back({.id = lease.id,
                    .ttl_seconds = lease.ttl_seconds,
                    .remaining_ms = MsUntil(now, lease.deadline)});

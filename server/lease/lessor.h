@@ -206,7 +206,9 @@ class Lessor {
     int64_t ttl_seconds = 0;
     int64_t end_ms = 0;         // replicated: the lease clock's reading at its end
     Instant deadline = kNever;  // on the primary
-    bool given_out = false;     // by Expired, and not revoked yet
+    // Checkpoints below the TTL that were given out and are not applied yet.
+    uint32_t checkpoints_under_way = 0;
+    bool given_out = false;  // by Expired, and not revoked yet
     absl::btree_set<std::string> keys;
   };
 

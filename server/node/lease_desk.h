@@ -131,6 +131,7 @@ class LeaseDesk {
   std::vector<Ended> TakeEnded() { return std::exchange(ended_, {}); }
 
   Instant NextDeadline() const;
+  bool full() const { return waiting_.size() + forwarded_.size() >= kWaitingMax; }
   size_t streams() const { return streams_.size(); }
   uint64_t renewed() const { return renewed_; }
 

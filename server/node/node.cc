@@ -188,6 +188,9 @@ void Node::Impl::Expire() {
   });
   CheckMoves();
   CheckStop();
+  if (!raft_.leader() && now_ - leader_lost_ > 3 * options_.election_timeout) {
+    watches_.EndLeaderRequiring(wire::kErrNoLeader, effects_);
+  }
 }
 
 // ---- Inputs -------------------------------------------------------------------------------------
@@ -344,8 +347,11 @@ void Node::Impl::Apply(const std::vector<raft::Entry>& entries) {
       const bool ours = header.has_value() && header->proposer == options_.id.value() &&
                         header->sequence != 0 && proposals_.Take(header->sequence, &waiter);
       context.want_response = ours && waiter.kind == Waiter::Kind::kCall;
+      const size_t leases = state_->lease_count();
       apply::ApplyResult result = state_->Apply(context, entry.payload);
+      if (state_->lease_count() != leases) CountLeases(*header, leases);
       if (context.want_response) {
+        stats_.apply.Record(now_ - waiter.arrived);
         Reply(waiter.call, waiter.method, waiter.arrived, waiter.bytes, result.error,
               std::move(result.response));
       } else if (ours) {
@@ -356,6 +362,17 @@ void Node::Impl::Apply(const std::vector<raft::Entry>& entries) {
     if (DigestLog::Keeps(entry.index)) digests_.Record(entry.index, state_->digest().low);
   }
   raft_.Applied(entries.back().index);
+}
+
+void Node::Impl::CountLeases(const apply::CommandHeader& header, size_t before) {
+  const size_t after = state_->lease_count();
+  if (after > before) {
+    stats_.leases_granted += after - before;
+  } else if (header.Is(apply::CommandKind::kLeaseExpire)) {
+    stats_.leases_expired += before - after;
+  } else {
+    stats_.leases_revoked += before - after;
+  }
 }
 
 void Node::Impl::UpdateLeadership() {

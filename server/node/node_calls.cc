@@ -48,6 +48,8 @@ void Node::Impl::Take(UnaryCall& call) {
     case apply::Route::kLeader:
       if (raft_.is_leader()) {
         ReadLinearizable(call);
+      } else if (leases_.full()) {
+        Reply(call.id, call.method, now_, call.request.size(), &wire::kErrTooManyRequests, {});
       } else {
         leases_.ForwardTimeToLive(call.id, call.request.Slice(Body(call)), now_);
       }
@@ -300,6 +302,10 @@ void Node::Impl::Take(StreamOpened& opened) {
 
 void Node::Impl::Take(StreamMessage& message) {
   const bool watch = watches_.Contains(message.id);
+  if (!watch && leases_.full()) {
+    if (leases_.Close(message.id)) FinishStream(message.id, &wire::kErrTooManyRequests);
+    return;
+  }
   const bool understood = watch ? watches_.Message(message.id, message.message.view(), now_)
                                 : leases_.Message(message.id, message.message.view(), now_);
   if (understood) return;

@@ -96,6 +96,7 @@ class Node::Impl {
   void Send(std::vector<raft::Envelope>& messages);
   void DurableToRaft();
   void Apply(const std::vector<raft::Entry>& entries);
+  void CountLeases(const apply::CommandHeader& header, size_t before);
   void UpdateLeadership();
   void Background();
   void Flush();

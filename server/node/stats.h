@@ -80,8 +80,9 @@ struct Stats {
   uint64_t snapshots_received = 0;
   uint64_t log_window_bytes = 0;  // entries held in memory
   DiskHistogram wal_fsync;
-  DiskHistogram apply;  // committed entries of one turn, applied: etcd's backend commit has no
-                        // other likeness here
+  // From the arrival of a member's own write to its being applied: the core has no clock within a
+  // turn, so it cannot tell what applying alone takes.
+  DiskHistogram apply;
   std::vector<PeerStats> peers;
 
   // The store.
