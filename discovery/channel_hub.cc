@@ -4,12 +4,9 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 #include <spdlog/spdlog.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -55,27 +52,6 @@ grpc::ChannelArguments Arguments(const DialOptions& options, std::string_view se
 }
 
 }  // namespace
-
-absl::StatusOr<std::unique_ptr<PrivateDirectory>> PrivateDirectory::Create() {
-  constexpr size_t kPathMax = sizeof(sockaddr_un::sun_path) - sizeof("/conclave-XXXXXX/ads");
-  std::string last_error;
-  for (const char* variable : {"XDG_RUNTIME_DIR", "TMPDIR", ""}) {
-    const char* value = *variable != '\0' ? std::getenv(variable) : "/tmp";
-    if (value == nullptr || *value != '/' || std::strlen(value) > kPathMax) continue;
-    std::string path = absl::StrCat(value, "/conclave-XXXXXX");
-    if (mkdtemp(path.data()) != nullptr) {  // of mode 0700
-      return std::unique_ptr<PrivateDirectory>(new PrivateDirectory(std::move(path)));
-    }
-    last_error = absl::StrCat(path, ": ", std::strerror(errno));
-  }
-  return absl::UnavailableError(
-      absl::StrCat("cannot make a directory for the channel's socket: ", last_error));
-}
-
-PrivateDirectory::~PrivateDirectory() {
-  unlink(SocketPath().c_str());  // gone already if the server was shut down
-  if (rmdir(path_.c_str()) != 0) spdlog::warn("cannot remove {}: {}", path_, std::strerror(errno));
-}
 
 std::string AuthorityOf(std::string_view service) {
   std::string authority(service);

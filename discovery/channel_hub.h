@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "conclave/discovery/channel_keeper.h"
+#include "conclave/discovery/private_directory.h"
 #include "conclave/discovery/xds/ads_server.h"
 #include "conclave/discovery/xds/endpoint_set.h"
 
@@ -32,21 +33,6 @@ class ChannelCredentials;
 namespace conclave {
 
 struct DialOptions;
-
-// A directory of mode 0700 for the socket; it goes with this object.
-class PrivateDirectory {
- public:
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<PrivateDirectory>> Create();
-  ~PrivateDirectory();
-  PrivateDirectory(const PrivateDirectory&) = delete;
-  PrivateDirectory& operator=(const PrivateDirectory&) = delete;
-
-  std::string SocketPath() const { return path_ + "/ads"; }
-
- private:
-  explicit PrivateDirectory(std::string path) : path_(std::move(path)) {}
-  const std::string path_;
-};
 
 class ChannelHub {
  public:

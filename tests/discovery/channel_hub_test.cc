@@ -5,6 +5,8 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <map>
@@ -271,15 +273,40 @@ TEST_F(ChannelHubTest, MoreThan1024CallsAtATimeAreNotDropped) {
   }
 }
 
-TEST_F(ChannelHubTest, TheSocketIsPrivateAndGoesWithTheHub) {
+TEST(PrivateDirectoryTest, IsForThisUserOnlyAndGoesWithItsObject) {
   auto directory = PrivateDirectory::Create();
   ASSERT_TRUE(directory.ok()) << directory.status();
-  const auto path = std::filesystem::path((*directory)->SocketPath()).parent_path();
+  const std::string path = (*directory)->path();
   struct stat status {};
   ASSERT_EQ(stat(path.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0777, 0700u);
   directory->reset();
   EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST(PrivateDirectoryTest, OfAKilledProcessIsRemovedByTheNextOneAndNoneThatIsInUse) {
+  auto in_use = PrivateDirectory::Create();
+  ASSERT_TRUE(in_use.ok()) << in_use.status();
+  int report[2];
+  ASSERT_EQ(pipe(report), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    auto left_behind = PrivateDirectory::Create();
+    const std::string path = left_behind.ok() ? (*left_behind)->path() : "none";
+    [[maybe_unused]] const ssize_t written = write(report[1], path.data(), path.size());
+    _exit(0);  // as if killed: no destructor runs
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  char path[256] = {};
+  ASSERT_GT(read(report[0], path, sizeof(path) - 1), 5);
+  close(report[0]);
+  close(report[1]);
+  ASSERT_TRUE(std::filesystem::exists(path)) << path;
+  auto next = PrivateDirectory::Create();
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_FALSE(std::filesystem::exists(path));
+  EXPECT_TRUE(std::filesystem::exists((*in_use)->path()));
 }
 
 TEST_F(ChannelHubTest, AChannelOutlivesTheHubWithTheEndpointsItKnew) {
