@@ -44,8 +44,8 @@ Duration AutoCompactor::Interval(CompactionMode mode, Duration period) {
 void AutoCompactor::Run() {
   std::unique_lock lock(mutex_);
   while (!changed_.wait_for(lock, interval_, [this] { return stopping_; })) {
-    // The answer outlives neither the core nor this object: the core is stopped after the compactor, and a look
-    // that is under way is waited for.
+    // The answer outlives neither the core nor this object: the core is stopped after the
+    // compactor, and a look that is under way is waited for.
     struct Answer {
       std::mutex mutex;
       std::condition_variable arrived;

@@ -1,7 +1,7 @@
 // AutoCompactor: compacts the store by age or by number of revisions (--auto-compaction-*).
 //
-// Thread: one of its own, which sleeps nearly always. Compacts through the node like a client; only the leader does, so
-// that a cluster does it once.
+// Thread: one of its own, which sleeps nearly always. Compacts through the node like a client; only
+// the leader does, so that a cluster does it once.
 #pragma once
 
 #include <condition_variable>

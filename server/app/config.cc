@@ -11,8 +11,8 @@ namespace conclave::app {
 namespace {
 
 absl::Status BadUrl(std::string_view text, std::string_view why) {
-  return absl::InvalidArgumentError(absl::StrCat("\"", std::string(text), "\" is not a URL to use here: ",
-                                                 std::string(why),
+  return absl::InvalidArgumentError(absl::StrCat("\"", std::string(text),
+                                                 "\" is not a URL to use here: ", std::string(why),
                                                  " (for example http://127.0.0.1:2379)"));
 }
 
@@ -22,7 +22,8 @@ std::string Join(const std::vector<Url>& urls) {
   return text;
 }
 
-// What others can reach, of what we listen on: a wildcard address is this machine, called localhost.
+// What others can reach, of what we listen on: a wildcard address is this machine, called
+// localhost.
 std::vector<Url> Reachable(const std::vector<Url>& listen) {
   std::vector<Url> urls = listen;
   for (Url& url : urls) {
@@ -130,10 +131,10 @@ absl::Status Complete(Config* config) {
   }
   CONCLAVE_RETURN_IF_ERROR(CompleteCluster(config));
   if (config->election_timeout < 5 * config->heartbeat_interval) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--election-timeout[", config->election_timeout / std::chrono::milliseconds(1),
-        "ms] should be at least as 5 times as --heartbeat-interval[",
-        config->heartbeat_interval / std::chrono::milliseconds(1), "ms]"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--election-timeout[", config->election_timeout / std::chrono::milliseconds(1),
+                     "ms] should be at least as 5 times as --heartbeat-interval[",
+                     config->heartbeat_interval / std::chrono::milliseconds(1), "ms]"));
   }
   if (config->election_timeout > std::chrono::seconds(50)) {
     return absl::InvalidArgumentError("--election-timeout must not be above 50000 (milliseconds)");

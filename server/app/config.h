@@ -71,7 +71,8 @@ struct Config {
   std::string core_placement = "auto";  // auto, queue, thread
 };
 
-// Fills in what depends on other settings, and checks what only fits together. InvalidArgument names the flag.
+// Fills in what depends on other settings, and checks what only fits together. InvalidArgument
+// names the flag.
 absl::Status Complete(Config* config);
 
 }  // namespace conclave::app

@@ -121,7 +121,8 @@ Instant Core::OnBurst(int queue, std::vector<node::Input>* inputs) {
   if (placement_ == CorePlacement::kOnQueue && queue == 0) {
     if (!started) return Now() + kNotStartedYet;
     Instant deadline = RunTurn(inputs);
-    // What came meanwhile rang no bell that this thread would hear late: it is in the mailbox, or in *inputs.
+    // What came meanwhile rang no bell that this thread would hear late: it is in the mailbox, or
+    // in *inputs.
     while (!inputs->empty()) deadline = RunTurn(inputs);
     return deadline;
   }

@@ -1,10 +1,14 @@
-// Core: drives the Node, and carries out what it asks for. The one place where the threads of a server meet.
+// Core: drives the Node, and carries out what it asks for. The one place where the threads of a
+// server meet.
 //
 // Where it runs is chosen at the start:
-//   kOnQueue   on the thread of event loop 0, at the end of each of its bursts. A request, its turn and its reply need no
+//   kOnQueue   on the thread of event loop 0, at the end of each of its bursts. A request, its turn
+//   and its reply need no
 //              change of threads; a turn takes what one burst brought. For one core, and for few.
-//   kOwnThread on a thread that sleeps on an eventfd. The framing and sending of replies can run beside it.
-// Inputs of other threads (the log thread's reports, other queues, the HTTP side) come through a mailbox.
+//   kOwnThread on a thread that sleeps on an eventfd. The framing and sending of replies can run
+//   beside it.
+// Inputs of other threads (the log thread's reports, other queues, the HTTP side) come through a
+// mailbox.
 #pragma once
 
 #include <atomic>
@@ -27,7 +31,8 @@ namespace conclave::app {
 
 enum class CorePlacement : uint8_t { kOnQueue, kOwnThread };
 
-// Where the effects go that the transport does not carry out. All called on the core's thread; none may block.
+// Where the effects go that the transport does not carry out. All called on the core's thread; none
+// may block.
 struct CoreSinks {
   std::function<void(node::LogAppend)> append;
   std::function<void(node::SnapshotPiece)> snapshot_piece;
@@ -69,7 +74,8 @@ class Core final : public rpc::BurstHandler {
   const CoreSinks sinks_;
   std::atomic<rpc::Transport*> transport_{nullptr};
   std::atomic<bool> stopping_{false};
-  std::mutex turn_mutex_;  // held during a turn, so that Stop can wait for it; never contended otherwise
+  std::mutex
+      turn_mutex_;  // held during a turn, so that Stop can wait for it; never contended otherwise
 
   Mailbox<node::Input> mailbox_;
   std::vector<node::Input> inputs_;  // of the turn

@@ -1,4 +1,5 @@
-// EmbeddedServer: a Conclave server of one member inside this process. For tests, examples and tools.
+// EmbeddedServer: a Conclave server of one member inside this process. For tests, examples and
+// tools.
 //
 //   auto server = conclave::EmbeddedServer::Start({});
 //   // ... connect to (*server)->client_endpoint()

@@ -16,9 +16,7 @@
 namespace conclave::app {
 namespace {
 
-absl::Status Invalid(std::string_view why) {
-  return absl::InvalidArgumentError(std::string(why));
-}
+absl::Status Invalid(std::string_view why) { return absl::InvalidArgumentError(std::string(why)); }
 
 absl::StatusOr<bool> ParseBool(std::string_view text) {
   for (const char* yes : {"1", "t", "T", "true", "TRUE", "True"}) {
@@ -51,8 +49,8 @@ absl::StatusOr<Duration> ParseDuration(std::string_view text, Duration least) {
   }
   const Duration result(absl::ToInt64Nanoseconds(value));
   if (result < least) {
-    return Invalid(absl::StrCat("must be at least ",
-                                absl::FormatDuration(absl::Nanoseconds(least.count()))));
+    return Invalid(
+        absl::StrCat("must be at least ", absl::FormatDuration(absl::Nanoseconds(least.count()))));
   }
   return result;
 }
@@ -77,7 +75,8 @@ absl::Status SetUrls(std::string_view value, Config* config) {
 
 template <Duration Config::*kField>
 absl::Status SetMilliseconds(std::string_view value, Config* config) {
-  CONCLAVE_ASSIGN_OR_RETURN(const int64_t count, ParseInt(value, 1, 3'600'000, "100 (milliseconds)"));
+  CONCLAVE_ASSIGN_OR_RETURN(const int64_t count,
+                            ParseInt(value, 1, 3'600'000, "100 (milliseconds)"));
   config->*kField = std::chrono::milliseconds(count);
   return absl::OkStatus();
 }
@@ -95,8 +94,8 @@ absl::Status SetInitialCluster(std::string_view value, Config* config) {
     const std::string text(absl::StripAsciiWhitespace(part));
     const size_t equals = text.find('=');
     if (equals == std::string::npos || equals == 0) {
-      return Invalid(absl::StrCat("\"", text,
-                                  "\" must be name=http://host:port (members separated by commas)"));
+      return Invalid(absl::StrCat(
+          "\"", text, "\" must be name=http://host:port (members separated by commas)"));
     }
     CONCLAVE_ASSIGN_OR_RETURN(Url url, ParseUrl(text.substr(equals + 1)));
     config->initial_cluster[text.substr(0, equals)].push_back(std::move(url));
@@ -142,8 +141,8 @@ absl::Status SetCompactionMode(std::string_view value, Config* config) {
   return absl::OkStatus();
 }
 
-// Its meaning depends on the mode, which may follow: checked when all is known. A bare number counts hours, as it
-// always has.
+// Its meaning depends on the mode, which may follow: checked when all is known. A bare number
+// counts hours, as it always has.
 absl::Status SetCompactionRetention(std::string_view value, Config* config) {
   int64_t number = 0;
   if (absl::SimpleAtoi(std::string(value), &number)) {
@@ -152,8 +151,7 @@ absl::Status SetCompactionRetention(std::string_view value, Config* config) {
     config->auto_compaction_period = std::chrono::hours(number);
     return absl::OkStatus();
   }
-  CONCLAVE_ASSIGN_OR_RETURN(config->auto_compaction_period,
-                            ParseDuration(value, Duration::zero()));
+  CONCLAVE_ASSIGN_OR_RETURN(config->auto_compaction_period, ParseDuration(value, Duration::zero()));
   config->auto_compaction_revisions = -1;  // not a number: only right for the periodic mode
   return absl::OkStatus();
 }
@@ -247,11 +245,11 @@ const FlagEntry kFlags[] = {
     Works("data-dir", kMember, "${name}.conclave", "directory of log and snapshots",
           SetText<&Config::data_dir>),
     Works("listen-client-urls", kMember, "http://127.0.0.1:2379",
-          "addresses to serve clients on, gRPC and HTTP",
-          SetUrls<&Config::listen_client_urls>),
-    Works("listen-peer-urls", kMember, "http://127.0.0.1:2380", "addresses to serve other members on",
-          SetUrls<&Config::listen_peer_urls>),
-    Works("listen-metrics-urls", kMember, "", "further addresses for /metrics, /health, /livez, /readyz",
+          "addresses to serve clients on, gRPC and HTTP", SetUrls<&Config::listen_client_urls>),
+    Works("listen-peer-urls", kMember, "http://127.0.0.1:2380",
+          "addresses to serve other members on", SetUrls<&Config::listen_peer_urls>),
+    Works("listen-metrics-urls", kMember, "",
+          "further addresses for /metrics, /health, /livez, /readyz",
           SetUrls<&Config::listen_metrics_urls>),
     Works("quota-backend-bytes", kMember, "0", "limit on live bytes; 0 is 2 GiB, below 0 is none",
           SetQuota),
@@ -260,13 +258,12 @@ const FlagEntry kFlags[] = {
           "addresses at which other members reach this one",
           SetUrls<&Config::initial_advertise_peer_urls>),
     Works("advertise-client-urls", kClustering, "as --listen-client-urls",
-          "addresses at which clients reach this member",
-          SetUrls<&Config::advertise_client_urls>),
+          "addresses at which clients reach this member", SetUrls<&Config::advertise_client_urls>),
     Works("initial-cluster", kClustering, "${name}=its own address",
           "all members of a new cluster: name=url,...", SetInitialCluster),
     Works("initial-cluster-state", kClustering, "new", "new or existing", SetInitialClusterState),
-    Works("initial-cluster-token", kClustering, "etcd-cluster", "tells clusters of the same members apart",
-          SetText<&Config::initial_cluster_token>),
+    Works("initial-cluster-token", kClustering, "etcd-cluster",
+          "tells clusters of the same members apart", SetText<&Config::initial_cluster_token>),
     Works("strict-reconfig-check", kClustering, "true",
           "refuse changes of membership that would lose the quorum",
           SetBool<&Config::strict_reconfig_check>, true),
@@ -278,7 +275,8 @@ const FlagEntry kFlags[] = {
           SetMilliseconds<&Config::election_timeout>),
     Works("initial-election-tick-advance", kLimits, "true", "start the first election sooner",
           SetBool<&Config::initial_election_tick_advance>, true),
-    Works("max-request-bytes", kLimits, "1572864", "largest request of a client", SetMaxRequestBytes),
+    Works("max-request-bytes", kLimits, "1572864", "largest request of a client",
+          SetMaxRequestBytes),
     Works("max-txn-ops", kLimits, "128", "most operations of a transaction", SetMaxTxnOps),
     Works("max-concurrent-streams", kLimits, "4294967295", "most open calls of a connection",
           SetMaxConcurrentStreams),
@@ -286,7 +284,8 @@ const FlagEntry kFlags[] = {
           SetDuration<&Config::grpc_keepalive_min_time>),
     Works("grpc-keepalive-interval", kLimits, "2h", "pings to idle clients",
           SetDuration<&Config::grpc_keepalive_interval, 1000>),
-    Works("grpc-keepalive-timeout", kLimits, "20s", "a ping without answer ends the connection after",
+    Works("grpc-keepalive-timeout", kLimits, "20s",
+          "a ping without answer ends the connection after",
           SetDuration<&Config::grpc_keepalive_timeout, 1000>),
     Works("warning-unary-request-duration", kLimits, "300ms", "log requests that take longer",
           SetDuration<&Config::warning_unary_request_duration, 1>),
@@ -300,7 +299,8 @@ const FlagEntry kFlags[] = {
           "older name of --watch-progress-notify-interval",
           SetDuration<&Config::watch_progress_notify_interval, 100>),
 
-    Works("auto-compaction-mode", kCompaction, "periodic", "periodic or revision", SetCompactionMode),
+    Works("auto-compaction-mode", kCompaction, "periodic", "periodic or revision",
+          SetCompactionMode),
     Works("auto-compaction-retention", kCompaction, "0",
           "what to keep: a duration (a number is hours), or a number of revisions; 0 is off",
           SetCompactionRetention),
@@ -308,12 +308,12 @@ const FlagEntry kFlags[] = {
     Works("log-level", kLogging, "info", "debug, info, warn, error, panic or fatal", SetLogLevel),
     Works("logger", kLogging, "zap", "only zap: JSON lines", SetLogger),
     Works("log-format", kLogging, "json", "only json", SetLogFormat),
-    Works("log-outputs", kLogging, "default", "stderr, stdout or paths of files, separated by commas",
-          SetLogOutputs),
-    Works("metrics", kLogging, "basic", "basic, or extensive: with histograms of calls", SetMetrics),
+    Works("log-outputs", kLogging, "default",
+          "stderr, stdout or paths of files, separated by commas", SetLogOutputs),
+    Works("metrics", kLogging, "basic", "basic, or extensive: with histograms of calls",
+          SetMetrics),
 
-    Works("conclave-queue-threads", kThreads, "0", "network threads; 0: one",
-          SetQueueThreads),
+    Works("conclave-queue-threads", kThreads, "0", "network threads; 0: one", SetQueueThreads),
     Works("conclave-core", kThreads, "auto", "where the core runs: auto, queue or thread",
           SetCorePlacement),
 
@@ -543,8 +543,7 @@ absl::StatusOr<std::vector<Given>> SplitArguments(std::span<const std::string> a
 std::span<const FlagEntry> AllFlags() { return kFlags; }
 
 absl::StatusOr<CommandLine> ParseCommandLine(
-    std::span<const std::string> arguments,
-    const std::map<std::string, std::string>& environment) {
+    std::span<const std::string> arguments, const std::map<std::string, std::string>& environment) {
   CommandLine line;
   CONCLAVE_ASSIGN_OR_RETURN(const std::vector<Given> given, SplitArguments(arguments, &line));
   if (line.help || line.version) return line;
@@ -573,8 +572,8 @@ std::string HelpText() {
       "Without flags it serves clients at http://127.0.0.1:2379 and keeps its data in "
       "default.conclave.\n"
       "Every flag can be set by its variable too: --data-dir is ETCD_DATA_DIR.\n";
-  std::vector<const char*> groups = {kMember,     kClustering, kLimits,  kCompaction,
-                                     kLogging,    kThreads};
+  std::vector<const char*> groups = {kMember,     kClustering, kLimits,
+                                     kCompaction, kLogging,    kThreads};
   for (const char* group : groups) {
     absl::StrAppend(&text, "\n", group, ":\n");
     for (const FlagEntry& flag : kFlags) {

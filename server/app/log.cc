@@ -18,20 +18,28 @@ constexpr char kCaller[] = "server/app";
 
 spdlog::level::level_enum LevelOf(node::Severity severity) {
   switch (severity) {
-    case node::Severity::kDebug: return spdlog::level::debug;
-    case node::Severity::kInfo: return spdlog::level::info;
-    case node::Severity::kWarning: return spdlog::level::warn;
-    case node::Severity::kError: return spdlog::level::err;
+    case node::Severity::kDebug:
+      return spdlog::level::debug;
+    case node::Severity::kInfo:
+      return spdlog::level::info;
+    case node::Severity::kWarning:
+      return spdlog::level::warn;
+    case node::Severity::kError:
+      return spdlog::level::err;
   }
   return spdlog::level::err;
 }
 
 std::string_view NameOf(node::Severity severity) {
   switch (severity) {
-    case node::Severity::kDebug: return "debug";
-    case node::Severity::kInfo: return "info";
-    case node::Severity::kWarning: return "warn";
-    case node::Severity::kError: return "error";
+    case node::Severity::kDebug:
+      return "debug";
+    case node::Severity::kInfo:
+      return "info";
+    case node::Severity::kWarning:
+      return "warn";
+    case node::Severity::kError:
+      return "error";
   }
   return "error";
 }
@@ -48,11 +56,21 @@ void AppendJson(std::string_view text, std::string* out) {
   out->push_back('"');
   for (const char c : text) {
     switch (c) {
-      case '"': *out += "\\\""; break;
-      case '\\': *out += "\\\\"; break;
-      case '\n': *out += "\\n"; break;
-      case '\r': *out += "\\r"; break;
-      case '\t': *out += "\\t"; break;
+      case '"':
+        *out += "\\\"";
+        break;
+      case '\\':
+        *out += "\\\\";
+        break;
+      case '\n':
+        *out += "\\n";
+        break;
+      case '\r':
+        *out += "\\r";
+        break;
+      case '\t':
+        *out += "\\t";
+        break;
       default:
         if (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) == 0x7f) {
           absl::StrAppendFormat(out, "\\u%04x", static_cast<unsigned char>(c));
@@ -101,7 +119,8 @@ absl::StatusOr<std::shared_ptr<Log>> Log::Open(std::string_view level,
 }
 
 std::shared_ptr<Log> Log::Silent() {
-  auto log = std::shared_ptr<Log>(new Log(std::make_unique<Sinks>(std::vector<spdlog::sink_ptr>())));
+  auto log =
+      std::shared_ptr<Log>(new Log(std::make_unique<Sinks>(std::vector<spdlog::sink_ptr>())));
   log->sinks_->logger.set_level(spdlog::level::off);
   return log;
 }

@@ -12,11 +12,12 @@
 
 namespace conclave::app {
 
-// {"level":"info","ts":"2006-01-02T15:04:05.999999Z","caller":"server/node","msg":"...", further fields...}
-// Thread-safe. A line is written with one write; nothing is buffered.
+// {"level":"info","ts":"2006-01-02T15:04:05.999999Z","caller":"server/node","msg":"...", further
+// fields...} Thread-safe. A line is written with one write; nothing is buffered.
 class Log {
  public:
-  // `level`: debug, info, warn, error, panic, fatal. `outputs`: "default" and "stderr", "stdout", or paths.
+  // `level`: debug, info, warn, error, panic, fatal. `outputs`: "default" and "stderr", "stdout",
+  // or paths.
   //   InvalidArgument  a file cannot be opened
   static absl::StatusOr<std::shared_ptr<Log>> Open(std::string_view level,
                                                    const std::vector<std::string>& outputs);
@@ -25,10 +26,8 @@ class Log {
   ~Log();
 
   void Write(std::string_view caller, const node::LogLine& line);
-  void Info(std::string_view message,
-            std::vector<std::pair<std::string, std::string>> fields = {});
-  void Warn(std::string_view message,
-            std::vector<std::pair<std::string, std::string>> fields = {});
+  void Info(std::string_view message, std::vector<std::pair<std::string, std::string>> fields = {});
+  void Warn(std::string_view message, std::vector<std::pair<std::string, std::string>> fields = {});
   void Error(std::string_view message,
              std::vector<std::pair<std::string, std::string>> fields = {});
 

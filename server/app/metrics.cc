@@ -22,11 +22,10 @@ using prometheus::MetricType;
 using Labels = std::vector<ClientMetric::Label>;
 
 constexpr const char* kCodeNames[rpc::kStatusCodes] = {
-    "OK",           "Canceled",           "Unknown",         "InvalidArgument",
-    "DeadlineExceeded", "NotFound",       "AlreadyExists",   "PermissionDenied",
-    "ResourceExhausted", "FailedPrecondition", "Aborted",    "OutOfRange",
-    "Unimplemented", "Internal",          "Unavailable",     "DataLoss",
-    "Unauthenticated"};
+    "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
+    "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
+    "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
+    "DataLoss", "Unauthenticated"};
 
 std::string HexId(uint64_t id) { return absl::StrCat(absl::Hex(id)); }
 
@@ -86,15 +85,17 @@ void AddServer(const node::Stats& stats, Page* page) {
   page->Gauge("etcd_server_is_learner",
               "Whether or not this member is a learner. 1 if is, 0 otherwise.",
               stats.is_learner ? 1 : 0);
-  page->Gauge("etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label.",
-              1, {{"server_id", HexId(stats.member.value())}});
+  page->Gauge("etcd_server_id",
+              "Server or member ID in hexadecimal format. 1 for 'server_id' label.", 1,
+              {{"server_id", HexId(stats.member.value())}});
   page->Gauge("etcd_server_version",
               "Which version is running. 1 for 'server_version' label with current version.", 1,
               {{"server_version", std::string(kProtocolVersion)}});
   if (!stats.cluster_version.empty()) {
-    page->Gauge("etcd_cluster_version",
-                "Which version is running. 1 for 'cluster_version' label with current cluster version.",
-                1, {{"cluster_version", stats.cluster_version}});
+    page->Gauge(
+        "etcd_cluster_version",
+        "Which version is running. 1 for 'cluster_version' label with current cluster version.", 1,
+        {{"cluster_version", stats.cluster_version}});
   }
   page->Gauge("conclave_info", "Which version of Conclave is running.", 1,
               {{"version", std::string(kVersion)}});
@@ -115,12 +116,13 @@ void AddServer(const node::Stats& stats, Page* page) {
   page->Counter("etcd_server_slow_read_indexes_total",
                 "The total number of pending read indexes not in sync with leader's or timed out.",
                 static_cast<double>(stats.slow_reads));
-  page->Counter("etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.",
+  page->Counter("etcd_server_read_indexes_failed_total",
+                "The total number of failed read indexes seen.",
                 static_cast<double>(stats.reads_failed));
   page->Gauge("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.",
               static_cast<double>(stats.quota_bytes));
-  MetricFamily& alarms = page->Family("etcd_debugging_server_alarms", "Alarms for every member in cluster.",
-                                      MetricType::Gauge);
+  MetricFamily& alarms = page->Family("etcd_debugging_server_alarms",
+                                      "Alarms for every member in cluster.", MetricType::Gauge);
   for (const node::AlarmStats& alarm : stats.alarms) {
     Page::AddGauge(&alarms, 1,
                    {{"server_id", HexId(alarm.member.value())},
@@ -131,8 +133,10 @@ void AddServer(const node::Stats& stats, Page* page) {
                 static_cast<double>(stats.divergences));
   page->Counter("conclave_slow_requests_total", "Requests that took longer than the warning bound.",
                 static_cast<double>(stats.slow_requests));
-  page->Counter("conclave_core_turns_total", "Turns of the core.", static_cast<double>(stats.turns));
-  page->Counter("conclave_core_inputs_total", "Inputs of the core.", static_cast<double>(stats.inputs));
+  page->Counter("conclave_core_turns_total", "Turns of the core.",
+                static_cast<double>(stats.turns));
+  page->Counter("conclave_core_inputs_total", "Inputs of the core.",
+                static_cast<double>(stats.inputs));
 }
 
 void AddDisk(const node::Stats& stats, Page* page) {
@@ -158,7 +162,8 @@ void AddStore(const node::Stats& stats, Page* page) {
               static_cast<double>(stats.keys));
   page->Gauge("etcd_debugging_mvcc_current_revision", "The current revision of store.",
               static_cast<double>(stats.revision));
-  page->Gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.",
+  page->Gauge("etcd_debugging_mvcc_compact_revision",
+              "The revision of the last compaction in store.",
               static_cast<double>(stats.compact_revision));
   page->Counter("etcd_debugging_mvcc_events_total", "Total number of events sent by this member.",
                 static_cast<double>(stats.events));
@@ -182,15 +187,25 @@ void AddStore(const node::Stats& stats, Page* page) {
 
 void AddPeers(const MetricsInput& input, Page* page) {
   MetricFamily round_trip{"etcd_network_peer_round_trip_time_seconds",
-                          "Round-Trip-Time histogram between peers", MetricType::Histogram, {}};
-  MetricFamily sent{"etcd_network_peer_sent_bytes_total", "The total number of bytes sent to peers.",
-                    MetricType::Counter, {}};
+                          "Round-Trip-Time histogram between peers",
+                          MetricType::Histogram,
+                          {}};
+  MetricFamily sent{"etcd_network_peer_sent_bytes_total",
+                    "The total number of bytes sent to peers.",
+                    MetricType::Counter,
+                    {}};
   MetricFamily received{"etcd_network_peer_received_bytes_total",
-                        "The total number of bytes received from peers.", MetricType::Counter, {}};
+                        "The total number of bytes received from peers.",
+                        MetricType::Counter,
+                        {}};
   MetricFamily failures{"etcd_network_peer_sent_failures_total",
-                        "The total number of send failures from peers.", MetricType::Counter, {}};
-  MetricFamily active{"etcd_network_active_peers", "The current number of active peer connections.",
-                      MetricType::Gauge, {}};
+                        "The total number of send failures from peers.",
+                        MetricType::Counter,
+                        {}};
+  MetricFamily active{"etcd_network_active_peers",
+                      "The current number of active peer connections.",
+                      MetricType::Gauge,
+                      {}};
   const std::string self = HexId(input.stats->member.value());
   for (const node::PeerStats& peer : input.stats->peers) {
     const std::string id = HexId(peer.id.value());
@@ -216,9 +231,12 @@ void AddPeers(const MetricsInput& input, Page* page) {
 
 const char* TypeName(rpc::CallType type) {
   switch (type) {
-    case rpc::CallType::kUnary: return "unary";
-    case rpc::CallType::kServerStream: return "server_stream";
-    case rpc::CallType::kBidiStream: return "bidi_stream";
+    case rpc::CallType::kUnary:
+      return "unary";
+    case rpc::CallType::kServerStream:
+      return "server_stream";
+    case rpc::CallType::kBidiStream:
+      return "bidi_stream";
   }
   return "";
 }
@@ -246,21 +264,28 @@ void AddHandling(const MetricsInput& input, size_t method, const Labels& labels,
 }
 
 void AddGrpc(const MetricsInput& input, Page* page) {
-  MetricFamily started{"grpc_server_started_total", "Total number of RPCs started on the server.",
-                       MetricType::Counter, {}};
-  MetricFamily handled{"grpc_server_handled_total",
-                       "Total number of RPCs completed on the server, regardless of success or failure.",
-                       MetricType::Counter, {}};
+  MetricFamily started{"grpc_server_started_total",
+                       "Total number of RPCs started on the server.",
+                       MetricType::Counter,
+                       {}};
+  MetricFamily handled{
+      "grpc_server_handled_total",
+      "Total number of RPCs completed on the server, regardless of success or failure.",
+      MetricType::Counter,
+      {}};
   MetricFamily received{"grpc_server_msg_received_total",
                         "Total number of RPC stream messages received on the server.",
-                        MetricType::Counter, {}};
+                        MetricType::Counter,
+                        {}};
   MetricFamily sent{"grpc_server_msg_sent_total",
                     "Total number of gRPC stream messages sent by the server.",
-                    MetricType::Counter, {}};
+                    MetricType::Counter,
+                    {}};
   MetricFamily handling{"grpc_server_handling_seconds",
                         "Histogram of response latency (seconds) of gRPC that had been "
                         "application-level handled by the server.",
-                        MetricType::Histogram, {}};
+                        MetricType::Histogram,
+                        {}};
   const auto methods = rpc::AllMethods();
   for (size_t i = 0; i < methods.size(); ++i) {
     const Labels labels = {{"grpc_method", std::string(methods[i].name())},
@@ -328,7 +353,8 @@ void AddProcess(const MetricsInput& input, Page* page) {
   rlimit files{};
   getrlimit(RLIMIT_NOFILE, &files);
   const double page_bytes = static_cast<double>(sysconf(_SC_PAGESIZE));
-  page->Counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", cpu);
+  page->Counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.",
+                cpu);
   page->Gauge("process_open_fds", "Number of open file descriptors.", CountOpenFiles());
   page->Gauge("process_max_fds", "Maximum number of open file descriptors.",
               static_cast<double>(files.rlim_cur));

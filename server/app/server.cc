@@ -175,8 +175,8 @@ absl::Status Server::Impl::OpenMember(node::Options* settings, node::Opened* ope
   CONCLAVE_ASSIGN_OR_RETURN(const node::InitialCluster founders, Founders(config));
   settings->id = founders.Find(config.name)->id;
   settings->cluster_id = founders.cluster_id;
-  auto found = node::OpenMember(*disk_, *settings,
-                                config.initial_cluster_existing ? nullptr : &founders);
+  auto found =
+      node::OpenMember(*disk_, *settings, config.initial_cluster_existing ? nullptr : &founders);
   if (absl::IsNotFound(found.status())) {
     return absl::FailedPreconditionError(
         absl::StrCat("--initial-cluster-state=existing, but ", config.data_dir,
@@ -239,8 +239,8 @@ CoreSinks Server::Impl::Sinks() {
     log_thread_->Append(std::move(write));
   };
   sinks.snapshot_piece = [this](node::SnapshotPiece piece) {
-    snapshot_writer_->Take({std::move(piece.meta), std::move(piece.data), piece.first, piece.last,
-                            piece.abandon});
+    snapshot_writer_->Take(
+        {std::move(piece.meta), std::move(piece.data), piece.first, piece.last, piece.abandon});
   };
   sinks.truncate = [this](node::LogTruncate truncate) {
     log_thread_->TruncatePrefix(truncate.index);

@@ -18,8 +18,9 @@ namespace conclave::app {
 struct ServerOptions {
   Config config;
   std::shared_ptr<Log> log;
-  bool peers = true;                // false: no peer port (an embedded member has no peers)
-  std::function<void()> on_stopped;  // the member has stopped of its own accord, or was asked to; any thread
+  bool peers = true;  // false: no peer port (an embedded member has no peers)
+  std::function<void()>
+      on_stopped;  // the member has stopped of its own accord, or was asked to; any thread
 };
 
 class Server {
@@ -34,8 +35,8 @@ class Server {
   // A leader is known and this member is published. False after `timeout`.
   bool WaitReady(Duration timeout);
 
-  // Hands the leadership over and stops; done when on_stopped is called, or after `timeout`. Then shuts everything
-  // down. Idempotent.
+  // Hands the leadership over and stops; done when on_stopped is called, or after `timeout`. Then
+  // shuts everything down. Idempotent.
   void Stop(Duration timeout);
 
   // Of listen_client_urls, in order; those with port 0 have their real one here.

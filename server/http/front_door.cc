@@ -46,8 +46,8 @@ class Slot {
   const std::shared_ptr<size_t> count_;
 };
 
-// One HTTP/1.1 connection: requests one after the other, answers of the backend in between. Keeps itself alive
-// through the operation under way.
+// One HTTP/1.1 connection: requests one after the other, answers of the backend in between. Keeps
+// itself alive through the operation under way.
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  public:
   HttpConnection(tcp::socket socket, Backend* backend, std::shared_ptr<Slot> slot)
@@ -58,20 +58,21 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     parser_->header_limit(kHeaderBytesMax);
     parser_->body_limit(kBodyBytesMax);
     stream_.expires_after(timeout);
-    beast_http::async_read(stream_, buffer_, *parser_,
-                           [self = shared_from_this()](error_code error, size_t /*bytes*/) {
-                             self->OnRead(error);
-                           });
+    beast_http::async_read(
+        stream_, buffer_, *parser_,
+        [self = shared_from_this()](error_code error, size_t /*bytes*/) { self->OnRead(error); });
   }
 
  private:
   void OnRead(error_code error) {
     if (error == beast_http::error::end_of_stream) return Close();
     if (error) {
-      // A broken request is told so; a connection that broke off or timed out is not there to hear it.
-      if (error.category() == beast_http::make_error_code(beast_http::error::bad_method).category()) {
-        const bool too_large = error == beast_http::error::header_limit ||
-                               error == beast_http::error::body_limit;
+      // A broken request is told so; a connection that broke off or timed out is not there to hear
+      // it.
+      if (error.category() ==
+          beast_http::make_error_code(beast_http::error::bad_method).category()) {
+        const bool too_large =
+            error == beast_http::error::header_limit || error == beast_http::error::body_limit;
         keep_alive_ = false;
         return Write({.status = too_large ? 431 : 400, .body = "400 Bad Request\n"});
       }
@@ -152,14 +153,14 @@ class PeekConnection : public std::enable_shared_from_this<PeekConnection> {
 
   void Peek() {
     char bytes[kHttp2Start.size()];
-    const ssize_t got =
-        recv(socket_.native_handle(), bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
+    const ssize_t got = recv(socket_.native_handle(), bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return Wait();
     if (got <= 0) return;  // gone
     const std::string_view seen(bytes, static_cast<size_t>(got));
     if (seen != kHttp2Start.substr(0, seen.size())) return ServeHttp();
     if (seen.size() == kHttp2Start.size()) return HandOver();
-    // The first bytes of a preface, but too few. They stay readable, so waiting for the socket would not wait.
+    // The first bytes of a preface, but too few. They stay readable, so waiting for the socket
+    // would not wait.
     again_.expires_after(kPeekAgain);
     again_.async_wait([self = shared_from_this()](error_code error) {
       if (!error) self->Peek();
@@ -311,8 +312,7 @@ void FrontDoor::Impl::Stop() {
 FrontDoor::FrontDoor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 FrontDoor::~FrontDoor() = default;
 
-absl::StatusOr<std::unique_ptr<FrontDoor>> FrontDoor::Bind(
-    const std::vector<Endpoint>& endpoints) {
+absl::StatusOr<std::unique_ptr<FrontDoor>> FrontDoor::Bind(const std::vector<Endpoint>& endpoints) {
   auto impl = std::make_unique<Impl>();
   for (const Endpoint& endpoint : endpoints) {
     if (absl::Status status = impl->Bind(endpoint); !status.ok()) return status;

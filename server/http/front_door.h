@@ -1,12 +1,13 @@
 // FrontDoor: the listening sockets of the client port, and the HTTP/1.1 side of it.
 //
-// One port serves gRPC and HTTP/1.1. The first bytes of a connection tell which: HTTP/2 starts with "PRI * HTTP/2.0", no
-// HTTP/1.1 request does. They are looked at without being taken (MSG_PEEK), and the connection goes to gRPC as it is, or
-// stays here. Bytes that are neither are answered 400 by the HTTP side, or by nothing.
+// One port serves gRPC and HTTP/1.1. The first bytes of a connection tell which: HTTP/2 starts with
+// "PRI * HTTP/2.0", no HTTP/1.1 request does. They are looked at without being taken (MSG_PEEK),
+// and the connection goes to gRPC as it is, or stays here. Bytes that are neither are answered 400
+// by the HTTP side, or by nothing.
 //
-// Thread: one of its own, for accepting, peeking and all HTTP; nothing here blocks it.
-// Limits: kConnectionsMax connections that have not been handed over; a client that does not show its first bytes
-// within kFirstBytesTimeout, or a whole request within kRequestTimeout, is disconnected.
+// Thread: one of its own, for accepting, peeking and all HTTP; nothing here blocks it. Limits:
+// kConnectionsMax connections that have not been handed over; a client that does not show its first
+// bytes within kFirstBytesTimeout, or a whole request within kRequestTimeout, is disconnected.
 #pragma once
 
 #include <functional>

@@ -122,10 +122,10 @@ void AnswerVersion(Backend* backend, std::function<void(Response)> done) {
     const bool decided = !stats->cluster_version.empty();
     Response response;
     response.content_type = "application/json";
-    response.body = absl::StrCat(
-        "{\"etcdserver\":\"", backend->version(), "\",\"etcdcluster\":\"",
-        decided ? stats->cluster_version : "not_decided", "\",\"storage\":\"",
-        decided ? stats->cluster_version : "unknown", "\"}");
+    response.body =
+        absl::StrCat("{\"etcdserver\":\"", backend->version(), "\",\"etcdcluster\":\"",
+                     decided ? stats->cluster_version : "not_decided", "\",\"storage\":\"",
+                     decided ? stats->cluster_version : "unknown", "\"}");
     done(std::move(response));
   });
 }
@@ -194,10 +194,9 @@ void Answer(const Request& request, Backend* backend, std::function<void(Respons
   if (path == "/metrics") return AnswerMetrics(backend, std::move(done));
 
   std::vector<std::string> names =
-      path.starts_with("/livez")
-          ? std::vector<std::string>{"serializable_read"}
-          : std::vector<std::string>{"data_corruption", "serializable_read", "linearizable_read",
-                                     "non_learner"};
+      path.starts_with("/livez") ? std::vector<std::string>{"serializable_read"}
+                                 : std::vector<std::string>{"data_corruption", "serializable_read",
+                                                            "linearizable_read", "non_learner"};
   if (const size_t slash = path.find('/', 1); slash != std::string::npos) {
     const std::string one = path.substr(slash + 1);
     if (std::find(names.begin(), names.end(), one) == names.end()) {

@@ -11,7 +11,8 @@ namespace conclave::rpc {
 
 inline constexpr size_t kStatusCodes = 17;  // OK ... UNAUTHENTICATED
 inline constexpr size_t kHandlingBuckets = 11;
-// The upper bounds in seconds of grpc_server_handling_seconds; etcd's, which are Prometheus' defaults.
+// The upper bounds in seconds of grpc_server_handling_seconds; etcd's, which are Prometheus'
+// defaults.
 inline constexpr std::array<double, kHandlingBuckets> kHandlingBounds = {
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10};
 

@@ -1,8 +1,10 @@
-// EventLoop: one epoll instance, its thread, and what the thread has in hand. All sockets of a server hang on one.
+// EventLoop: one epoll instance, its thread, and what the thread has in hand. All sockets of a
+// server hang on one.
 //
-// The loop works in bursts: it handles the sockets that are ready, hands what they brought to the core in one call
-// (BurstHandler::OnBurst), and then lets every connection that has something to say write once. So a burst of requests
-// costs one turn of the core, and a connection's replies of a turn one system call.
+// The loop works in bursts: it handles the sockets that are ready, hands what they brought to the
+// core in one call (BurstHandler::OnBurst), and then lets every connection that has something to
+// say write once. So a burst of requests costs one turn of the core, and a connection's replies of
+// a turn one system call.
 #pragma once
 
 #include <sys/epoll.h>
@@ -23,7 +25,8 @@
 
 namespace conclave::rpc {
 
-// Sockets handled before the core gets its turn: a bound on how long the first request waits for the last one.
+// Sockets handled before the core gets its turn: a bound on how long the first request waits for
+// the last one.
 inline constexpr int kBurstEventsMax = 256;
 
 // The process's monotonic clock, in the core's unit.

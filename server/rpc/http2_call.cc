@@ -68,7 +68,8 @@ void Http2Call::Begin(Http2Connection* connection, int32_t stream) {
   is_post_ = is_grpc_ = require_leader_ = false;
   header_bytes_ = 0;
   frame_have_ = want_ = 0;
-  has_message_ = refused_ = at_core_ = core_told_ = counted_ = out_complete_ = response_submitted = false;
+  has_message_ = refused_ = at_core_ = core_told_ = counted_ = out_complete_ = response_submitted =
+      false;
   out_head_ = out_offset_ = out_bytes_ = 0;
   credit_ = 0;
 }
@@ -82,9 +83,9 @@ void Http2Call::OnHeader(std::string_view name, std::string_view value) {
     is_post_ = value == "POST";
   } else if (name == "content-type") {
     constexpr std::string_view kGrpc = "application/grpc";
-    is_grpc_ = value.substr(0, kGrpc.size()) == kGrpc &&
-               (value.size() == kGrpc.size() || value[kGrpc.size()] == '+' ||
-                value[kGrpc.size()] == ';');
+    is_grpc_ =
+        value.substr(0, kGrpc.size()) == kGrpc &&
+        (value.size() == kGrpc.size() || value[kGrpc.size()] == '+' || value[kGrpc.size()] == ';');
   } else if (name == "hasleader") {
     require_leader_ = value == "true";
   } else if (name == "grpc-encoding") {
@@ -111,8 +112,7 @@ void Http2Call::OnHeadersComplete() {
   if (host_->stopping()) return Refuse(kUnavailable, std::string(kServerStopped));
   if (method_->served == Served::kNodeStream) {
     at_core_ = true;
-    host_->loop().inputs().emplace_back(
-        node::StreamOpened{id(), method_->stream, require_leader_});
+    host_->loop().inputs().emplace_back(node::StreamOpened{id(), method_->stream, require_leader_});
   }
 }
 
@@ -138,9 +138,9 @@ void Http2Call::OnData(std::string_view data) {
 void Http2Call::StartMessage() {
   const uint32_t length = ReadLength(frame_);
   if (frame_[0] != 0) {
-    return Refuse(kUnimplemented,
-                  absl::StrCat("grpc: Decompressor is not installed for grpc-encoding \"", encoding_,
-                               "\""));
+    return Refuse(
+        kUnimplemented,
+        absl::StrCat("grpc: Decompressor is not installed for grpc-encoding \"", encoding_, "\""));
   }
   const uint64_t limit = host_->options().receive_bytes_max;
   if (length > limit) {
@@ -173,19 +173,20 @@ void Http2Call::OnEndOfRequest() {
     if (at_core_) host_->loop().inputs().emplace_back(node::StreamHalfClosed{id()});
     return;
   }
-  if (!has_message_ || frame_have_ != 0) return Refuse(kInternal, "the request has no whole message");
+  if (!has_message_ || frame_have_ != 0)
+    return Refuse(kInternal, "the request has no whole message");
   has_message_ = false;
   Bytes request = std::move(message_);
   if (method_->served == Served::kNodeUnary) {
     at_core_ = true;
-    host_->loop().inputs().emplace_back(
-        node::UnaryCall{id(), method_->method, std::move(request)});
+    host_->loop().inputs().emplace_back(node::UnaryCall{id(), method_->method, std::move(request)});
     return;
   }
   HealthRequest(request);
 }
 
-// Only the server as a whole ("") is known. A watch of its health says so once, and stays open until one of both goes.
+// Only the server as a whole ("") is known. A watch of its health says so once, and stays open
+// until one of both goes.
 void Http2Call::HealthRequest(const Bytes& request) {
   const size_t headroom = is_unary() ? node::kRequestHeadroom : 0;
   const bool known = request.size() == headroom;

@@ -1,10 +1,11 @@
 // Http2Call: one call or stream of a gRPC client, from its first header to its trailers.
 //
-// A slot is used for one call after the other, so a call costs no allocation of ours. Its CallId is its address with a
-// generation in the bits that addresses do not use: the way back from a reply to its call is one cast, and a reply to a
-// call that is over (a defect of the core) is caught.
+// A slot is used for one call after the other, so a call costs no allocation of ours. Its CallId is
+// its address with a generation in the bits that addresses do not use: the way back from a reply to
+// its call is one cast, and a reply to a call that is over (a defect of the core) is caught.
 //
-// A slot is free when both sides are done with it: the HTTP/2 stream is closed, and the core owes no reply and no finish.
+// A slot is free when both sides are done with it: the HTTP/2 stream is closed, and the core owes
+// no reply and no finish.
 #pragma once
 
 #include <cstdint>
@@ -57,7 +58,8 @@ class Http2Call {
   void OnHeadersComplete();
   void OnData(std::string_view data);
   void OnEndOfRequest();
-  // The HTTP/2 stream is closed: in the regular way after our trailers, or by a reset, or with its connection.
+  // The HTTP/2 stream is closed: in the regular way after our trailers, or by a reset, or with its
+  // connection.
   void OnStreamGone();
 
   // ---- What the core says.
@@ -121,10 +123,10 @@ class Http2Call {
   bool has_message_ = false;  // a unary call's only one, until the request ends
 
   Instant arrived_{};
-  bool refused_ = false;     // what still arrives is dropped
-  bool at_core_ = false;     // the core owes a reply or a finish
-  bool core_told_ = false;   // that nobody waits for it any more
-  bool counted_ = false;     // as handled
+  bool refused_ = false;    // what still arrives is dropped
+  bool at_core_ = false;    // the core owes a reply or a finish
+  bool core_told_ = false;  // that nobody waits for it any more
+  bool counted_ = false;    // as handled
 
   std::vector<Outgoing> out_;
   size_t out_head_ = 0;

@@ -34,7 +34,8 @@ nghttp2_nv StaticHeader(std::string_view name, std::string_view value) {
 const nghttp2_nv kResponseHeaders[] = {StaticHeader(":status", "200"),
                                        StaticHeader("content-type", "application/grpc")};
 
-// grpc-message: UTF-8 in which everything but printable ASCII, and the percent sign, is percent-encoded.
+// grpc-message: UTF-8 in which everything but printable ASCII, and the percent sign, is
+// percent-encoded.
 std::string PercentEncode(std::string_view text) {
   constexpr char kDigits[] = "0123456789ABCDEF";
   std::string encoded;
@@ -74,8 +75,8 @@ Http2Connection::Http2Connection(Http2Host* host, int fd) : host_(host), fd_(fd)
       {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, kStreamWindowBytes},
       {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, kHeaderListBytesMax},
   };
-  CONCLAVE_CHECK(nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, settings,
-                                         std::size(settings)) == 0);
+  CONCLAVE_CHECK(
+      nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, settings, std::size(settings)) == 0);
   CONCLAVE_CHECK(nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0,
                                                        kConnectionWindowBytes) == 0);
   host_->loop().Add(fd_, EPOLLIN, this);
@@ -98,7 +99,8 @@ void Http2Connection::Read() {
     if (count <= 0) return Close();
     last_read_ = host_->loop().now();
     ping_sent_ = Instant();
-    // A protocol error ends in a GOAWAY that nghttp2 has queued; anything else that fails here is beyond repair.
+    // A protocol error ends in a GOAWAY that nghttp2 has queued; anything else that fails here is
+    // beyond repair.
     if (nghttp2_session_mem_recv(session_, buffer, static_cast<size_t>(count)) < 0) return Close();
     if (static_cast<size_t>(count) < sizeof buffer) break;
   }
@@ -128,8 +130,8 @@ void Http2Connection::SubmitResponse(Http2Call* call) {
     // Nothing but a status: one header block is headers and trailers.
     const std::string code = std::to_string(call->status_code());
     const std::string message = PercentEncode(call->status_message());
-    const nghttp2_nv headers[] = {kResponseHeaders[0], kResponseHeaders[1], Header("grpc-status", code),
-                                  Header("grpc-message", message)};
+    const nghttp2_nv headers[] = {kResponseHeaders[0], kResponseHeaders[1],
+                                  Header("grpc-status", code), Header("grpc-message", message)};
     const size_t count = message.empty() ? 3 : 4;
     nghttp2_submit_response(session_, call->stream(), headers, count, nullptr);
   } else {
@@ -178,8 +180,8 @@ void Http2Connection::SayFarewell() {
   if (closed_) return;
   nghttp2_submit_shutdown_notice(session_);
   nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE,
-                        nghttp2_session_get_last_proc_stream_id(session_), NGHTTP2_NO_ERROR, nullptr,
-                        0);
+                        nghttp2_session_get_last_proc_stream_id(session_), NGHTTP2_NO_ERROR,
+                        nullptr, 0);
   host_->loop().FlushLater(this);
 }
 
@@ -208,15 +210,15 @@ void Http2Connection::Close() {
 }
 
 bool Http2Connection::OnPing(Instant now) {
-  const bool early = last_ping_ != Instant() && now - last_ping_ < host_->options().keepalive_min_time;
+  const bool early =
+      last_ping_ != Instant() && now - last_ping_ < host_->options().keepalive_min_time;
   last_ping_ = now;
   if (!early) return true;
   if (++ping_strikes_ <= kPingStrikesMax) return true;
   constexpr std::string_view kReason = "too_many_pings";
-  nghttp2_submit_goaway(session_, NGHTTP2_FLAG_NONE,
-                        nghttp2_session_get_last_proc_stream_id(session_),
-                        NGHTTP2_ENHANCE_YOUR_CALM,
-                        reinterpret_cast<const uint8_t*>(kReason.data()), kReason.size());
+  nghttp2_submit_goaway(
+      session_, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_),
+      NGHTTP2_ENHANCE_YOUR_CALM, reinterpret_cast<const uint8_t*>(kReason.data()), kReason.size());
   nghttp2_session_terminate_session(session_, NGHTTP2_ENHANCE_YOUR_CALM);
   return false;
 }

@@ -1,9 +1,10 @@
-// Http2Connection: one TCP connection of a gRPC client. nghttp2 speaks HTTP/2; the socket, the flow of bytes and the
-// manners (pings, limits, the farewell) are here.
+// Http2Connection: one TCP connection of a gRPC client. nghttp2 speaks HTTP/2; the socket, the flow
+// of bytes and the manners (pings, limits, the farewell) are here.
 //
-// Reading: what the socket holds goes through nghttp2 into the calls, and from them to the core's inputs. Writing: only
-// after the core's turn (OnFlush), so that everything a turn has to say to a client leaves in one system call. When the
-// socket takes no more, nothing further is framed: a slow client's messages wait in its calls, where the core counts them.
+// Reading: what the socket holds goes through nghttp2 into the calls, and from them to the core's
+// inputs. Writing: only after the core's turn (OnFlush), so that everything a turn has to say to a
+// client leaves in one system call. When the socket takes no more, nothing further is framed: a
+// slow client's messages wait in its calls, where the core counts them.
 #pragma once
 
 #include <nghttp2/nghttp2.h>
@@ -25,7 +26,8 @@ inline constexpr size_t kOutBytesMax = 256 * 1024;
 inline constexpr int32_t kStreamWindowBytes = 2 * 1024 * 1024;
 inline constexpr int32_t kConnectionWindowBytes = 16 * 1024 * 1024;
 inline constexpr uint32_t kHeaderListBytesMax = 32 * 1024;
-// Calls of one connection at the core, reset ones included: a client that opens and resets calls without end is sent away.
+// Calls of one connection at the core, reset ones included: a client that opens and resets calls
+// without end is sent away.
 inline constexpr size_t kCallsOpenMax = 100'000;
 // Pings that come too early, before the client is sent away. Each message of ours forgives them.
 inline constexpr int kPingStrikesMax = 2;
@@ -38,7 +40,8 @@ class Http2Connection final : public EventLoop::Socket {
   void OnReady(uint32_t events) override;
   void OnFlush() override;
 
-  // Sends the headers of the response, its messages as they are queued, and the trailers when the call is complete.
+  // Sends the headers of the response, its messages as they are queued, and the trailers when the
+  // call is complete.
   void SubmitResponse(Http2Call* call);
   // More is queued for a response that has been submitted.
   void Resume(Http2Call* call);

@@ -13,8 +13,8 @@ Http2Host::Http2Host(EventLoop* loop, const TransportOptions& options)
   CONCLAVE_CHECK(nghttp2_session_callbacks_new(&callbacks_) == 0);
   Http2Connection::SetCallbacks(callbacks_);
   CONCLAVE_CHECK(nghttp2_option_new(&option_) == 0);
-  // nghttp2's own rules for HTTP refuse what gRPC clients send (Go's puts a URL into :authority); Http2Call looks at what
-  // matters to a call.
+  // nghttp2's own rules for HTTP refuse what gRPC clients send (Go's puts a URL into :authority);
+  // Http2Call looks at what matters to a call.
   nghttp2_option_set_no_http_messaging(option_, 1);
   // Closed streams are not remembered for priorities that nobody uses.
   nghttp2_option_set_no_closed_streams(option_, 1);

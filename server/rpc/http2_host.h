@@ -29,8 +29,8 @@ class Http2Host {
   // Pings, and connections that do not answer them.
   void Sweep();
 
-  // From now on every call is answered `etcdserver: server stopped`, the open ones first, and each connection is told to
-  // go. The core must not answer any more.
+  // From now on every call is answered `etcdserver: server stopped`, the open ones first, and each
+  // connection is told to go. The core must not answer any more.
   void BeginStop();
   void CloseAll();
   bool idle() const { return connections_.empty(); }

@@ -1,7 +1,8 @@
 // Every method of the protocol's services, and who answers it.
 //
-// One table for three readers: the client port registers what is served, its catch-all tells a method that
-// exists but is not served yet from one that never existed, and the metrics start all of them at zero.
+// One table for three readers: the client port registers what is served, its catch-all tells a
+// method that exists but is not served yet from one that never existed, and the metrics start all
+// of them at zero.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,7 @@ enum class Served : uint8_t {
   kNodeStream,   // `stream` says which
   kHealthCheck,  // by the transport itself
   kHealthWatch,
-  kNotYet,       // UNIMPLEMENTED
+  kNotYet,  // UNIMPLEMENTED
 };
 
 struct MethodEntry {

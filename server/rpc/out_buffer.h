@@ -1,4 +1,5 @@
-// OutBuffer: bytes on their way to a socket. Small pieces are gathered, large ones are shared and not copied.
+// OutBuffer: bytes on their way to a socket. Small pieces are gathered, large ones are shared and
+// not copied.
 #pragma once
 
 #include <cstddef>

@@ -1,8 +1,9 @@
-// PeerLink: one lane to one other member, dialled by us. Frames go out; nothing comes back but the end.
+// PeerLink: one lane to one other member, dialled by us. Frames go out; nothing comes back but the
+// end.
 //
-// It is always trying: when the connection breaks or does not come about, it dials again after kLinkRetry, and at once when
-// the other member has called us. The node hears of every up and down. Frames that are sent while the lane is down are
-// dropped, as Raft allows.
+// It is always trying: when the connection breaks or does not come about, it dials again after
+// kLinkRetry, and at once when the other member has called us. The node hears of every up and down.
+// Frames that are sent while the lane is down are dropped, as Raft allows.
 #pragma once
 
 #include <deque>

@@ -25,9 +25,7 @@ constexpr int kBacklog = 128;
 
 class PeerPort::Listener final : public EventLoop::Socket {
  public:
-  Listener(PeerPort* port, int fd) : port_(port), fd_(fd) {
-    port_->loop_->Add(fd_, EPOLLIN, this);
-  }
+  Listener(PeerPort* port, int fd) : port_(port), fd_(fd) { port_->loop_->Add(fd_, EPOLLIN, this); }
   ~Listener() override { CONCLAVE_CHECK(fd_ < 0); }
   void OnReady(uint32_t /*events*/) override {
     if (fd_ >= 0) port_->Accept(fd_);
@@ -108,9 +106,8 @@ class PeerPort::Lane final : public EventLoop::Socket {
     const std::string reason =
         hello.has_value() ? CheckHello(*hello, port_->self_) : "not a member of any cluster";
     if (!reason.empty()) {
-      (*port_->log_)({node::Severity::kWarning,
-                      "rejected connection on peer endpoint",
-                      {{"error", reason}}});
+      (*port_->log_)(
+          {node::Severity::kWarning, "rejected connection on peer endpoint", {{"error", reason}}});
       const std::string answer =
           absl::StrCat(EncodeU32(static_cast<uint32_t>(reason.size())), reason);
       // As much as the socket takes; the connection ends either way.
@@ -159,8 +156,8 @@ absl::Status PeerPort::Listen(const std::vector<std::string>& addresses) {
                            ? Resolve(parts->first, parts->second, /*literal_only=*/false)
                            : std::vector<SocketAddress>();
     if (found.empty()) {
-      return absl::UnavailableError(absl::StrCat("cannot listen for peers on ", address,
-                                                 ": no such host"));
+      return absl::UnavailableError(
+          absl::StrCat("cannot listen for peers on ", address, ": no such host"));
     }
     const auto* target = reinterpret_cast<const sockaddr*>(found.front().data());
     const int fd = socket(target->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -1,7 +1,8 @@
-// PeerPort: the listening sockets of the peer port, and the lanes that other members have opened to us.
+// PeerPort: the listening sockets of the peer port, and the lanes that other members have opened to
+// us.
 //
-// Garbage costs the connection that sent it and nothing else: a Hello must be whole and right within kHelloTimeout, and
-// only then are frames read.
+// Garbage costs the connection that sent it and nothing else: a Hello must be whole and right
+// within kHelloTimeout, and only then are frames read.
 #pragma once
 
 #include <functional>

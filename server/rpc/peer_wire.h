@@ -1,13 +1,13 @@
 // What two members say to each other below the node's frames.
 //
-// A lane is one TCP connection, opened by the member that sends. It begins with a Hello: the cluster, who calls and whom
-// it means to call, and the version of this format. The other side answers with a Welcome, or with the reason why not,
-// and closes. Then frames follow in one direction, each as a little-endian u32 length and its bytes; what they mean, and
-// their checksums, are the node's.
+// A lane is one TCP connection, opened by the member that sends. It begins with a Hello: the
+// cluster, who calls and whom it means to call, and the version of this format. The other side
+// answers with a Welcome, or with the reason why not, and closes. Then frames follow in one
+// direction, each as a little-endian u32 length and its bytes; what they mean, and their checksums,
+// are the node's.
 //
-//   Hello    "CONCLAVE" | u32 version | u32 lane | u64 cluster | u64 from | u64 to | u32 CRC32C of all before
-//   Welcome  u32 0
-//   refusal  u32 length of the text (at most kRefusalBytesMax) | text
+//   Hello    "CONCLAVE" | u32 version | u32 lane | u64 cluster | u64 from | u64 to | u32 CRC32C of
+//   all before Welcome  u32 0 refusal  u32 length of the text (at most kRefusalBytesMax) | text
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,9 @@
 #include "conclave/server/rpc/transport.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <fcntl.h>
 
 #include <algorithm>
 #include <atomic>
@@ -188,10 +188,8 @@ void Transport::Impl::CarryOut(node::Effects* effects) {
     SendToPeers(&effects->peer_sends);
     effects->peer_sends.clear();
   } else {
-    first().loop.Post([this, sends = std::make_shared<std::vector<node::PeerSend>>(
-                                 std::exchange(effects->peer_sends, {}))] {
-      SendToPeers(sends.get());
-    });
+    first().loop.Post([this, sends = std::make_shared<std::vector<node::PeerSend>>(std::exchange(
+                                 effects->peer_sends, {}))] { SendToPeers(sends.get()); });
   }
 }
 
@@ -223,9 +221,9 @@ void Transport::Impl::SetPeers(const std::vector<node::PeerAddress>& peers) {
                                    [&](const auto& link) { return link->address().id == peer.id; });
     if (known) continue;
     for (const node::PeerLane lane : {node::PeerLane::kMessages, node::PeerLane::kSnapshot}) {
-      links_.push_back(std::make_unique<PeerLink>(&first().loop,
-                                                  PeerIdentity{options_.member, options_.cluster_id},
-                                                  peer, lane, &options_.log));
+      links_.push_back(std::make_unique<PeerLink>(
+          &first().loop, PeerIdentity{options_.member, options_.cluster_id}, peer, lane,
+          &options_.log));
       links_.back()->Start();
     }
   }
@@ -292,8 +290,8 @@ Transport::~Transport() = default;
 
 absl::StatusOr<std::unique_ptr<Transport>> Transport::Start(TransportOptions options,
                                                             BurstHandler* handler) {
-  // Debian builds absl with its search for lock cycles on: each Mutex that gRPC takes costs a look into one graph of the
-  // whole process. Measured: 6 % of a call.
+  // Debian builds absl with its search for lock cycles on: each Mutex that gRPC takes costs a look
+  // into one graph of the whole process. Measured: 6 % of a call.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   auto impl = std::make_unique<Impl>(std::move(options), handler);
   if (absl::Status status = impl->Start(); !status.ok()) return status;

@@ -1,21 +1,25 @@
-// Transport: the network of a server. Bytes from clients and members become inputs of the node, and the node's replies,
-// stream messages and peer frames become bytes.
+// Transport: the network of a server. Bytes from clients and members become inputs of the node, and
+// the node's replies, stream messages and peer frames become bytes.
 //
-// Clients speak gRPC, which is HTTP/2 with five bytes before each message: nghttp2 does the HTTP/2, and the little that is
-// gRPC stands in Http2Call. gRPC's own server was measured first: a call that does nothing cost it 1.5 times the CPU, and
-// a message to one of a thousand watchers several times as much, because each call and message passes a completion queue
-// of its own; here all that a burst of reads brought is one turn of the core, and all that the turn says to one connection
-// is one write.
+// Clients speak gRPC, which is HTTP/2 with five bytes before each message: nghttp2 does the HTTP/2,
+// and the little that is gRPC stands in Http2Call. gRPC's own server was measured first: a call
+// that does nothing cost it 1.5 times the CPU, and a message to one of a thousand watchers several
+// times as much, because each call and message passes a completion queue of its own; here all that
+// a burst of reads brought is one turn of the core, and all that the turn says to one connection is
+// one write.
 //
-// Threads: one event loop each. A loop handles all sockets that are ready (a burst), and then calls the BurstHandler once
-// with the inputs that the burst brought. That call is the one place where the network and the core meet, and what it does
-// decides the threads of a server:
-//   - it runs the core's turns there and then: the first loop's thread is also the core. No thread switch at all between a
+// Threads: one event loop each. A loop handles all sockets that are ready (a burst), and then calls
+// the BurstHandler once with the inputs that the burst brought. That call is the one place where
+// the network and the core meet, and what it does decides the threads of a server:
+//   - it runs the core's turns there and then: the first loop's thread is also the core. No thread
+//   switch at all between a
 //     request and its reply: the best there is on one core; or
 //   - it puts the inputs into the mailbox of a core thread, and rings it.
-// CarryOut brings the effects back; what belongs to another loop's calls goes there in one batch with one wake-up.
+// CarryOut brings the effects back; what belongs to another loop's calls goes there in one batch
+// with one wake-up.
 //
-// The transport keeps no state of calls beyond their slots: limits, time-outs and flow control are the node's.
+// The transport keeps no state of calls beyond their slots: limits, time-outs and flow control are
+// the node's.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +40,9 @@ namespace conclave::rpc {
 class BurstHandler {
  public:
   virtual ~BurstHandler() = default;
-  // On the thread of queue `queue`, which has nothing else to do now. Takes the inputs and leaves *inputs empty.
-  // Called also without inputs after Wake. Returns until when the thread may sleep: kNever, or a time.
+  // On the thread of queue `queue`, which has nothing else to do now. Takes the inputs and leaves
+  // *inputs empty. Called also without inputs after Wake. Returns until when the thread may sleep:
+  // kNever, or a time.
   virtual Instant OnBurst(int queue, std::vector<node::Input>* inputs) = 0;
 };
 
@@ -47,25 +52,28 @@ struct TransportOptions {
   // Of the client port.
   uint64_t receive_bytes_max = 1536 * 1024 + 512 * 1024;
   uint32_t concurrent_streams_max = UINT32_MAX;
-  Duration keepalive_min_time = std::chrono::seconds(5);   // clients that ping more often are sent away
+  Duration keepalive_min_time =
+      std::chrono::seconds(5);  // clients that ping more often are sent away
   Duration keepalive_interval = std::chrono::hours(2);
   Duration keepalive_timeout = std::chrono::seconds(20);
   bool handling_histograms = false;  // --metrics=extensive
 
-  // Of the peer port; empty: this member has no peers and no port for them. "host:port", plain text.
+  // Of the peer port; empty: this member has no peers and no port for them. "host:port", plain
+  // text.
   std::vector<std::string> peer_listen;
   raft::NodeId member;
   uint64_t cluster_id = 0;
 
-  // Replies to calls whose id has this bit did not come through gRPC: they go to `local_reply`, on the thread that
-  // calls CarryOut.
+  // Replies to calls whose id has this bit did not come through gRPC: they go to `local_reply`, on
+  // the thread that calls CarryOut.
   std::function<void(node::Reply)> local_reply;
   std::function<void(node::LogLine)> log;
 };
 
 inline constexpr uint64_t kLocalCallBit = uint64_t{1} << 63;
 
-// Bytes that went through a link to a peer; the node knows the frames, this is what the network saw.
+// Bytes that went through a link to a peer; the node knows the frames, this is what the network
+// saw.
 struct PeerCounters {
   raft::NodeId peer;
   uint64_t sent_bytes = 0;
@@ -84,15 +92,15 @@ class Transport {
   // An accepted connection whose client speaks HTTP/2. Takes the descriptor. Any thread.
   void HandOver(int fd);
 
-  // Carries out replies, streams, peer_sends and peers of one turn, and takes them out of *effects. One thread at
-  // a time: the core's.
+  // Carries out replies, streams, peer_sends and peers of one turn, and takes them out of *effects.
+  // One thread at a time: the core's.
   void CarryOut(node::Effects* effects);
 
   // The handler of this queue will be called. Any thread; cheap when it is already on its way.
   void Wake(int queue);
 
-  // No reply will come any more: answers open calls with `etcdserver: server stopped`, closes all connections
-  // within about `grace`, and ends the threads. Not from a queue thread.
+  // No reply will come any more: answers open calls with `etcdserver: server stopped`, closes all
+  // connections within about `grace`, and ends the threads. Not from a queue thread.
   void Stop(Duration grace);
 
   std::span<const QueueCounters* const> counters() const;

@@ -1,4 +1,5 @@
-// Flags and environment: etcd's syntax, precedence, and a clear word for everything that cannot be used.
+// Flags and environment: etcd's syntax, precedence, and a clear word for everything that cannot be
+// used.
 #include "conclave/server/app/flags.h"
 
 #include <gmock/gmock.h>
@@ -32,11 +33,10 @@ TEST(FlagsTest, WithoutArgumentsItServesLocally) {
 }
 
 TEST(FlagsTest, EverySpellingOfGoIsUnderstood) {
-  for (const std::vector<std::string>& arguments :
-       std::vector<std::vector<std::string>>{{"--name=a", "--initial-cluster=a=http://h:1"},
-                                             {"-name", "a", "-initial-cluster", "a=http://h:1"},
-                                             {"--name", "b", "--name", "a",
-                                              "--initial-cluster", "a=http://h:1"}}) {
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"--name=a", "--initial-cluster=a=http://h:1"},
+           {"-name", "a", "-initial-cluster", "a=http://h:1"},
+           {"--name", "b", "--name", "a", "--initial-cluster", "a=http://h:1"}}) {
     const auto line = Parse(arguments);
     ASSERT_TRUE(line.ok()) << line.status();
     EXPECT_EQ(line->config.name, "a");
@@ -104,9 +104,9 @@ TEST(FlagsTest, AnAdvertisedAddressIsReachable) {
 TEST(FlagsTest, AddressesOfAllKinds) {
   EXPECT_EQ(ParseUrl("http://[::1]:2379")->Text(), "http://[::1]:2379");
   EXPECT_EQ(ParseUrl("http://host:1/")->HostPort(), "host:1");
-  for (const char* bad : {"", "host:1", "http://", "http://host", "http://host:x", "http://host:70000",
-                          "http://host:1/path", "http://::1:2379", "ftp://host:1", "http://:2379",
-                          "http://user@host:1"}) {
+  for (const char* bad : {"", "host:1", "http://", "http://host", "http://host:x",
+                          "http://host:70000", "http://host:1/path", "http://::1:2379",
+                          "ftp://host:1", "http://:2379", "http://user@host:1"}) {
     EXPECT_FALSE(ParseUrl(bad).ok()) << bad;
   }
   EXPECT_THAT(std::string(ParseUrl("https://host:1").status().message()),
@@ -148,9 +148,11 @@ INSTANTIATE_TEST_SUITE_P(
                 {"--initial-cluster", "does not list this member", "default"}},
         BadCase{{"--initial-cluster=http://h:1"}, {"--initial-cluster", "name=http://host:port"}},
         BadCase{{"--initial-cluster=default=http://h:1,b=http://h:1"}, {"to both"}},
-        BadCase{{"--initial-cluster=default=http://h:1", "--initial-advertise-peer-urls=http://h:2"},
-                {"--initial-cluster", "--initial-advertise-peer-urls"}},
-        BadCase{{"--listen-client-urls=https://h:1"}, {"--listen-client-urls", "TLS is not there yet"}},
+        BadCase{
+            {"--initial-cluster=default=http://h:1", "--initial-advertise-peer-urls=http://h:2"},
+            {"--initial-cluster", "--initial-advertise-peer-urls"}},
+        BadCase{{"--listen-client-urls=https://h:1"},
+                {"--listen-client-urls", "TLS is not there yet"}},
         BadCase{{"--listen-peer-urls=nonsense"}, {"--listen-peer-urls", "http://127.0.0.1:2379"}},
         BadCase{{"--cert-file=x"}, {"--cert-file cannot be used", "TLS"}},
         BadCase{{"--auto-tls"}, {"--auto-tls", "TLS"}},

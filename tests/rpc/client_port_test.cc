@@ -1,8 +1,8 @@
-// The client port of a real server, spoken to with raw gRPC: every method of the protocol gets an answer or a clear error,
-// whatever bytes it is sent.
+// The client port of a real server, spoken to with raw gRPC: every method of the protocol gets an
+// answer or a clear error, whatever bytes it is sent.
 #include <gmock/gmock.h>
-#include <grpcpp/grpcpp.h>
 #include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -91,9 +91,11 @@ TEST_F(ClientPortTest, WhatDoesNotExistSaysWhichPart) {
 
 // Bytes that are no message of any kind: an error for that call, and the server lives.
 TEST_F(ClientPortTest, GarbageIsAnErrorOfItsCall) {
-  const std::string garbage[] = {
-      std::string("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 11),
-      std::string("\x0a\xff\xff\xff\x0f", 5), std::string("\x0b", 1), std::string("\x0a\x05" "ab", 4)};
+  const std::string garbage[] = {std::string("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 11),
+                                 std::string("\x0a\xff\xff\xff\x0f", 5), std::string("\x0b", 1),
+                                 std::string("\x0a\x05"
+                                             "ab",
+                                             4)};
   for (const MethodEntry& entry : AllMethods()) {
     if (entry.served != Served::kNodeUnary) continue;
     for (const std::string& bytes : garbage) {
@@ -239,7 +241,8 @@ TEST_F(ClientPortTest, ManyWatchersOfOneStreamAllHear) {
   stream->Finish();
 }
 
-// A client that reads nothing must not make the server hold everything, and must not hold up others.
+// A client that reads nothing must not make the server hold everything, and must not hold up
+// others.
 TEST_F(ClientPortTest, AClientThatDoesNotReadHoldsUpNobody) {
   auto watch = etcdserverpb::Watch::NewStub(channel_);
   auto kv = etcdserverpb::KV::NewStub(channel_);

@@ -1,5 +1,5 @@
-// EchoCore: a stand-in for the node, to measure the transport alone. It answers every unary call at once with bytes that
-// were made beforehand, and echoes what comes on a stream.
+// EchoCore: a stand-in for the node, to measure the transport alone. It answers every unary call at
+// once with bytes that were made beforehand, and echoes what comes on a stream.
 #pragma once
 
 #include <condition_variable>
@@ -53,7 +53,8 @@ class EchoCore : public BurstHandler {
     std::vector<node::Input> inputs;
     std::unique_lock lock(mutex_);
     while (!stopping_) {
-      condition_.wait(lock, [this] { return stopping_ || (!mailbox_.empty() && transport_ != nullptr); });
+      condition_.wait(lock,
+                      [this] { return stopping_ || (!mailbox_.empty() && transport_ != nullptr); });
       inputs.swap(mailbox_);
       lock.unlock();
       Turn(&inputs);
@@ -66,12 +67,14 @@ class EchoCore : public BurstHandler {
       if (auto* call = std::get_if<node::UnaryCall>(&input)) {
         effects_.replies.push_back({call->id, nullptr, answer_});
       } else if (auto* message = std::get_if<node::StreamMessage>(&input)) {
-        effects_.streams.push_back({message->id, std::move(message->message), {}, 0, false, nullptr});
+        effects_.streams.push_back(
+            {message->id, std::move(message->message), {}, 0, false, nullptr});
       } else if (auto* half = std::get_if<node::StreamHalfClosed>(&input)) {
         effects_.streams.push_back({half->id, {}, {}, 0, true, nullptr});
         finished_ = half->id;
       } else if (auto* closed = std::get_if<node::StreamClosed>(&input)) {
-        if (closed->id != finished_) effects_.streams.push_back({closed->id, {}, {}, 0, true, nullptr});
+        if (closed->id != finished_)
+          effects_.streams.push_back({closed->id, {}, {}, 0, true, nullptr});
       }
     }
     inputs->clear();

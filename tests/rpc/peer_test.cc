@@ -1,5 +1,5 @@
-// Two transports as two members: frames arrive in order on both lanes, strangers are refused, and a member that comes
-// back is found again at once.
+// Two transports as two members: frames arrive in order on both lanes, strangers are refused, and a
+// member that comes back is found again at once.
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -63,7 +63,8 @@ class Member : public BurstHandler {
   }
   void Dial(const Member& other) {
     node::Effects effects;
-    effects.peers = {{raft::NodeId(other.id_), {"http://127.0.0.1:" + std::to_string(other.port_)}}};
+    effects.peers = {
+        {raft::NodeId(other.id_), {"http://127.0.0.1:" + std::to_string(other.port_)}}};
     transport_->CarryOut(&effects);
   }
   void Send(const Member& to, node::PeerLane lane, std::string frame) {
@@ -216,7 +217,8 @@ TEST(PeerTest, APortInUseIsOneClearLine) {
 }
 
 TEST(PeerWireTest, FramesSurviveJoiningAndBadLengthsAreSeen) {
-  std::deque<Bytes> frames = {Bytes::Copy(""), Bytes::Copy("one"), Bytes::Copy(std::string(5000, 'x'))};
+  std::deque<Bytes> frames = {Bytes::Copy(""), Bytes::Copy("one"),
+                              Bytes::Copy(std::string(5000, 'x'))};
   size_t bytes = 0;
   grpc_byte_buffer* message = JoinFrames(&frames, &bytes);
   EXPECT_TRUE(frames.empty());

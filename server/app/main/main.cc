@@ -1,7 +1,7 @@
 // conclave: the server.
 //
-// Exit codes: 0 stopped by a signal, 1 cannot start or serve (a port in use, a foreign data directory), 2 a flag that
-// cannot be used.
+// Exit codes: 0 stopped by a signal, 1 cannot start or serve (a port in use, a foreign data
+// directory), 2 a flag that cannot be used.
 
 #include <pthread.h>
 #include <signal.h>
@@ -27,7 +27,8 @@ namespace {
 
 constexpr int kExitCannotServe = 1;
 constexpr int kExitBadFlag = 2;
-// From the first signal to the end of the process: 1.5 s, of which closing connections takes a part.
+// From the first signal to the end of the process: 1.5 s, of which closing connections takes a
+// part.
 constexpr Duration kStopTimeout = std::chrono::milliseconds(1200);
 
 std::map<std::string, std::string> Environment() {
@@ -53,7 +54,8 @@ void RaiseFileLimit() {
   }
 }
 
-// Blocked in every thread, taken by sigwait in main: SIGUSR1 tells that the member has stopped of its own accord.
+// Blocked in every thread, taken by sigwait in main: SIGUSR1 tells that the member has stopped of
+// its own accord.
 sigset_t BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
