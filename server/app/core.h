@@ -3,11 +3,11 @@
 //
 // Where it runs is chosen at the start:
 //   kOnQueue   on the thread of event loop 0, at the end of each of its bursts. A request, its turn
-//   and its reply need no
-//              change of threads; a turn takes what one burst brought. For one core, and for few.
+//              and its reply need no change of threads; a turn takes what one burst brought. For
+//              one core, and for few.
 //   kOwnThread on a thread that sleeps on an eventfd. The framing and sending of replies can run
-//   beside it.
-// Inputs of other threads (the log thread's reports, other queues, the HTTP side) come through a
+//              beside it.
+// Inputs of other threads (the log thread's reports, other loops, the HTTP side) come through a
 // mailbox.
 #pragma once
 

@@ -6,8 +6,10 @@
 // direction, each as a little-endian u32 length and its bytes; what they mean, and their checksums,
 // are the node's.
 //
-//   Hello    "CONCLAVE" | u32 version | u32 lane | u64 cluster | u64 from | u64 to | u32 CRC32C of
-//   all before Welcome  u32 0 refusal  u32 length of the text (at most kRefusalBytesMax) | text
+//   Hello    "CONCLAVE" | u32 version | u32 lane | u64 cluster | u64 from | u64 to |
+//            u32 CRC32C of all before
+//   Welcome  u32 0
+//   refusal  u32 length of the text (at most kRefusalBytesMax) | text
 #pragma once
 
 #include <cstdint>

@@ -12,8 +12,7 @@
 // the BurstHandler once with the inputs that the burst brought. That call is the one place where
 // the network and the core meet, and what it does decides the threads of a server:
 //   - it runs the core's turns there and then: the first loop's thread is also the core. No thread
-//   switch at all between a
-//     request and its reply: the best there is on one core; or
+//     switch at all between a request and its reply: the best there is on one core; or
 //   - it puts the inputs into the mailbox of a core thread, and rings it.
 // CarryOut brings the effects back; what belongs to another loop's calls goes there in one batch
 // with one wake-up.

@@ -10,7 +10,6 @@
 #include "conclave/api/rpc.grpc.pb.h"
 #include "conclave/server/app/embedded.h"
 #include "conclave/server/rpc/method_table.h"
-#include "conclave/server/rpc/reject_calls.h"
 
 namespace conclave::rpc {
 namespace {

@@ -13,7 +13,7 @@
 #include <string>
 
 #include "conclave/server/rpc/peer_wire.h"
-#include "conclave/server/rpc/queue.h"
+#include "conclave/server/rpc/event_loop.h"
 #include "conclave/server/rpc/transport.h"
 
 namespace conclave::rpc {
@@ -216,22 +216,27 @@ TEST(PeerTest, APortInUseIsOneClearLine) {
               HasSubstr("cannot listen for peers on 127.0.0.1:" + std::to_string(a.port_)));
 }
 
-TEST(PeerWireTest, FramesSurviveJoiningAndBadLengthsAreSeen) {
-  std::deque<Bytes> frames = {Bytes::Copy(""), Bytes::Copy("one"),
-                              Bytes::Copy(std::string(5000, 'x'))};
-  size_t bytes = 0;
-  grpc_byte_buffer* message = JoinFrames(&frames, &bytes);
-  EXPECT_TRUE(frames.empty());
-  EXPECT_EQ(bytes, grpc_byte_buffer_length(message));
-  grpc_byte_buffer_destroy(message);
-
-  std::vector<Bytes> split;
-  EXPECT_TRUE(SplitFrames(Bytes::Copy(std::string("\x03\0\0\0abc\0\0\0\0", 11)), &split));
-  EXPECT_EQ(split.size(), 2u);
-  for (const std::string& bad : {std::string("\x03\0\0", 3), std::string("\x04\0\0\0abc", 7),
-                                 std::string("\xff\xff\xff\xff", 4)}) {
-    split.clear();
-    EXPECT_FALSE(SplitFrames(Bytes::Copy(bad), &split));
+TEST(PeerWireTest, AHelloSurvivesItsBytesAndNothingElseIsOne) {
+  const Hello hello{kPeerVersion, node::PeerLane::kSnapshot, 7, raft::NodeId(1), raft::NodeId(2)};
+  const std::string bytes = EncodeHello(hello);
+  ASSERT_EQ(bytes.size(), kHelloBytes);
+  const auto decoded = DecodeHello(bytes);
+  ASSERT_TRUE(decoded.has_value());
+  EXPECT_EQ(decoded->lane, node::PeerLane::kSnapshot);
+  EXPECT_EQ(decoded->cluster_id, 7u);
+  EXPECT_EQ(decoded->from, raft::NodeId(1));
+  EXPECT_EQ(decoded->to, raft::NodeId(2));
+  EXPECT_EQ(CheckHello(*decoded, {raft::NodeId(2), 7}), "");
+  EXPECT_NE(CheckHello(*decoded, {raft::NodeId(3), 7}), "");
+  EXPECT_NE(CheckHello(*decoded, {raft::NodeId(2), 8}), "");
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    for (int bit = 0; bit < 8; ++bit) {
+      std::string damaged = bytes;
+      damaged[i] = static_cast<char>(damaged[i] ^ (1 << bit));
+      const auto other = DecodeHello(damaged);
+      EXPECT_FALSE(other.has_value() && CheckHello(*other, {raft::NodeId(2), 7}).empty())
+          << "byte " << i << " bit " << bit;
+    }
   }
 }
 
