@@ -1,0 +1,217 @@
+// Three members: what one of them is asked and another one knows.
+#include "conclave/tests/node/trio.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "conclave/api/kv.pb.h"
+#include "conclave/api/rpc.pb.h"
+#include "conclave/api/wire/errors.h"
+
+namespace conclave::node {
+namespace {
+
+namespace pb = etcdserverpb;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+std::string PutOf(const std::string& key, const std::string& value) {
+  pb::PutRequest request;
+  request.set_key(key);
+  request.set_value(value);
+  return request.SerializeAsString();
+}
+std::string RangeOf(const std::string& key) {
+  pb::RangeRequest request;
+  request.set_key(key);
+  return request.SerializeAsString();
+}
+std::string MoveTo(raft::NodeId target) {
+  pb::MoveLeaderRequest request;
+  request.set_targetid(target.value());
+  return request.SerializeAsString();
+}
+std::string GrantOf(int64_t id, int64_t ttl) {
+  pb::LeaseGrantRequest request;
+  request.set_id(id);
+  request.set_ttl(ttl);
+  return request.SerializeAsString();
+}
+template <typename Response>
+Response Parsed(const Reply& reply) {
+  EXPECT_EQ(reply.error, nullptr) << reply.error->message;
+  Response response;
+  EXPECT_TRUE(response.ParseFromArray(reply.body.data(), static_cast<int>(reply.body.size())));
+  return response;
+}
+
+TEST(TrioNode, EveryMemberWritesAndReads) {
+  Trio trio;
+  for (size_t member = 0; member < Trio::kMembers; ++member) {
+    const std::string key = "key" + std::to_string(member);
+    const auto put = Parsed<pb::PutResponse>(trio.Call(member, Method::kPut, PutOf(key, "v")));
+    EXPECT_EQ(put.header().member_id(), trio.options(member).id.value());
+    const size_t reader = (member + 1) % Trio::kMembers;
+    const auto range = Parsed<pb::RangeResponse>(trio.Call(reader, Method::kRange, RangeOf(key)));
+    EXPECT_EQ(range.count(), 1);
+    EXPECT_EQ(range.header().revision(), put.header().revision());
+  }
+}
+
+TEST(TrioNode, AFollowerAnswersForLeasesAsTheLeaderWould) {
+  Trio trio;
+  const size_t follower = trio.follower();
+  Parsed<pb::LeaseGrantResponse>(trio.Call(follower, Method::kLeaseGrant, GrantOf(7, 5)));
+  trio.Advance(seconds(2));
+  pb::LeaseTimeToLiveRequest question;
+  question.set_id(7);
+  const auto before = Parsed<pb::LeaseTimeToLiveResponse>(
+      trio.Call(follower, Method::kLeaseTimeToLive, question.SerializeAsString()));
+  EXPECT_EQ(before.grantedttl(), 5);
+  EXPECT_LE(before.ttl(), 3);
+  EXPECT_EQ(before.header().member_id(), trio.options(follower).id.value());
+
+  const uint64_t stream = trio.OpenStream(follower, StreamKind::kLeaseKeepAlive);
+  pb::LeaseKeepAliveRequest keep_alive;
+  keep_alive.set_id(7);
+  trio.Say(follower, stream, keep_alive.SerializeAsString());
+  keep_alive.set_id(8);
+  trio.Say(follower, stream, keep_alive.SerializeAsString());
+  trio.Advance(milliseconds(50));
+  const std::vector<StreamEffect> heard = trio.Heard(stream);
+  ASSERT_EQ(heard.size(), 2u);
+  int64_t ttl_of[9] = {};
+  for (const StreamEffect& effect : heard) {
+    pb::LeaseKeepAliveResponse response;
+    ASSERT_TRUE(response.ParseFromString(effect.prefix.ToString()));
+    EXPECT_EQ(response.header().member_id(), trio.options(follower).id.value());
+    ttl_of[response.id()] = response.ttl();
+  }
+  EXPECT_EQ(ttl_of[7], 5);
+  EXPECT_EQ(ttl_of[8], 0);
+  const auto after = Parsed<pb::LeaseTimeToLiveResponse>(
+      trio.Call(follower, Method::kLeaseTimeToLive, question.SerializeAsString()));
+  EXPECT_GE(after.ttl(), 4);
+  question.set_id(8);
+  EXPECT_EQ(Parsed<pb::LeaseTimeToLiveResponse>(
+                trio.Call(follower, Method::kLeaseTimeToLive, question.SerializeAsString()))
+                .ttl(),
+            -1);
+}
+
+TEST(TrioNode, MoveLeaderMovesTheLeader) {
+  Trio trio;
+  const size_t old_leader = trio.leader();
+  const size_t target = trio.follower();
+  EXPECT_EQ(trio.Call(target, Method::kMoveLeader, MoveTo(trio.options(target).id)).error->message,
+            wire::kErrNotLeader.message);
+  EXPECT_EQ(trio.Call(old_leader, Method::kMoveLeader, MoveTo(raft::NodeId(4711))).error->message,
+            wire::kErrBadLeaderTransferee.message);
+  const uint64_t term = trio.node(old_leader).raft_status().term.value();
+  const Instant asked = trio.now();
+  const Reply reply = trio.Call(old_leader, Method::kMoveLeader, MoveTo(trio.options(target).id));
+  EXPECT_EQ(reply.error, nullptr);
+  EXPECT_TRUE(reply.body.empty());
+  EXPECT_EQ(trio.leader(), target);
+  EXPECT_EQ(trio.node(target).raft_status().term.value(), term + 1);
+  EXPECT_LE(trio.now() - asked, milliseconds(500));
+}
+
+// A lease that nobody renews ends in time though the leadership moves on and on.
+TEST(TrioNode, LeasesSurviveChangesOfLeaderWithWhatTheyHaveLeft) {
+  Trio trio;
+  Parsed<pb::LeaseGrantResponse>(trio.Call(0, Method::kLeaseGrant, GrantOf(7, 10)));
+  for (int i = 0; i < 2; ++i) {
+    trio.Advance(seconds(4));
+    EXPECT_EQ(trio.StatsOf(0)->leases, 1u);
+    const raft::NodeId target = trio.options(trio.follower()).id;
+    EXPECT_EQ(trio.Call(trio.leader(), Method::kMoveLeader, MoveTo(target)).error, nullptr);
+  }
+  trio.Advance(seconds(4));
+  EXPECT_EQ(trio.StatsOf(0)->leases, 0u);
+}
+
+TEST(TrioNode, ALeaderThatStopsHandsOverFirst) {
+  Trio trio;
+  const size_t old_leader = trio.leader();
+  const size_t follower = trio.follower();
+  trio.Put(old_leader, StopRequest{});
+  const Instant asked = trio.now();
+  trio.Settle();
+  while (!trio.stopped(old_leader)) trio.Advance(milliseconds(10));
+  EXPECT_LE(trio.now() - asked, milliseconds(500));
+  EXPECT_EQ(Parsed<pb::PutResponse>(trio.Call(follower, Method::kPut, PutOf("a", "1")))
+                .header()
+                .raft_term(),
+            trio.node(follower).raft_status().term.value());
+  EXPECT_NE(trio.leader(), old_leader);
+}
+
+TEST(TrioNode, AWriteSurvivesTheLossOfItsLeader) {
+  Trio trio;
+  const size_t old_leader = trio.leader();
+  const size_t follower = trio.follower();
+  trio.CutOff(old_leader);
+  const uint64_t call = trio.Send(follower, Method::kPut, PutOf("a", "1"));
+  const uint64_t read = trio.Send(follower, Method::kRange, RangeOf("a"));
+  trio.Advance(seconds(3));
+  ASSERT_TRUE(trio.Take(call).has_value());
+  const std::optional<Reply> answer = trio.Take(read);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->error, nullptr);
+}
+
+TEST(TrioNode, AMemberThatIsCutOffTellsSo) {
+  Trio trio;
+  const size_t follower = trio.follower();
+  const uint64_t stream = trio.OpenStream(follower, StreamKind::kWatch, true);
+  trio.Settle();
+  trio.CutOff(follower);
+  const uint64_t put = trio.Send(follower, Method::kPut, PutOf("a", "1"));
+  const uint64_t read = trio.Send(follower, Method::kRange, RangeOf("a"));
+  trio.Advance(seconds(8));
+  for (const uint64_t call : {put, read}) {
+    const std::optional<Reply> reply = trio.Take(call);
+    ASSERT_TRUE(reply.has_value());
+    ASSERT_NE(reply->error, nullptr);
+    EXPECT_EQ(reply->error->message, wire::kErrTimeoutLeaderFail.message);
+    EXPECT_EQ(reply->error->code, 14);
+  }
+  const auto status = Parsed<pb::StatusResponse>(trio.Call(follower, Method::kStatus, ""));
+  ASSERT_EQ(status.errors_size(), 1);
+  EXPECT_EQ(status.errors(0), wire::kErrNoLeader.message);
+  const std::vector<StreamEffect> heard = trio.Heard(stream);
+  ASSERT_EQ(heard.size(), 1u);
+  ASSERT_NE(heard[0].error, nullptr);
+  EXPECT_EQ(heard[0].error->message, wire::kErrNoLeader.message);
+}
+
+TEST(TrioNode, GarbageFromAMemberIsRefusedAndCounted) {
+  Trio trio;
+  const size_t follower = trio.follower();
+  trio.Put(follower, PeerFrame{trio.options(trio.leader()).id, PeerLane::kMessages,
+                               Bytes::Copy(std::string(100, 'x'))});
+  trio.Put(follower, PeerFrame{raft::NodeId(4711), PeerLane::kMessages, Bytes::Copy("y")});
+  EXPECT_EQ(trio.StatsOf(follower)->frames_refused, 2u);
+  Parsed<pb::PutResponse>(trio.Call(follower, Method::kPut, PutOf("a", "1")));
+}
+
+TEST(TrioNode, MembersAgreeOnTheirDigests) {
+  Trio trio;
+  for (int i = 0; i < 50; ++i) {
+    Parsed<pb::PutResponse>(trio.Call(i % 3, Method::kPut, PutOf("a", std::to_string(i))));
+  }
+  trio.Advance(seconds(3));
+  for (size_t member = 0; member < Trio::kMembers; ++member) {
+    EXPECT_EQ(trio.StatsOf(member)->divergences, 0u);
+    EXPECT_EQ(trio.StatsOf(member)->digest, trio.StatsOf(0)->digest);
+    for (const PeerStats& peer : trio.StatsOf(member)->peers) {
+      EXPECT_TRUE(peer.connected);
+      EXPECT_GT(peer.round_trip.total, 0u);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace conclave::node
