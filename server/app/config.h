@@ -42,11 +42,9 @@ struct Config {
   std::map<std::string, std::vector<Url>> initial_cluster;  // by member name
   bool initial_cluster_existing = false;
   std::string initial_cluster_token = "etcd-cluster";
-  bool strict_reconfig_check = true;
 
   Duration heartbeat_interval = std::chrono::milliseconds(100);
   Duration election_timeout = std::chrono::milliseconds(1000);
-  bool initial_election_tick_advance = true;
 
   uint64_t max_request_bytes = 1536 * 1024;
   uint64_t max_txn_ops = 128;

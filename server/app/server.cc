@@ -85,6 +85,7 @@ node::Options NodeSettings(const Config& config) {
   options.seed = RandomSeed();
   options.quota_bytes = config.quota_backend_bytes;
   options.request_bytes_max = config.max_request_bytes;
+  options.txn_ops_max = config.max_txn_ops;
   options.watch_progress_interval = config.watch_progress_notify_interval;
   options.slow_request = config.warning_unary_request_duration;
   return options;

@@ -47,6 +47,7 @@ struct Options {
   // 0: etcd's 2 GiB; below 0: no quota.
   int64_t quota_bytes = 0;
   uint64_t request_bytes_max = 1536 * 1024;  // of one encoded request
+  uint64_t txn_ops_max = 128;                // of each list of a transaction
   uint64_t pending_proposals_max = 50'000;   // waiting for their entries, on this member
   uint64_t pending_proposal_bytes_max = 256u << 20;
   uint64_t commit_apply_gap_max = 5'000;  // etcd's `too many requests`

@@ -6,6 +6,7 @@ apply::StateMachineOptions StateSettings(const Options& options) {
   apply::StateMachineOptions settings;
   settings.member_id = options.id.value();
   settings.limits.request_bytes_max = options.request_bytes_max;
+  settings.limits.txn_ops_max = options.txn_ops_max;
   settings.quota_bytes = options.quota_bytes == 0 ? apply::kDefaultQuotaBytes : options.quota_bytes;
   // The least TTL is ceil(1.5 * election timeout), as in etcd.
   constexpr Duration kSecond = std::chrono::seconds(1);

@@ -5,7 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <set>
+#include <sstream>
 
 namespace conclave::app {
 namespace {
@@ -45,11 +47,9 @@ TEST(FlagsTest, EverySpellingOfGoIsUnderstood) {
 }
 
 TEST(FlagsTest, ABooleanTakesNoSeparateValue) {
-  const auto off = Parse({"--strict-reconfig-check=false"});
-  ASSERT_TRUE(off.ok()) << off.status();
-  EXPECT_FALSE(off->config.strict_reconfig_check);
-  EXPECT_TRUE(Parse({"--strict-reconfig-check"})->config.strict_reconfig_check);
-  EXPECT_FALSE(Parse({"--strict-reconfig-check", "false"}).ok());
+  EXPECT_TRUE(Parse({"--pre-vote"}).ok());
+  EXPECT_TRUE(Parse({"--pre-vote=t"}).ok());
+  EXPECT_FALSE(Parse({"--pre-vote", "true"}).ok());
 }
 
 TEST(FlagsTest, AFlagBeatsTheEnvironment) {
@@ -173,6 +173,20 @@ TEST(FlagsTest, WhatHasNoMeaningIsAcceptedAndSaid) {
   ASSERT_TRUE(line.ok()) << line.status();
   EXPECT_EQ(line->warnings.size(), 3u);
   EXPECT_THAT(line->warnings, Contains(HasSubstr("--snapshot-count is ignored")));
+}
+
+TEST(FlagsTest, TheManualNamesEveryFlagWithItsFate) {
+  std::ifstream file("docs/server.md");
+  ASSERT_TRUE(file) << "run from the source directory";
+  std::stringstream text;
+  text << file.rdbuf();
+  for (const FlagEntry& flag : AllFlags()) {
+    const std::string row = "| `--" + std::string(flag.name) + "` | " +
+                            (flag.fate == FlagFate::kWorks     ? "works"
+                             : flag.fate == FlagFate::kIgnored ? "accepted, no effect"
+                                                               : "refused");
+    EXPECT_THAT(text.str(), HasSubstr(row));
+  }
 }
 
 TEST(FlagsTest, HelpNamesEveryFlagOnce) {

@@ -343,6 +343,28 @@ TEST_F(PortTest, SilentClientsHoldUpNobody) {
   for (const int fd : silent) close(fd);
 }
 
+TEST(FlagEffectTest, TheLimitOfATransactionIsTheFlags) {
+  TemporaryDirectory directory;
+  SingleServer server(directory.path("a"), {"--max-txn-ops=200", "--max-request-bytes=10000"});
+  server.Start();
+  ASSERT_TRUE(server.WaitReady()) << server.Output();
+  auto stub = etcdserverpb::KV::NewStub(
+      grpc::CreateChannel(server.endpoint(), grpc::InsecureChannelCredentials()));
+  const auto status_of = [&stub](int operations) {
+    etcdserverpb::TxnRequest request;
+    for (int i = 0; i < operations; ++i) {
+      request.add_success()->mutable_request_put()->set_key(absl::StrCat("k", i));
+    }
+    etcdserverpb::TxnResponse response;
+    grpc::ClientContext context;
+    return stub->Txn(&context, request, &response);
+  };
+  EXPECT_TRUE(status_of(200).ok());
+  EXPECT_EQ(status_of(201).error_message(), "etcdserver: too many operations in txn request");
+  EXPECT_FALSE(Put(server.endpoint(), "k", std::string(10'001, 'v')));
+  EXPECT_TRUE(Put(server.endpoint(), "k", std::string(9'000, 'v')));
+}
+
 // ---- What survives ------------------------------------------------------------------------------
 
 // Writers that remember what was acknowledged, while somebody kills servers.
