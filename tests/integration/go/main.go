@@ -156,7 +156,8 @@ func list(client *clientv3.Client, service string) {
 	}
 }
 
-// raw passes a string through as a message of one string field, number 1: enough for a greeter.
+// raw writes a string as a message of one string field, number 1, and reads the last of a message's string fields: enough
+// for a greeter, whose reply ends with who answered.
 type raw struct{}
 
 func (raw) Name() string { return "raw" }
@@ -165,10 +166,13 @@ func (raw) Marshal(v interface{}) ([]byte, error) {
 	return append([]byte{0x0a, byte(len(text))}, text...), nil
 }
 func (raw) Unmarshal(data []byte, v interface{}) error {
-	if len(data) < 2 || data[0] != 0x0a {
-		return fmt.Errorf("not a message with a string: %q", data)
+	for rest := data; len(rest) > 0; {
+		if len(rest) < 2 || rest[0]&7 != 2 || rest[1] > 127 || len(rest) < 2+int(rest[1]) {
+			return fmt.Errorf("not a message of short strings: %q", data)
+		}
+		*v.(*string) = string(rest[2 : 2+int(rest[1])])
+		rest = rest[2+int(rest[1]):]
 	}
-	*v.(*string) = string(data[2 : 2+int(data[1])])
 	return nil
 }
 

@@ -1,0 +1,186 @@
+"""Go's clientv3 (Debian's) and our recipes, on one cluster: mutexes exclude each other, elections follow each other,
+and each side finds the endpoints that the other has registered. Against our server and against etcd.
+
+usage: go_client_test.py --go-client PATH --conclave PATH --etcd PATH --bin FOLDER
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
+from servers import Cluster  # noqa: E402
+
+SECONDS_MAX = 30
+ARGS = None
+GREET = "/conclave.examples.Greeter/Greet"
+
+
+def range_count(cluster, prefix):
+    """How many keys begin with `prefix`, by a raw RangeRequest{key, range_end, count_only}."""
+    key = prefix.encode()
+    end = key[:-1] + bytes([key[-1] + 1])
+    request = b"\x0a" + bytes([len(key)]) + key + b"\x12" + bytes([len(end)]) + end + b"\x48\x01"
+    answer = cluster.unary("/etcdserverpb.KV/Range")(request, timeout=5)
+    # RangeResponse.count: field 4, the last one; absent when it is zero. Small here.
+    return answer[-1] if answer[-2:-1] == b"\x20" else 0
+
+
+class Process:
+    """A program that talks by lines."""
+
+    def __init__(self, *command):
+        self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE, text=True,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=1)
+
+    def expect(self, word):
+        """The next line that has `word`."""
+        seen = []
+        alarm = threading.Timer(SECONDS_MAX, self.process.kill)
+        alarm.start()
+        try:
+            for line in self.process.stdout:
+                seen.append(line)
+                if word in line:
+                    return line.strip()
+        finally:
+            alarm.cancel()
+        raise AssertionError(f"{word!r} never came: {''.join(seen)}")
+
+    def go_on(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def finish(self):
+        out, _ = self.process.communicate(timeout=SECONDS_MAX)
+        if self.process.returncode != 0:
+            raise AssertionError(f"exit code {self.process.returncode}: {out}")
+        return out
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(timeout=SECONDS_MAX)
+        self.process.stdout.close()
+        self.process.stdin.close()
+
+
+def number(line):
+    return int(line.split()[-1])
+
+
+class WithGo:
+    """The tests, for a cluster of either kind."""
+
+    def go(self, command, *arguments):
+        process = Process(ARGS.go_client, command, self.cluster.endpoints, *arguments)
+        self.addCleanup(process.stop)
+        return process
+
+    def example(self, program, *arguments):
+        process = Process(pathlib.Path(ARGS.bin) / "examples" / program, "--endpoints", self.cluster.endpoints,
+                          *arguments)
+        self.addCleanup(process.stop)
+        return process
+
+    def wait_for_keys(self, prefix, count):
+        deadline = time.monotonic() + SECONDS_MAX
+        while range_count(self.cluster, prefix) != count:
+            self.assertLess(time.monotonic(), deadline, f"{prefix} never had {count} keys")
+
+    def test_kv_watch_and_leases(self):
+        self.assertEqual(self.go("kv").finish(), "ok\n")
+
+    def test_our_lock_waits_for_theirs(self):
+        theirs = self.go("lock", "locks/go-first")
+        held_at = number(theirs.expect("locked"))
+        ours = self.example("lock_demo", "--name", "locks/go-first", "--rounds", "1", "--holder", "us")
+        self.wait_for_keys("locks/go-first/", 2)
+        self.assertIsNone(ours.process.poll())
+        theirs.go_on()
+        theirs.expect("unlocked")
+        token = int(ours.expect("token").split("token")[1].split()[0].strip(":,"))
+        self.assertGreater(token, held_at - 1)
+        ours.finish()
+
+    def test_their_lock_waits_for_ours(self):
+        ours = self.example("lock_demo", "--name", "locks/we-first", "--rounds", "1", "--hold", "1s")
+        token = int(ours.expect("token").split("token")[1].split()[0].strip(":,"))
+        theirs = self.go("lock", "locks/we-first")
+        self.assertGreater(number(theirs.expect("locked")), token)
+        self.assertEqual(range_count(self.cluster, "locks/we-first/"), 1)
+        theirs.go_on()
+        theirs.expect("unlocked")
+        ours.finish()
+
+    def test_leaders_follow_each_other(self):
+        observer = self.go("observe", "elections/mixed")
+        theirs = self.go("campaign", "elections/mixed", "go")
+        theirs.expect("leader")
+        self.assertEqual(observer.expect("go"), "go")
+        ours = self.example("election_demo", "--name", "elections/mixed", "--id", "us", "--ttl", "5s")
+        self.wait_for_keys("elections/mixed/", 2)
+        theirs.go_on()
+        theirs.expect("resigned")
+        ours.expect("leads, term")
+        self.assertEqual(observer.expect("us"), "us")
+        second = self.go("campaign", "elections/mixed", "go-again")
+        self.wait_for_keys("elections/mixed/", 2)
+        ours.stop()
+        second.expect("leader")
+        self.assertEqual(observer.expect("go-again"), "go-again")
+
+    def test_go_finds_and_calls_what_we_registered(self):
+        servers = [self.example("greeter_server", "--service", "from-us", "--listen", "127.0.0.1:0")
+                   for _ in range(2)]
+        addresses = sorted(s.expect("listening on").split()[-1] for s in servers)
+        for server in servers:
+            server.expect("registered")
+        found = [line.split()[1] for line in self.go("endpoints", "from-us").finish().splitlines()]
+        self.assertEqual(found, addresses)
+        answered = self.go("call", "from-us", GREET, 20).finish().split()
+        self.assertEqual(sorted(set(answered)), addresses)
+        self.assertEqual(len(answered), 20)
+
+    def test_we_find_and_call_what_go_registered(self):
+        server = self.example("greeter_server", "--service", "elsewhere", "--listen", "127.0.0.1:0")
+        address = server.expect("listening on").split()[-1]
+        theirs = self.go("register", "from-go", address, "some metadata")
+        theirs.expect("registered")
+        out = self.example("greeter_client", "--service", "from-go", "--calls", "10").finish()
+        self.assertIn(f"{address} answered 10 calls", out)
+        self.assertIn("10 calls, 0 failed", out)
+        theirs.go_on()
+        theirs.expect("deregistered")
+
+
+class OnConclave(WithGo, unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = Cluster("conclave", ARGS.conclave, members=3)
+        cls.addClassCleanup(cls.cluster.stop)
+
+
+class OnEtcd(WithGo, unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = Cluster("etcd", ARGS.etcd)
+        cls.addClassCleanup(cls.cluster.stop)
+
+
+def main():
+    global ARGS
+    parser = argparse.ArgumentParser()
+    for name in ("--go-client", "--conclave", "--etcd", "--bin"):
+        parser.add_argument(name, required=True)
+    ARGS = parser.parse_args()
+    done = unittest.main(argv=["go_client_test", "-v"], exit=False)
+    return 0 if done.result.wasSuccessful() and done.result.testsRun else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
