@@ -8,6 +8,7 @@ import argparse
 import pathlib
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -34,8 +35,9 @@ class Process:
     """A program that talks by lines."""
 
     def __init__(self, *command):
+        self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE, text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=1)
+                                        stdout=subprocess.PIPE, stderr=self.errors, bufsize=1)
 
     def expect(self, word):
         """The next line that has `word`."""
@@ -49,7 +51,7 @@ class Process:
                     return line.strip()
         finally:
             alarm.cancel()
-        raise AssertionError(f"{word!r} never came: {''.join(seen)}")
+        raise AssertionError(f"{word!r} never came: {''.join(seen)} {self.complaints()}")
 
     def go_on(self):
         self.process.stdin.write("\n")
@@ -58,8 +60,12 @@ class Process:
     def finish(self):
         out, _ = self.process.communicate(timeout=SECONDS_MAX)
         if self.process.returncode != 0:
-            raise AssertionError(f"exit code {self.process.returncode}: {out}")
+            raise AssertionError(f"exit code {self.process.returncode}: {out} {self.complaints()}")
         return out
+
+    def complaints(self):
+        self.errors.seek(0)
+        return self.errors.read()
 
     def stop(self):
         if self.process.poll() is None:
@@ -67,6 +73,7 @@ class Process:
             self.process.wait(timeout=SECONDS_MAX)
         self.process.stdout.close()
         self.process.stdin.close()
+        self.errors.close()
 
 
 def number(line):
