@@ -21,11 +21,6 @@ absl::StatusOr<AdsStream::Heard> AdsStream::OnRequest(const DiscoveryRequest& re
   if (url == kTypeUrls.end()) return Heard::kUnknownType;
   TypeState& state = types_[static_cast<size_t>(url - kTypeUrls.begin())];
 
-  // A request that answers an older response says nothing new: the client answers the newest one
-  // too, and that request has all names. Only on a new stream does a request come without a nonce.
-  if (state.nonce != 0 && request.response_nonce() != absl::StrCat(state.nonce))
-    return Heard::kStale;
-
   std::set<std::string> names(request.resource_names().begin(), request.resource_names().end());
   if (names.size() > kNamesMax) {
     return absl::ResourceExhaustedError(
@@ -37,6 +32,10 @@ absl::StatusOr<AdsStream::Heard> AdsStream::OnRequest(const DiscoveryRequest& re
           absl::StrCat("a resource name must have 1 to ", kNameBytesMax, " bytes"));
     }
   }
+  // Requests come in order and each has all the names that the client wants, so the newest request
+  // is right about them even if it answers an older response. Passing over such a request would be
+  // wrong: the client may drop and take up a name while a response without it is on its way, and
+  // then it waits for that name.
   const bool changed = !state.asked || names != state.names;
   state.asked = true;
   state.names = std::move(names);
@@ -44,11 +43,15 @@ absl::StatusOr<AdsStream::Heard> AdsStream::OnRequest(const DiscoveryRequest& re
   std::erase_if(state.sent,
                 [&state](const auto& entry) { return !state.names.contains(entry.first); });
 
-  if (request.has_error_detail()) {
+  // Only the first request of a stream comes without a nonce.
+  const bool answers_newest =
+      state.nonce == 0 || request.response_nonce() == absl::StrCat(state.nonce);
+  if (answers_newest && request.has_error_detail()) {
     nack_detail_ = request.error_detail().message();
     return Heard::kNack;
   }
-  return changed ? Heard::kSubscription : Heard::kAck;
+  if (changed) return Heard::kSubscription;
+  return answers_newest ? Heard::kAck : Heard::kStale;
 }
 
 AdsStream::Wanted AdsStream::Want(Type type, const std::string& name) const {

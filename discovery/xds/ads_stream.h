@@ -51,7 +51,7 @@ class AdsStream {
     kAck,
     kNack,   // the client refused a response; `nack_detail` says why. The next change is sent as
              // usual
-    kStale,  // answers a response that a newer one has replaced: nothing to do
+    kStale,  // answers a response that a newer one has replaced, with the same names
     kUnknownType,  // a type that we do not serve; the protocol says to stay silent
   };
 

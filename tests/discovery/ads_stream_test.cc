@@ -4,10 +4,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <deque>
+#include <map>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "conclave/base/prng.h"
 #include "conclave/discovery/xds/catalog.h"
 #include "conclave/discovery/xds/endpoint_set.h"
 #include "conclave/discovery/xds/resources.h"
@@ -168,9 +174,26 @@ TEST_F(AdsStreamTest, AnAnswerToAnOlderResponseIsPassedOver) {
   now_ += milliseconds(500);
   catalog_.SetEndpoints("s", Set({"10.0.0.2:1"}));
   const DiscoveryResponse second = MustNext();
-  EXPECT_EQ(Hear(Request(kEndpointType, {"other"}, first.nonce())), AdsStream::Heard::kStale);
-  EXPECT_THAT(stream_.clusters(), ElementsAre("s"));
+  DiscoveryRequest late = Request(kEndpointType, {"s"}, first.nonce());
+  late.mutable_error_detail()->set_message("of no interest any more");
+  EXPECT_EQ(Hear(late), AdsStream::Heard::kStale);
+  EXPECT_TRUE(Silent());
   Acknowledge(second, {"s"});
+}
+
+TEST_F(AdsStreamTest, ANameDroppedAndTakenUpWhileAResponseIsOnItsWayIsSentAgain) {
+  catalog_.SetEndpoints("a", Set({"10.0.0.1:1"}));
+  catalog_.SetEndpoints("b", Set({"10.0.0.2:1"}));
+  Hear(Request(kEndpointType, {"a", "b"}));
+  const DiscoveryResponse first = MustNext();
+  now_ += milliseconds(500);
+  catalog_.SetEndpoints("b", Set({"10.0.0.3:1"}));
+  EXPECT_EQ(MustNext().resources_size(), 1) << "b only; the client has not heard of it yet";
+  Hear(Request(kEndpointType, {"b"}, first.nonce()));
+  Hear(Request(kEndpointType, {"a", "b"}, first.nonce()));
+  const DiscoveryResponse third = MustNext();
+  ASSERT_EQ(third.resources_size(), 1);
+  EXPECT_THAT(Addresses(third.resources(0)), ElementsAre("10.0.0.1:1"));
 }
 
 TEST_F(AdsStreamTest, ANameThatIsAskedForAgainIsSentAgain) {
@@ -263,6 +286,127 @@ TEST_F(AdsStreamTest, LargeSetsAreSpreadOverSeveralResponses) {
   }
   EXPECT_EQ(resources, 10);
   EXPECT_GT(responses, 1);
+}
+
+// A client that behaves as gRPC's does, and a wire to it that takes its time in both directions. It
+// drops and takes up names, acknowledges or refuses, and what it says and hears crosses on the way.
+class DistantClient {
+ public:
+  DistantClient(AdsStream* stream, Prng* random) : stream_(stream), random_(random) {}
+
+  void Want(std::set<std::string> names) {
+    names_ = std::move(names);
+    std::erase_if(known_, [this](const auto& entry) { return !names_.contains(entry.first); });
+    Say(false);
+  }
+  // The stream's response sets out.
+  void Send(DiscoveryResponse response) { to_client_.push_back(std::move(response)); }
+
+  // One message arrives, if one is on the way.
+  void ArriveAtServer() {
+    if (to_server_.empty()) return;
+    ASSERT_TRUE(stream_->OnRequest(to_server_.front()).ok());
+    to_server_.pop_front();
+  }
+  void ArriveAtClient() {
+    if (to_client_.empty()) return;
+    const DiscoveryResponse response = std::move(to_client_.front());
+    to_client_.pop_front();
+    nonce_ = response.nonce();
+    for (const auto& resource : response.resources()) {
+      ClusterLoadAssignment assignment;
+      ASSERT_TRUE(assignment.ParseFromString(resource.value()));
+      if (names_.contains(assignment.cluster_name())) {
+        known_[assignment.cluster_name()] = Addresses(resource);
+      }
+    }
+    // Refusing says that something was wrong with it; what was right is taken nevertheless.
+    Say(random_->Chance(1, 10));
+  }
+  bool idle() const { return to_server_.empty() && to_client_.empty(); }
+  const std::map<std::string, std::vector<std::string>>& known() const { return known_; }
+  const std::set<std::string>& names() const { return names_; }
+
+ private:
+  void Say(bool refuse) {
+    DiscoveryRequest request;
+    request.set_type_url(std::string(kEndpointType));
+    for (const std::string& name : names_) request.add_resource_names(name);
+    request.set_response_nonce(nonce_);
+    if (refuse) request.mutable_error_detail()->set_message("no");
+    to_server_.push_back(std::move(request));
+  }
+
+  AdsStream* stream_;
+  Prng* random_;
+  std::set<std::string> names_;
+  std::string nonce_;
+  std::deque<DiscoveryRequest> to_server_;
+  std::deque<DiscoveryResponse> to_client_;
+  std::map<std::string, std::vector<std::string>> known_;
+};
+
+TEST(AdsStreamPropertyTest, AClientEndsUpWithWhatTheCatalogSays) {
+  for (uint64_t seed = 0; seed < 2000; ++seed) {
+    SCOPED_TRACE(seed);
+    Prng random(seed);
+    Catalog catalog({.open = true, .policy = {}});
+    AdsStream stream(&catalog, milliseconds(10));
+    DistantClient client(&stream, &random);
+    Instant now{std::chrono::seconds(1)};
+    std::map<std::string, std::vector<std::string>> truth;
+    const auto name = [&random] { return "s" + std::to_string(random.Below(4)); };
+    const auto pump = [&] {
+      DiscoveryResponse response;
+      if (stream.Next(now, &response)) client.Send(std::move(response));
+    };
+    client.Want({name()});
+    for (int step = 0; step < 200; ++step) {
+      switch (random.Below(6)) {
+        case 0: {
+          const std::string service = name();
+          truth[service].clear();
+          for (uint64_t i = random.Below(4); i > 0; --i) {
+            truth[service].push_back("10.0.0." + std::to_string(i) + ":80");
+          }
+          std::sort(truth[service].begin(), truth[service].end());
+          catalog.SetEndpoints(service, Set(truth[service]));
+          break;
+        }
+        case 1:
+          client.Want({name(), name()});
+          break;
+        case 2:
+          client.ArriveAtServer();
+          break;
+        case 3:
+          client.ArriveAtClient();
+          break;
+        case 4:
+          now += milliseconds(random.Below(15));
+          break;
+        default:
+          pump();
+      }
+    }
+    // Quiet: all that is on the way arrives, all that is due is sent.
+    int rounds = 0;
+    while (!client.idle() || stream.NextDeadline() != kNever) {
+      ASSERT_LT(++rounds, 1000) << "client and stream never come to rest";
+      client.ArriveAtServer();
+      client.ArriveAtClient();
+      if (stream.NextDeadline() != kNever) now = std::max(now, stream.NextDeadline());
+      pump();
+    }
+    for (const std::string& service : client.names()) {
+      if (!truth.contains(service)) {
+        EXPECT_FALSE(client.known().contains(service)) << service;
+      } else {
+        ASSERT_TRUE(client.known().contains(service)) << service << " was never sent";
+        EXPECT_EQ(client.known().at(service), truth[service]) << service;
+      }
+    }
+  }
 }
 
 TEST(EndpointSetTest, BadAndDuplicateAddressesAreLeftOutAndNamed) {
