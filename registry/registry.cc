@@ -1,9 +1,10 @@
 #include "conclave/registry/registry.h"
 
+#include <condition_variable>
+#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "conclave/client/client_impl.h"
 #include "conclave/registry/advertise.h"
 
@@ -23,10 +24,11 @@ struct Registration::Rep {
   const std::shared_ptr<ClientImpl> impl;
   std::shared_ptr<Registrar> registrar;  // on the loop's thread; set before anything else is posted
   GuardedCallback<RegState, const absl::Status&> on_state;
-  mutable absl::Mutex mutex;
-  Instance instance ABSL_GUARDED_BY(mutex);
-  RegState state ABSL_GUARDED_BY(mutex) = RegState::kStarting;
-  absl::Status why ABSL_GUARDED_BY(mutex);
+  std::mutex mutex;
+  std::condition_variable changed;
+  Instance instance;                     // guarded by mutex
+  RegState state = RegState::kStarting;  // guarded by mutex
+  absl::Status why;                      // guarded by mutex
 };
 
 absl::StatusOr<Registration> Registry::Register(Instance instance, RegistrationOptions options) {
@@ -47,10 +49,11 @@ absl::StatusOr<Registration> Registry::Register(Instance instance, RegistrationO
           std::shared_ptr<Registration::Rep> self = weak.lock();
           if (self == nullptr) return;
           {
-            absl::MutexLock lock(&self->mutex);
+            std::lock_guard lock(self->mutex);
             self->state = state;
             self->why = why;
           }
+          self->changed.notify_all();
           Executor& callbacks = self->impl->callbacks();
           callbacks.Run([self = std::move(self), state, why] { self->on_state.Run(state, why); });
         });
@@ -74,23 +77,23 @@ Registration::~Registration() {
 
 RegState Registration::state() const {
   if (rep_ == nullptr) return RegState::kGone;
-  absl::MutexLock lock(&rep_->mutex);
+  std::lock_guard lock(rep_->mutex);
   return rep_->state;
 }
 
 Instance Registration::instance() const {
   if (rep_ == nullptr) return {};
-  absl::MutexLock lock(&rep_->mutex);
+  std::lock_guard lock(rep_->mutex);
   return rep_->instance;
 }
 
 absl::Status Registration::WaitRegistered(absl::Duration timeout) const {
   if (rep_ == nullptr) return absl::FailedPreconditionError("a registration of nothing");
-  absl::MutexLock lock(&rep_->mutex);
-  const auto settled = [this]() ABSL_SHARED_LOCKS_REQUIRED(rep_->mutex) {
+  std::unique_lock lock(rep_->mutex);
+  const auto settled = [this] {
     return rep_->state == RegState::kRegistered || rep_->state == RegState::kGone;
   };
-  if (!rep_->mutex.AwaitWithTimeout(absl::Condition(&settled), timeout)) {
+  if (!rep_->changed.wait_for(lock, absl::ToChronoMicroseconds(timeout), settled)) {
     return absl::DeadlineExceededError(
         absl::StrCat("not registered: ", rep_->why.ok() ? "no answer yet" : rep_->why.ToString()));
   }
@@ -100,7 +103,7 @@ absl::Status Registration::WaitRegistered(absl::Duration timeout) const {
 
 void Registration::Update(const std::function<void(Instance&)>& change) {
   if (rep_ == nullptr) return;
-  absl::MutexLock lock(&rep_->mutex);
+  std::lock_guard lock(rep_->mutex);
   const std::string service = rep_->instance.service;
   const std::string address = rep_->instance.address;
   change(rep_->instance);

@@ -1,12 +1,12 @@
 // Collector: what a watch delivered, for a test to wait on and to count.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "conclave/client/client.h"
 
 namespace conclave::testing {
@@ -15,13 +15,14 @@ class Collector {
  public:
   WatchCallback Callback() {
     return [this](const WatchBatch& batch) {
-      absl::MutexLock lock(&mutex_);
+      std::lock_guard lock(mutex_);
       batches_.push_back(batch);
+      more_.notify_all();
     };
   }
 
   std::vector<WatchBatch> batches() const {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     return batches_;
   }
 
@@ -35,9 +36,9 @@ class Collector {
 
   bool WaitFor(std::function<bool(const std::vector<WatchBatch>&)> condition,
                absl::Duration timeout = absl::Seconds(20)) const {
-    absl::MutexLock lock(&mutex_);
-    auto ready = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return condition(batches_); };
-    return mutex_.AwaitWithTimeout(absl::Condition(&ready), timeout);
+    std::unique_lock lock(mutex_);
+    return more_.wait_for(lock, absl::ToChronoMicroseconds(timeout),
+                          [&] { return condition(batches_); });
   }
 
   bool WaitForEvents(size_t count, absl::Duration timeout = absl::Seconds(20)) const {
@@ -51,8 +52,9 @@ class Collector {
   }
 
  private:
-  mutable absl::Mutex mutex_;
-  std::vector<WatchBatch> batches_ ABSL_GUARDED_BY(mutex_);
+  mutable std::mutex mutex_;
+  mutable std::condition_variable more_;
+  std::vector<WatchBatch> batches_;
 };
 
 }  // namespace conclave::testing

@@ -1,11 +1,11 @@
 // Faults: members killed, stopped, restarted under calls, watches and sessions.
 #include <atomic>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "conclave/client/client.h"
 #include "conclave/tests/client/collector.h"
@@ -125,10 +125,10 @@ TEST_P(FailoverTest, ASessionIsLostAtItsLocalDeadlineWhenNobodyAnswers) {
   CONCLAVE_START_CLUSTER(cluster, GetParam());
   auto client = Client::Connect({.endpoints = cluster->endpoints()});
   ASSERT_TRUE(client.ok());
-  absl::Mutex mutex;
+  std::mutex mutex;
   std::vector<SessionHealth> heard;
   auto session = client->OpenSession({.ttl = absl::Seconds(2), .on_health = [&](SessionHealth h) {
-                                        absl::MutexLock lock(&mutex);
+                                        std::lock_guard lock(mutex);
                                         heard.push_back(h);
                                       }});
   ASSERT_TRUE(session.ok()) << session.status();
@@ -138,7 +138,7 @@ TEST_P(FailoverTest, ASessionIsLostAtItsLocalDeadlineWhenNobodyAnswers) {
   EXPECT_LT(absl::Now() - start, session->ttl());
   EXPECT_FALSE(session->alive());
   EXPECT_TRUE(WaitFor([&] {
-    absl::MutexLock lock(&mutex);
+    std::lock_guard lock(mutex);
     return heard == std::vector{SessionHealth::kSuspect, SessionHealth::kLost};
   }));
   for (int i = 0; i < cluster->size(); ++i) cluster->Resume(i);

@@ -4,11 +4,11 @@
 #include <signal.h>
 
 #include <future>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "conclave/election/leader_tracker.h"
 #include "conclave/tests/support/test_cluster.h"
 #include "gtest/gtest.h"
@@ -29,12 +29,12 @@ class Heard {
  public:
   LeaderCallback Callback() {
     return [this](const std::optional<LeaderInfo>& leader) {
-      absl::MutexLock lock(&mutex_);
+      std::lock_guard lock(mutex_);
       proposals_.push_back(leader.has_value() ? leader->proposal : "-");
     };
   }
   std::vector<std::string> proposals() const {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     return proposals_;
   }
   bool Becomes(const std::vector<std::string>& expected) const {
@@ -42,8 +42,8 @@ class Heard {
   }
 
  private:
-  mutable absl::Mutex mutex_;
-  std::vector<std::string> proposals_ ABSL_GUARDED_BY(mutex_);
+  mutable std::mutex mutex_;
+  std::vector<std::string> proposals_;
 };
 
 class ElectionTest : public ::testing::TestWithParam<ServerUnderTest> {

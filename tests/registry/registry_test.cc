@@ -6,12 +6,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "conclave/registry/advertise.h"
 #include "conclave/registry/graceful_stop.h"
 #include "conclave/tests/support/test_cluster.h"
@@ -33,24 +33,24 @@ class States {
  public:
   absl::AnyInvocable<void(RegState, const absl::Status&)> Callback() {
     return [this](RegState state, const absl::Status& why) {
-      absl::MutexLock lock(&mutex_);
+      std::lock_guard lock(mutex_);
       states_.push_back(state);
       last_ = why;
     };
   }
   bool Had(RegState state) const {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     return std::find(states_.begin(), states_.end(), state) != states_.end();
   }
   absl::Status last() const {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     return last_;
   }
 
  private:
-  mutable absl::Mutex mutex_;
-  std::vector<RegState> states_ ABSL_GUARDED_BY(mutex_);
-  absl::Status last_ ABSL_GUARDED_BY(mutex_);
+  mutable std::mutex mutex_;
+  std::vector<RegState> states_;
+  absl::Status last_;
 };
 
 class RegistryTest : public ::testing::TestWithParam<ServerUnderTest> {

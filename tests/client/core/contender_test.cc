@@ -33,9 +33,10 @@ class ContenderTest : public testing::EngineFixture {
     grant.set_ttl(60);
     Answer(grant);
   }
-  ~ContenderTest() override {
+  void TearDown() override {
     session_->Close(now_, [](const absl::Status&) {});
     engine_.Advance(now_);
+    EngineFixture::TearDown();
   }
 
   std::shared_ptr<Contender> Start(bool only_try = false) {

@@ -67,7 +67,8 @@ class FakeTransport : public Transport {
 class EngineFixture : public ::testing::Test {
  protected:
   explicit EngineFixture(size_t members = 3) : engine_(Options(members), wire_) { Go(Duration(0)); }
-  ~EngineFixture() override { engine_.Shutdown(); }
+  // While the test's own members still live: Shutdown answers every call.
+  void TearDown() override { engine_.Shutdown(); }
 
   static EngineOptions Options(size_t members) {
     EngineOptions options{.seed = 7};
