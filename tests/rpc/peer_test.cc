@@ -12,8 +12,8 @@
 #include <mutex>
 #include <string>
 
-#include "conclave/server/rpc/peer_wire.h"
 #include "conclave/server/rpc/event_loop.h"
+#include "conclave/server/rpc/peer_wire.h"
 #include "conclave/server/rpc/transport.h"
 
 namespace conclave::rpc {
