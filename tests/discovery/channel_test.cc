@@ -5,6 +5,8 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <iostream>
 #include <map>
 #include <memory>
 #include <string>
@@ -240,6 +242,35 @@ TEST_P(ChannelTest, ACallUnderWayOutlivesItsChannel) {
   while (reader->Read(&reply)) ++replies;
   EXPECT_TRUE(reader->Finish().ok());
   EXPECT_EQ(replies, 50);
+}
+
+TEST_P(ChannelTest, AChangeReachesTheCallersWithinMilliseconds) {
+  CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
+  Client client = Connect(*cluster);
+  auto before = std::make_unique<GreeterBackend>();
+  Put(client, Name(), before->address());
+  auto stub = Greeter::NewStub(MustDial(client, Name()));
+  ASSERT_EQ(Call(*stub).backend, before->address());
+  std::vector<absl::Duration> took;
+  for (int round = 0; round < 21; ++round) {
+    auto after = std::make_unique<GreeterBackend>();
+    const absl::Time begun = absl::Now();
+    Put(client, Name(), after->address());
+    while (Call(*stub).backend != after->address()) {
+    }
+    took.push_back(absl::Now() - begun);
+    Delete(client, Name(), before->address());
+    ASSERT_TRUE(WaitFor([&] {
+      const int calls = before->calls();
+      for (int i = 0; i < 4; ++i) Call(*stub);
+      return before->calls() == calls;
+    }));
+    before = std::move(after);
+  }
+  std::sort(took.begin(), took.end());
+  std::cout << "from the put to the first call: median " << took[10] << ", worst " << took[20]
+            << std::endl;
+  EXPECT_LT(took[10], absl::Milliseconds(250));
 }
 
 TEST_P(ChannelTest, ChannelsComeAndGoByTheHundred) {

@@ -69,10 +69,11 @@ class ExamplesTest : public ::testing::TestWithParam<ServerUnderTest> {
     std::unique_ptr<ChildProcess> process;
     std::string address;
   };
-  static Greeter StartGreeter(const TestCluster& cluster, const std::string& service) {
+  static Greeter StartGreeter(const TestCluster& cluster, const std::string& service,
+                              const std::string& ttl = "2s") {
     Greeter greeter;
-    greeter.process = Start(cluster, "greeter_server",
-                            {"--service", service, "--ttl", "2s", "--notice", "400ms"});
+    greeter.process =
+        Start(cluster, "greeter_server", {"--service", service, "--ttl", ttl, "--notice", "400ms"});
     EXPECT_TRUE(Says(*greeter.process, "registered as " + service)) << greeter.process->Output();
     std::smatch match;
     const std::string output = greeter.process->Output();
@@ -232,6 +233,45 @@ TEST_P(ExamplesTest, ADeadLeaderIsSucceeded) {
       << "a leader that resigns blocks no one";
 }
 
+using LeaderLossTest = ExamplesTest;
+
+TEST_P(LeaderLossTest, NoHealthyServerLeavesAndNoCallFailsWhenTheClustersLeaderDies) {
+  // Longer than it takes to elect a leader and to reach it, or else a registration rightly thinks
+  // it is lost.
+  const std::string kTtl = "8s";
+  CONCLAVE_START_CLUSTER(cluster, GetParam());
+  std::vector<Greeter> greeters;
+  for (int i = 0; i < 3; ++i) greeters.push_back(StartGreeter(*cluster, "steady", kTtl));
+  auto watcher = Start(*cluster, "discovery_demo", {"--service", "steady"});
+  ASSERT_TRUE(Says(*watcher, "3 instances")) << watcher->Output();
+  auto client = Start(*cluster, "greeter_client",
+                      {"--service", "steady", "--duration", "120s", "--warm-up", "3"});
+  for (int round = 0; round < 3; ++round) {
+    const auto leader = cluster->Leader();
+    ASSERT_TRUE(leader.ok()) << leader.status();
+    cluster->Kill(*leader);
+    ASSERT_TRUE(cluster->Leader().ok());
+    // What comes after the change of leader is seen by the watch that was there before it.
+    Greeter guest = StartGreeter(*cluster, "steady", kTtl);
+    EXPECT_TRUE(Says(*watcher, "joined " + guest.address)) << watcher->Output();
+    guest.process->Signal(SIGTERM);
+    ASSERT_TRUE(guest.process->Wait(absl::Seconds(20)).ok());
+    EXPECT_TRUE(Says(*watcher, "left " + guest.address)) << watcher->Output();
+    ASSERT_TRUE(cluster->Restart(*leader).ok());
+    ASSERT_TRUE(cluster->WaitAllHealthy().ok());
+  }
+  for (const Greeter& greeter : greeters) {
+    EXPECT_EQ(watcher->Output().find("left " + greeter.address), std::string::npos)
+        << watcher->Output();
+  }
+  client->Signal(SIGTERM);
+  const auto code = client->Wait(absl::Seconds(20));
+  ASSERT_TRUE(code.ok()) << code.status();
+  EXPECT_EQ(*code, 0) << client->Output();
+}
+
+INSTANTIATE_TEST_SUITE_P(Servers, LeaderLossTest, ::testing::ValuesIn(testing::TripleServers()),
+                         testing::ServerName);
 INSTANTIATE_TEST_SUITE_P(Servers, ExamplesTest, ::testing::ValuesIn(testing::AllServers()),
                          testing::ServerName);
 
