@@ -247,6 +247,24 @@ TEST_P(MutexTest, ProcessesExcludeEachOther) {
   std::remove(path.c_str());
 }
 
+TEST_P(MutexTest, APausedHolderCannotWriteUnderItsOldToken) {
+  auto holder =
+      ChildProcess::Start({CONCLAVE_LOCK_WORKER, cluster_->JoinedEndpoints(), name_, "hold", "-"});
+  ASSERT_TRUE(holder.ok()) << holder.status();
+  ASSERT_TRUE(WaitFor([&] { return (*holder)->Output() == "holding\n"; })) << (*holder)->Output();
+  (*holder)->Signal(SIGSTOP);
+  Session session = NewSession();
+  Mutex mutex(session, name_);
+  Locked guard = mutex.Lock({.timeout = absl::Seconds(20)});  // when the holder's lease has run out
+  ASSERT_TRUE(guard.ok()) << guard.status();
+  (*holder)->Signal(SIGCONT);
+  auto code = (*holder)->Wait();
+  ASSERT_TRUE(code.ok()) << code.status();
+  EXPECT_EQ(*code, 0);
+  EXPECT_EQ((*holder)->Output(), "holding\nrefused\n");
+  EXPECT_TRUE(guard->held());
+}
+
 TEST_P(MutexTest, ExcludesWithEtcdctlLock) {
   Session session = NewSession();
   Mutex mutex(session, name_);
