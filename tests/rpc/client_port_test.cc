@@ -1,13 +1,18 @@
 // The client port of a real server, spoken to with raw gRPC: every method of the protocol gets an
 // answer or a clear error, whatever bytes it is sent.
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <string>
 
 #include "conclave/api/rpc.grpc.pb.h"
+#include "conclave/base/prng.h"
 #include "conclave/server/app/embedded.h"
 #include "conclave/server/rpc/method_table.h"
 
@@ -280,6 +285,53 @@ TEST_F(ClientPortTest, ACallThatIsCancelledLeavesNothingBehind) {
     stream->Write(request);
     context.TryCancel();
     EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+  EXPECT_TRUE(CallRaw("/etcdserverpb.KV/Put", std::string("\x0a\x01k", 3)).ok());
+}
+
+// Connections that begin as HTTP/2 and go on as anything: frames of every type with random flags,
+// streams, lengths and content. None of them may hurt the server or another client.
+TEST_F(ClientPortTest, RandomFramesHurtNobody) {
+  Prng random(20261121);
+  const std::string endpoint = server_->client_endpoint();
+  const int port = std::stoi(endpoint.substr(endpoint.rfind(':') + 1));
+  for (int connection = 0; connection < 300; ++connection) {
+    std::string bytes = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    if (random.Chance(9, 10)) bytes += std::string("\0\0\0\4\0\0\0\0\0", 9);  // SETTINGS
+    const int frames = static_cast<int>(random.Below(20));
+    for (int i = 0; i < frames; ++i) {
+      std::string content;
+      const bool is_request = random.Chance(1, 2);
+      if (is_request) {
+        // A header block that is one: POST, a path by name, and gRPC.
+        const std::string path = AllMethods()[random.Below(AllMethods().size())].path;
+        content = std::string("\x83\x86\x04", 3) + static_cast<char>(path.size()) + path +
+                  std::string("\x0f\x10\x10", 3) + "application/grpc";
+      } else {
+        content.resize(random.Below(64));
+        for (char& c : content) c = static_cast<char>(random.Next());
+      }
+      const auto stream = static_cast<uint32_t>(random.Below(12));
+      bytes += std::string(1, '\0') + static_cast<char>(content.size() >> 8) +
+               static_cast<char>(content.size());
+      bytes += is_request ? '\x01' : static_cast<char>(random.Below(11));
+      bytes +=
+          is_request ? static_cast<char>(4 | random.Below(2)) : static_cast<char>(random.Next());
+      bytes += std::string(3, '\0') + static_cast<char>(stream) + content;
+    }
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    ASSERT_EQ(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(bytes.size()));
+    if (random.Chance(1, 2)) {
+      char ignored[256];
+      [[maybe_unused]] const ssize_t got = recv(fd, ignored, sizeof ignored, 0);
+    }
+    close(fd);
   }
   EXPECT_TRUE(CallRaw("/etcdserverpb.KV/Put", std::string("\x0a\x01k", 3)).ok());
 }
