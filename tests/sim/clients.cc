@@ -386,8 +386,31 @@ class LeaseClient : public Client {
     caller_.Call(Method::kPut, request.SerializeAsString(), [this](const node::Reply* reply) {
       leases_.back().key_written = OutcomeOf(reply) == Outcome::kDone;
       renewals_left_ = simulation_->prng().Between(0, 6);
-      Renew();
+      AskTimeToLive();
     });
+  }
+
+  void AskTimeToLive() {
+    pb::LeaseTimeToLiveRequest request;
+    request.set_id(leases_.back().id);
+    request.set_keys(true);
+    caller_.Call(Method::kLeaseTimeToLive, request.SerializeAsString(),
+                 [this](const node::Reply* reply) {
+                   if (OutcomeOf(reply) == Outcome::kDone) CheckTimeToLive(*reply);
+                   Renew();
+                 });
+  }
+
+  void CheckTimeToLive(const node::Reply& reply) {
+    const auto response = Parse<pb::LeaseTimeToLiveResponse>(reply);
+    const LeaseHistory& lease = leases_.back();
+    const int64_t granted = std::chrono::duration_cast<seconds>(lease.ttl).count();
+    const bool alive = simulation_->schedule().now() < lease.granted + lease.ttl;
+    const bool right = response.ttl() == -1
+                           ? !alive
+                           : response.grantedttl() == granted && response.ttl() <= granted &&
+                                 (!lease.key_written || response.keys_size() == 1);
+    if (!right) simulation_->Complain(absl::StrCat("a wrong time to live of lease ", lease.id));
   }
 
   // Over a stream of its own each time; the member is another one now and then.

@@ -1,5 +1,6 @@
 #include "conclave/tests/sim/network.h"
 
+#include <string>
 #include <utility>
 
 namespace conclave::sim {
@@ -27,6 +28,12 @@ void Network::Send(size_t from, size_t to, raft::NodeId from_id, node::PeerLane 
   if (prng_->Chance(quality_.loss_permille, 1000)) {
     ++faults_;
     return;
+  }
+  if (prng_->Chance(quality_.garble_permille, 1000)) {
+    std::string garbled = frame.ToString();
+    garbled[prng_->Below(garbled.size())] ^= static_cast<char>(1 + prng_->Below(255));
+    frame = Bytes::Copy(garbled);
+    ++faults_;
   }
   const int copies = prng_->Chance(quality_.repeat_permille, 1000) ? 2 : 1;
   if (copies > 1) ++faults_;

@@ -23,6 +23,7 @@ struct NetworkQuality {
   Duration delay_max = std::chrono::microseconds(500);
   uint32_t loss_permille = 0;
   uint32_t repeat_permille = 0;
+  uint32_t garble_permille = 0;   // frames that arrive with a byte changed
   uint32_t reorder_permille = 0;  // frames that are delayed for much longer
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/api/rpc.pb.h"
 #include "conclave/base/check.h"
 #include "conclave/base/crc32c.h"
 #include "conclave/server/node/stats.h"
@@ -276,7 +277,7 @@ void Simulation::Disturb() {
   const size_t other = prng_.Below(members_.size());
   SimMember& target = *members_[member];
   ++faults_;
-  switch (prng_.Below(11)) {
+  switch (prng_.Below(14)) {
     case 0:
     case 1: {
       if (!target.up()) return;
@@ -318,6 +319,7 @@ void Simulation::Disturb() {
       quality.loss_permille = static_cast<uint32_t>(prng_.Below(200));
       quality.repeat_permille = static_cast<uint32_t>(prng_.Below(100));
       quality.reorder_permille = static_cast<uint32_t>(prng_.Below(100));
+      quality.garble_permille = static_cast<uint32_t>(prng_.Below(20));
       quality.delay_max = milliseconds(prng_.Between(1, 60));
       Tell("the network is bad");
       network_->set_quality(quality);
@@ -335,13 +337,34 @@ void Simulation::Disturb() {
                       [this, member] { members_[member]->set_latency(DiskLatency()); });
       return;
     }
+    case 10:
+      Tell("everybody loses power");
+      for (size_t i = 0; i < members_.size(); ++i) {
+        if (members_[i]->up()) Kill(i, SimMember::Crash::kPower);
+        schedule_.After(milliseconds(prng_.Between(10, 3000)), [this, i] {
+          if (!members_[i]->up()) Boot(i);
+        });
+      }
+      return;
+    case 11:
+    case 12:
+      MoveLeadership(member);
+      return;
     default:
-      MoveLeadership();
+      StopLeader();
       return;
   }
 }
 
-void Simulation::MoveLeadership() {
+// By a call, as an operator does; whoever is asked.
+void Simulation::MoveLeadership(size_t member) {
+  etcdserverpb::MoveLeaderRequest request;
+  request.set_targetid(members_[prng_.Below(members_.size())]->options().id.value());
+  Tell(absl::StrCat("member ", member, " is to hand the leadership over"));
+  Call(member, node::Method::kMoveLeader, request.SerializeAsString(), [](const node::Reply*) {});
+}
+
+void Simulation::StopLeader() {
   for (size_t i = 0; i < members_.size(); ++i) {
     if (!members_[i]->up() || !members_[i]->node().raft_status().is_leader) continue;
     Tell(absl::StrCat("member ", i, " is to stop"));

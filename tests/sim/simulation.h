@@ -96,7 +96,8 @@ class Simulation {
   void OnStopped(size_t member);
   void Nemesis();
   void Disturb();
-  void MoveLeadership();
+  void MoveLeadership(size_t member);
+  void StopLeader();
   void Heal();
   void CheckLiveness();
   void WaitForCalm();
