@@ -135,7 +135,10 @@ Instant Node::Impl::NextDeadline() const {
   if (proposals_.size() > 0 || reads_.size() > 0 || !moves_.empty() || stopping_.has_value()) {
     next = std::min(next, next_expiry_);
   }
-  if (state_->primary()) next = std::min(next, state_->NextLeaseDeadline());
+  // What is due waits for the leadership to be verified, if that is under way.
+  if (state_->primary() && !verifying_ && !raft_.transferee()) {
+    next = std::min(next, state_->NextLeaseDeadline());
+  }
   if (!sole_member()) next = std::min(next, next_beacon_);
   if (snapshot_ != nullptr) next = std::min(next, snapshot_next_);
   return std::max(next, now_);

@@ -81,6 +81,13 @@ class Trio {
     }
   }
 
+  // The same, and nobody is told.
+  void Silence(size_t member) {
+    for (size_t peer = 0; peer < kMembers; ++peer) {
+      members_[member].linked[peer] = members_[peer].linked[member] = false;
+    }
+  }
+
   void Put(size_t member, Input input) { members_[member].inputs.push_back(std::move(input)); }
   void Settle() {
     bool busy = true;

@@ -132,6 +132,27 @@ TEST(TrioNode, LeasesSurviveChangesOfLeaderWithWhatTheyHaveLeft) {
   EXPECT_EQ(trio.StatsOf(0)->leases, 0u);
 }
 
+// A leader that hears nobody may have a successor that ends its leases: it renews and ends none.
+TEST(TrioNode, ALeaderThatHearsNobodyTouchesNoLease) {
+  Trio trio;
+  const size_t leader = trio.leader();
+  Parsed<pb::LeaseGrantResponse>(trio.Call(leader, Method::kLeaseGrant, GrantOf(7, 100)));
+  Parsed<pb::LeaseGrantResponse>(trio.Call(leader, Method::kLeaseGrant, GrantOf(8, 2)));
+  const uint64_t stream = trio.OpenStream(leader, StreamKind::kLeaseKeepAlive);
+  trio.Advance(milliseconds(1000));
+  trio.Silence(leader);
+  trio.Advance(milliseconds(600));
+  pb::LeaseKeepAliveRequest keep_alive;
+  keep_alive.set_id(7);
+  trio.Say(leader, stream, keep_alive.SerializeAsString());
+  trio.Settle();
+  EXPECT_TRUE(trio.node(leader).raft_status().is_leader);
+  EXPECT_TRUE(trio.Heard(stream).empty());
+  trio.Advance(milliseconds(500));
+  EXPECT_TRUE(trio.Heard(stream).empty());
+  EXPECT_EQ(trio.StatsOf(leader)->leases, 2u);
+}
+
 TEST(TrioNode, ALeaderThatStopsHandsOverFirst) {
   Trio trio;
   const size_t old_leader = trio.leader();

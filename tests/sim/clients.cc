@@ -417,7 +417,7 @@ class LeaseClient : public Client {
   void Renew() {
     const size_t which = leases_.size() - 1;
     if (simulation_->ending() || renewals_left_-- <= 0) {
-      Later(seconds(simulation_->prng().Between(1, 4)), [this] { Grant(); });
+      Later(milliseconds(simulation_->prng().Between(1, 1000)), [this] { Grant(); });
       return;
     }
     LeaseHistory& lease = leases_[which];

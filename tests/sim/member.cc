@@ -86,6 +86,13 @@ void SimMember::Turn() {
   effects_.Clear();
   node_->Turn(schedule_->now(), inputs, &effects_);
   const bool stopped = effects_.stopped;
+  // A node that wants to turn again and again without doing anything would burn a core.
+  const bool nothing = inputs.empty() && effects_.replies.empty() && effects_.streams.empty() &&
+                       effects_.peer_sends.empty() && !effects_.append.has_value() &&
+                       effects_.snapshot_pieces.empty();
+  const Instant again = node_->NextDeadline();
+  idle_turns_ = nothing && again <= schedule_->now() ? idle_turns_ + 1 : 0;
+  CONCLAVE_CHECK(idle_turns_ < 1000, options_.name, " turns without end");
   if (effects_.append.has_value()) {
     log_queue_.push_back(*std::move(effects_.append));
     StartWrite();
@@ -101,8 +108,7 @@ void SimMember::Turn() {
     return;
   }
   // A turn takes time: what is left over is for the next one.
-  const Instant next = node_->NextDeadline();
-  PlanTurn(next <= schedule_->now() ? schedule_->now() + microseconds(20) : next);
+  PlanTurn(again <= schedule_->now() ? schedule_->now() + microseconds(20) : again);
 }
 
 Duration SimMember::SyncTime() {

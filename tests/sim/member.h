@@ -84,7 +84,7 @@ class SimMember {
   node::Effects effects_;
   Instant planned_ = kNever;  // the next turn
   bool paused_ = false;
-  bool first_start_ = true;
+  uint32_t idle_turns_ = 0;  // in a row
 
   std::deque<node::LogAppend> log_queue_;
   bool writing_ = false;

@@ -455,7 +455,7 @@ Verdict Simulation::Run() {
     clients_.push_back(MakeKvClient(this, i, milliseconds(prng_.Between(5, 100))));
   }
   for (int i = 0; i < 2; ++i) clients_.push_back(MakeWatchClient(this, i));
-  for (int i = 0; i < 2; ++i) clients_.push_back(MakeLeaseClient(this, i));
+  for (int i = 0; i < 6; ++i) clients_.push_back(MakeLeaseClient(this, i));
   if (prng_.Chance(1, 2)) clients_.push_back(MakeCompactor(this));
 
   schedule_.RunUntil(schedule_.now() + seconds(3));
