@@ -9,6 +9,8 @@
 namespace conclave::calls {
 namespace {
 
+constexpr int64_t kTtlMax = 9'000'000'000;  // the protocol's, in seconds; nanoseconds still hold it
+
 absl::Status Undecodable() {
   absl::Status status = absl::InternalError("the answer is not of the protocol");
   SetErrorDetail(status, {.outcome = Outcome::kUnknown});
@@ -27,6 +29,15 @@ CallId Send(Engine& engine, Engine::UnaryCall call, const google::protobuf::Mess
                        if (!response.ParseFromString(*bytes)) return done(Undecodable());
                        done(convert(response));
                      });
+}
+
+// Which alternative each operation, or each result, is. They stand in the same order in both
+// variants.
+template <typename Variant>
+std::vector<size_t> KindsOf(const std::vector<Variant>& all) {
+  std::vector<size_t> kinds;
+  for (const Variant& each : all) kinds.push_back(each.index());
+  return kinds;
 }
 
 bool Writes(const std::vector<Op>& ops) {
@@ -65,13 +76,20 @@ CallId Delete(Engine& engine, const DeleteRequest& request, Instant deadline,
 
 CallId Txn(Engine& engine, const TxnRequest& request, Instant deadline, Done<TxnResult> done) {
   const bool writes = Writes(request.success) || Writes(request.failure);
+  const std::vector<size_t> success = KindsOf(request.success);
+  const std::vector<size_t> failure = KindsOf(request.failure);
   return Send<etcdserverpb::TxnResponse>(
       engine,
       {.method = "/etcdserverpb.KV/Txn",
        .kind = writes ? CallKind::kWrite : CallKind::kRead,
        .deadline = deadline},
       ToProto(request), std::move(done),
-      [](etcdserverpb::TxnResponse& response) { return FromProto(response); });
+      [success, failure](etcdserverpb::TxnResponse& response) -> absl::StatusOr<TxnResult> {
+        TxnResult result = FromProto(response);
+        // Callers take the results by their place and kind: nobody else checks what a server sent.
+        if (KindsOf(result.results) != (result.succeeded ? success : failure)) return Undecodable();
+        return result;
+      });
 }
 
 CallId Compact(Engine& engine, int64_t revision, bool physical, Instant deadline,
@@ -94,7 +112,8 @@ CallId Grant(Engine& engine, int64_t ttl, LeaseId id, CallKind kind, Instant dea
   return Send<etcdserverpb::LeaseGrantResponse>(
       engine, {.method = "/etcdserverpb.Lease/LeaseGrant", .kind = kind, .deadline = deadline},
       request, std::move(done), [](etcdserverpb::LeaseGrantResponse& response) {
-        return GrantResult{.id = response.id(), .ttl = absl::Seconds(response.ttl())};
+        return GrantResult{.id = response.id(),
+                           .ttl = absl::Seconds(std::clamp(response.ttl(), int64_t{0}, kTtlMax))};
       });
 }
 

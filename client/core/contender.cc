@@ -89,7 +89,7 @@ void Contender::OnJoined(absl::StatusOr<TxnResult> result) {
   failures_ = 0;
   if (request_.only_try) return OnTried(*result);
   const KeyValue* own = result->succeeded ? nullptr : result->get(0);
-  if (!result->succeeded && own->lease != session_->lease()) {
+  if (!result->succeeded && (own == nullptr || own->lease != session_->lease())) {
     return OnGone(absl::FailedPreconditionError(
         absl::StrCat(key_, " is there already, without this session's lease")));
   }

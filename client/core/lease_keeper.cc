@@ -10,6 +10,7 @@ namespace conclave {
 namespace {
 
 constexpr std::string_view kMethod = "/etcdserverpb.Lease/LeaseKeepAlive";
+constexpr int64_t kTtlSecondsMax = 9'000'000'000;  // the protocol's; nanoseconds still hold it
 constexpr Duration kPatienceMin = std::chrono::milliseconds(200);
 constexpr Duration kPatienceMax = std::chrono::seconds(2);
 
@@ -117,7 +118,7 @@ void LeaseKeeper::OnStreamMessage(std::string_view message) {
   if (!lease.unanswered.empty()) {
     lease.patience = engine_.After(Patience(lease.ttl), [this, id] { OnUnanswered(id); });
   }
-  lease.ttl = std::chrono::seconds(response.ttl());
+  lease.ttl = std::chrono::seconds(std::min(response.ttl(), kTtlSecondsMax));
   lease.deadline = std::max(lease.deadline, sent_at + lease.ttl - lease.margin);
   lease.health = SessionHealth::kAlive;
   ArmLoss(id, lease);
