@@ -35,6 +35,7 @@ using testing::WaitFor;
 
 class ChannelTest : public ::testing::TestWithParam<ServerUnderTest> {
  protected:
+  void SetUp() override { ++run_; }
   static Client Connect(const TestCluster& cluster) {
     auto client = Client::Connect({.endpoints = cluster.endpoints()});
     EXPECT_TRUE(client.ok()) << client.status();
@@ -42,7 +43,7 @@ class ChannelTest : public ::testing::TestWithParam<ServerUnderTest> {
   }
   static std::string Name(const std::string& suffix = "") {
     const std::string test = ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    return test.substr(0, test.find('/')) + suffix;
+    return test.substr(0, test.find('/')) + "." + std::to_string(run_) + suffix;
   }
   static void Put(const Client& client, const std::string& service, const std::string& address,
                   InstanceState state = InstanceState::kServing) {
@@ -61,6 +62,8 @@ class ChannelTest : public ::testing::TestWithParam<ServerUnderTest> {
     EXPECT_TRUE(channel.ok()) << channel.status();
     return channel.ok() ? *channel : nullptr;
   }
+
+  static inline int run_ = 0;  // names differ between repetitions, which share a cluster
 };
 
 TEST_P(ChannelTest, CallsReachWhoeverEtcdctlRegistered) {

@@ -32,15 +32,15 @@ std::vector<std::string> Addresses(const std::vector<Instance>& instances) {
 
 class DiscoveryTest : public ::testing::TestWithParam<ServerUnderTest> {
  protected:
+  void SetUp() override { ++run_; }
   static Client Connect(const TestCluster& cluster) {
     auto client = Client::Connect({.endpoints = cluster.endpoints()});
     EXPECT_TRUE(client.ok()) << client.status();
     return *std::move(client);
   }
-  // Tests share a cluster, each with names of its own.
   static std::string Name(const std::string& suffix = "") {
     const std::string test = ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    return test.substr(0, test.find('/')) + suffix;
+    return test.substr(0, test.find('/')) + "." + std::to_string(run_) + suffix;
   }
   static void PutInstance(const Client& client, const std::string& service,
                           const std::string& address) {
@@ -59,6 +59,8 @@ class DiscoveryTest : public ::testing::TestWithParam<ServerUnderTest> {
         {.timeout = timeout});
     return snapshot.ok();
   }
+
+  static inline int run_ = 0;  // names differ between repetitions, which share a cluster
 };
 
 TEST_P(DiscoveryTest, ListsWhatIsThereAndFollowsChanges) {
