@@ -110,8 +110,8 @@ class IoLoop::Impl : public Transport {
   std::map<WireId, UnaryEvent*> calls_;
   std::map<WireId, Stream*> streams_;
   int pending_ = 0;  // events that the queue still owes us
-  // The queue hands a WakeEvent from another thread to ours; this shows it to ThreadSanitizer, which does
-  // not see into gRPC.
+  // The queue hands a WakeEvent from another thread to ours; this shows it to ThreadSanitizer,
+  // which does not see into gRPC.
   std::atomic<uint64_t> handed_over_ = 0;
   std::atomic<bool> ending_ = false;
   std::thread thread_;
