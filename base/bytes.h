@@ -1,9 +1,9 @@
 // Bytes: a reference-counted, immutable slice of memory.
 //
-// Copying a Bytes shares the memory (one atomic increment); a sub-slice shares it too. So one client's
-// request can stand in the log, in messages to peers and in write buffers at once without a copy.
-// Thread-safe as a shared_ptr is: different Bytes objects over the same memory may live in different
-// threads.
+// Copying a Bytes shares the memory (one atomic increment); a sub-slice shares it too. So one
+// client's request can stand in the log, in messages to peers and in write buffers at once without
+// a copy. Thread-safe as a shared_ptr is: different Bytes objects over the same memory may live in
+// different threads.
 #pragma once
 
 #include <atomic>
@@ -53,8 +53,8 @@ class Bytes {
     return Slice(static_cast<size_t>(part.data() - data_), part.size());
   }
 
-  // Write access for the sole owner of the memory, who fills in what it left free (a header, say). CHECKs that
-  // nobody shares it.
+  // Write access for the sole owner of the memory, who fills in what it left free (a header, say).
+  // CHECKs that nobody shares it.
   char* MutableData();
 
   const char* data() const { return data_; }

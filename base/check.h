@@ -26,10 +26,10 @@ std::string Detail(const Args&... args) {
 }  // namespace conclave
 
 // CONCLAVE_CHECK(condition, "detail ", value, ...): the detail is built only when it fails.
-#define CONCLAVE_CHECK(condition, ...)                                        \
-  do {                                                                        \
-    if (!(condition)) [[unlikely]] {                                          \
-      ::conclave::CheckFailed(__FILE__, __LINE__, #condition,                 \
+#define CONCLAVE_CHECK(condition, ...)                                          \
+  do {                                                                          \
+    if (!(condition)) [[unlikely]] {                                            \
+      ::conclave::CheckFailed(__FILE__, __LINE__, #condition,                   \
                               ::conclave::check_internal::Detail(__VA_ARGS__)); \
-    }                                                                         \
+    }                                                                           \
   } while (false)

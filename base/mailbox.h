@@ -1,7 +1,8 @@
 // Mailbox<T>: many threads put in, one thread takes everything out at once.
 //
-// It holds no thread and wakes nobody: Put tells whether the mailbox was empty before, and whoever made
-// it non-empty rings the owner's bell (an eventfd, a condition variable). So a burst costs one wake-up.
+// It holds no thread and wakes nobody: Put tells whether the mailbox was empty before, and whoever
+// made it non-empty rings the owner's bell (an eventfd, a condition variable). So a burst costs one
+// wake-up.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,6 @@
-// A seeded generator of pseudo-random numbers: xoshiro256** (Blackman and Vigna), seeded by splitmix64.
-// The same seed gives the same numbers on every platform, which std's distributions do not promise.
+// A seeded generator of pseudo-random numbers: xoshiro256** (Blackman and Vigna), seeded by
+// splitmix64. The same seed gives the same numbers on every platform, which std's distributions do
+// not promise.
 #pragma once
 
 #include <array>

@@ -7,11 +7,11 @@
 #define CONCLAVE_STATUS_CONCAT_(a, b) a##b
 #define CONCLAVE_STATUS_CONCAT(a, b) CONCLAVE_STATUS_CONCAT_(a, b)
 
-#define CONCLAVE_RETURN_IF_ERROR(expression)                       \
-  do {                                                             \
-    if (absl::Status status_ = (expression); !status_.ok()) {      \
-      return status_;                                              \
-    }                                                              \
+#define CONCLAVE_RETURN_IF_ERROR(expression)                  \
+  do {                                                        \
+    if (absl::Status status_ = (expression); !status_.ok()) { \
+      return status_;                                         \
+    }                                                         \
   } while (false)
 
 // CONCLAVE_ASSIGN_OR_RETURN(auto value, MaybeValue());

@@ -1,7 +1,7 @@
 // Time in the deterministic core: always passed in, never asked for.
 //
-// An Instant is a point on the process's monotonic clock, and only an actor outside the core (or the
-// simulator) can make one from a real clock; MonotonicClock has no now() on purpose.
+// An Instant is a point on the process's monotonic clock, and only an actor outside the core (or
+// the simulator) can make one from a real clock; MonotonicClock has no now() on purpose.
 #pragma once
 
 #include <chrono>

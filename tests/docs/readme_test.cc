@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
-#include "readme_blocks.h"
 #include "conclave/server/app/embedded.h"
+#include "readme_blocks.h"
 
 namespace conclave {
 namespace {

@@ -1,4 +1,5 @@
-// The load's connections to a server: each one a TCP connection of its own, spread over the endpoints.
+// The load's connections to a server: each one a TCP connection of its own, spread over the
+// endpoints.
 #pragma once
 
 #include <grpcpp/generic/generic_stub.h>
@@ -19,9 +20,9 @@ class Connections {
       args.SetInt("conclave.bench.connection", i);
       args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
       args.SetMaxReceiveMessageSize(-1);
-      stubs_.push_back(std::make_unique<grpc::GenericStub>(grpc::CreateCustomChannel(
-          endpoints[static_cast<size_t>(i) % endpoints.size()], grpc::InsecureChannelCredentials(),
-          args)));
+      stubs_.push_back(std::make_unique<grpc::GenericStub>(
+          grpc::CreateCustomChannel(endpoints[static_cast<size_t>(i) % endpoints.size()],
+                                    grpc::InsecureChannelCredentials(), args)));
     }
   }
 

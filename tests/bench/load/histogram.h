@@ -1,4 +1,5 @@
-// A log-linear histogram of durations: 64 steps per power of two, so a quantile is right within 1.6 %.
+// A log-linear histogram of durations: 64 steps per power of two, so a quantile is right within 1.6
+// %.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +21,8 @@ class Histogram {
   uint64_t count() const { return count_; }
   uint64_t max() const { return max_; }
 
-  // The upper edge of the bucket that holds the quantile, in nanoseconds; 0 when nothing was recorded.
+  // The upper edge of the bucket that holds the quantile, in nanoseconds; 0 when nothing was
+  // recorded.
   uint64_t Quantile(double quantile) const {
     const uint64_t rank = static_cast<uint64_t>(quantile * static_cast<double>(count_));
     uint64_t seen = 0;

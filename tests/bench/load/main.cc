@@ -1,7 +1,8 @@
 // conclave-load: load for any server that speaks the etcd v3 protocol. Prints one line of JSON.
 //
 //   conclave-load OPERATION --endpoints HOST:PORT[,...] [--name value ...]
-// Operations: put, range, txn-put, keep-alive, watch, count, range-all, wait. See Usage() for the options.
+// Operations: put, range, txn-put, keep-alive, watch, count, range-all, wait. See Usage() for the
+// options.
 
 #include <chrono>
 #include <cstdlib>
@@ -29,8 +30,10 @@ constexpr char kUsage[] =
     "  count       ranges over all keys with limit 1 (which count all)\n"
     "  range-all   ranges of --limit keys from the first one\n"
     "  wait        until a linearizable read succeeds, at most --seconds\n"
-    "options: --clients N (1) --connections N (= clients) --total N | --seconds S (5) --rate R (0: closed\n"
-    "  loop) --keys N (1) --value-bytes N (256) --ops N (4) --limit N (100000) --watchers N --streams N\n";
+    "options: --clients N (1) --connections N (= clients) --total N | --seconds S (5) --rate R (0: "
+    "closed\n"
+    "  loop) --keys N (1) --value-bytes N (256) --ops N (4) --limit N (100000) --watchers N "
+    "--streams N\n";
 
 class Options {
  public:

@@ -14,8 +14,8 @@ namespace conclave::bench {
 Report RunKeepAlive(int clients, double seconds, Connections* connections);
 
 // `watchers` watchers of one key, spread over `streams` streams, while one client puts that key for
-// `seconds`, as fast as all watchers have heard of the last put. Latency: from sending the put to the last
-// watcher's event.
+// `seconds`, as fast as all watchers have heard of the last put. Latency: from sending the put to
+// the last watcher's event.
 Report RunWatch(int watchers, int streams, double seconds, Connections* connections);
 
 }  // namespace conclave::bench

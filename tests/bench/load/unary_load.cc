@@ -92,8 +92,9 @@ class Runner {
     call->context.emplace();
     call->started = start;
     call->response.Clear();
-    call->reader = connections_->At(call->client)
-                       .PrepareUnaryCall(&*call->context, load_.method, load_.request(issued_), &queue_);
+    call->reader =
+        connections_->At(call->client)
+            .PrepareUnaryCall(&*call->context, load_.method, load_.request(issued_), &queue_);
     ++issued_;
     ++in_flight_;
     call->reader->StartCall();
@@ -105,7 +106,8 @@ class Runner {
     if (call->status.ok()) {
       ++report_.operations;
       report_.latency.Record(
-          std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - call->started).count());
+          std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - call->started)
+              .count());
     } else {
       if (report_.errors++ == 0) report_.first_error = call->status.error_message();
     }
