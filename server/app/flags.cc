@@ -12,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "conclave/base/status.h"
+#include "conclave/server/wal/log.h"
 
 namespace conclave::app {
 namespace {
@@ -199,6 +200,23 @@ absl::Status SetQueueThreads(std::string_view value, Config* config) {
   return absl::OkStatus();
 }
 
+absl::Status SetSnapshotLogBytes(std::string_view value, Config* config) {
+  CONCLAVE_ASSIGN_OR_RETURN(const int64_t bytes,
+                            ParseInt(value, 4096, int64_t{1} << 40, "67108864"));
+  config->snapshot_log_bytes = static_cast<uint64_t>(bytes);
+  return absl::OkStatus();
+}
+
+absl::Status SetLogSegmentBytes(std::string_view value, Config* config) {
+  constexpr int64_t kPage = 4096;
+  CONCLAVE_ASSIGN_OR_RETURN(const int64_t bytes,
+                            ParseInt(value, static_cast<int64_t>(wal::kSegmentBytesMin),
+                                     static_cast<int64_t>(wal::kSegmentBytesMax), "16777216"));
+  if (bytes % kPage != 0) return Invalid("must be a multiple of 4096, for example 16777216");
+  config->log_segment_bytes = static_cast<uint64_t>(bytes);
+  return absl::OkStatus();
+}
+
 absl::Status SetCorePlacement(std::string_view value, Config* config) {
   if (value != "auto" && value != "queue" && value != "thread") {
     return Invalid("must be auto, queue or thread");
@@ -219,6 +237,7 @@ constexpr char kLimits[] = "Limits and time-outs";
 constexpr char kLogging[] = "Logging and metrics";
 constexpr char kCompaction[] = "Auto compaction";
 constexpr char kThreads[] = "Threads (of Conclave)";
+constexpr char kStorage[] = "Storage (of Conclave)";
 constexpr char kSecurity[] = "Security";
 constexpr char kOther[] = "Other";
 
@@ -311,6 +330,12 @@ const FlagEntry kFlags[] = {
     Works("conclave-queue-threads", kThreads, "0", "network threads; 0: one", SetQueueThreads),
     Works("conclave-core", kThreads, "auto", "where the core runs: auto, queue or thread",
           SetCorePlacement),
+
+    Works("conclave-snapshot-log-bytes", kStorage, "67108864",
+          "take a snapshot when the log has grown by so much (or by the last snapshot's size)",
+          SetSnapshotLogBytes),
+    Works("conclave-log-segment-bytes", kStorage, "16777216", "size of one file of the log",
+          SetLogSegmentBytes),
 
     Refused("wal-dir", kMember, "the log always stands in the data directory"),
     Refused("listen-client-http-urls", kMember, kNotYet),
@@ -569,8 +594,8 @@ std::string HelpText() {
       "Without flags it serves clients at http://127.0.0.1:2379 and keeps its data in "
       "default.conclave.\n"
       "Every flag can be set by its variable too: --data-dir is ETCD_DATA_DIR.\n";
-  std::vector<const char*> groups = {kMember,     kClustering, kLimits,
-                                     kCompaction, kLogging,    kThreads};
+  std::vector<const char*> groups = {kMember,  kClustering, kLimits, kCompaction,
+                                     kLogging, kThreads,    kStorage};
   for (const char* group : groups) {
     absl::StrAppend(&text, "\n", group, ":\n");
     for (const FlagEntry& flag : kFlags) {

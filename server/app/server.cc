@@ -87,6 +87,7 @@ node::Options NodeSettings(const Config& config) {
   options.request_bytes_max = config.max_request_bytes;
   options.txn_ops_max = config.max_txn_ops;
   options.watch_progress_interval = config.watch_progress_notify_interval;
+  options.snapshot_log_bytes_min = config.snapshot_log_bytes;
   options.slow_request = config.warning_unary_request_duration;
   return options;
 }
@@ -172,12 +173,15 @@ absl::Status Server::Impl::BindDoor() {
 absl::Status Server::Impl::OpenMember(node::Options* settings, node::Opened* opened) {
   const Config& config = options_.config;
   CONCLAVE_ASSIGN_OR_RETURN(disk_, posix::OpenDisk(config.data_dir));
-  CONCLAVE_ASSIGN_OR_RETURN(lock_, posix::LockDataDirectory(*disk_));
   CONCLAVE_ASSIGN_OR_RETURN(const node::InitialCluster founders, Founders(config));
   settings->id = founders.Find(config.name)->id;
   settings->cluster_id = founders.cluster_id;
+  // The lock is a file: it must not be left in somebody else's directory.
+  CONCLAVE_RETURN_IF_ERROR(node::CheckOwner(*disk_, *settings));
+  CONCLAVE_ASSIGN_OR_RETURN(lock_, posix::LockDataDirectory(*disk_));
   auto found =
-      node::OpenMember(*disk_, *settings, config.initial_cluster_existing ? nullptr : &founders);
+      node::OpenMember(*disk_, *settings, config.initial_cluster_existing ? nullptr : &founders,
+                       {.segment_bytes = config.log_segment_bytes});
   if (absl::IsNotFound(found.status())) {
     return absl::FailedPreconditionError(
         absl::StrCat("--initial-cluster-state=existing, but ", config.data_dir,

@@ -12,6 +12,7 @@
 #include "conclave/base/status.h"
 #include "conclave/server/apply/snapshot.h"
 #include "conclave/server/apply/state_machine.h"
+#include "conclave/server/node/identity.h"
 #include "conclave/server/node/settings.h"
 #include "conclave/server/snapshot/reader.h"
 #include "conclave/server/snapshot/writer.h"
@@ -61,6 +62,75 @@ absl::StatusOr<std::unique_ptr<apply::StateMachine>> ReadState(snapshot::Reader&
     CONCLAVE_RETURN_IF_ERROR(task.Feed(piece->view()));
   }
   return task.Finish();
+}
+
+std::string Hex(uint64_t id) { return absl::StrCat(absl::Hex(id)); }
+
+std::string Text(const absl::Status& status) { return std::string(status.message()); }
+
+wal::Options LogSettings(const Options& options, const OpenOptions& open) {
+  wal::Options settings;
+  settings.cluster_id = options.cluster_id;
+  settings.member_id = options.id;
+  settings.segment_bytes = open.segment_bytes;
+  return settings;
+}
+
+// There is no log. A founder that has not come to the end of its first start has at most the
+// founding snapshot; whoever has more has been a member, and must not start without its memory.
+absl::Status RefuseAmnesia(env::Disk& disk) {
+  const auto identity = ReadIdentity(disk);
+  CONCLAVE_ASSIGN_OR_RETURN(const auto snapshots, snapshot::ListNewestFirst(disk));
+  const std::string founding = snapshot::FileName(raft::FoundingSnapshot({}));
+  std::string sign;
+  if (!identity.ok() || identity->has_value()) sign = std::string(kIdentityName);
+  if (!snapshots.empty() && snapshots.front() != founding) {
+    sign = absl::StrCat(std::string(snapshot::kDirectory), "/", snapshots.front());
+  }
+  if (sign.empty()) return absl::OkStatus();
+  const std::string root = disk.Describe();
+  return absl::DataLossError(absl::StrCat(
+      "the log of this member is missing: ", root, "/", std::string(wal::kDirectory),
+      " holds none, but ", root, "/", sign,
+      " shows that there was one; without it the member would forget its vote and what it "
+      "acknowledged. Put the log back; if it is lost, remove ",
+      root, " and have a new member take this one's place"));
+}
+
+// The state of the newest snapshot that can be read; gives the names of those that cannot.
+absl::StatusOr<std::vector<std::string>> ReadNewest(env::Disk& disk, const Options& options,
+                                                    Opened* opened) {
+  CONCLAVE_ASSIGN_OR_RETURN(const auto names, snapshot::ListNewestFirst(disk));
+  const std::string directory =
+      absl::StrCat(disk.Describe(), "/", std::string(snapshot::kDirectory));
+  constexpr char kRemedy[] =
+      "Put the snapshots back; if they are lost, the other members have the data: remove this "
+      "member's directory and have a new member take its place";
+  if (names.empty()) {
+    return absl::DataLossError(absl::StrCat("the snapshots of this member are missing: ", directory,
+                                            " holds none, but ", disk.Describe(), "/",
+                                            std::string(wal::kDirectory),
+                                            " holds the log that goes on from them. ", kRemedy));
+  }
+  CONCLAVE_ASSIGN_OR_RETURN(snapshot::Newest newest,
+                            snapshot::OpenNewest(disk, options.cluster_id));
+  if (newest.reader == nullptr) {
+    return absl::DataLossError(absl::StrCat("no snapshot in ", directory, " can be read: ",
+                                            Text(newest.skipped.front()), ". ", kRemedy));
+  }
+  for (const absl::Status& skipped : newest.skipped) {
+    opened->notes.push_back(absl::StrCat(Text(skipped), "; started from the one before it, ",
+                                         newest.reader->name(), ", and the log"));
+  }
+  Recovered& recovered = opened->recovered;
+  recovered.snapshot = newest.reader->meta();
+  CONCLAVE_ASSIGN_OR_RETURN(recovered.state,
+                            ReadState(*newest.reader, options, &recovered.snapshot_bytes));
+  if (recovered.state->applied_index() != recovered.snapshot.index.value()) {
+    return absl::DataLossError(absl::StrCat(newest.reader->name(), ": the state stands at index ",
+                                            recovered.state->applied_index()));
+  }
+  return std::move(newest.damaged);
 }
 
 }  // namespace
@@ -137,12 +207,39 @@ Recovered FoundingState(const Options& options, const InitialCluster& cluster) {
   return recovered;
 }
 
+absl::Status CheckOwner(env::Disk& disk, const Options& options) {
+  const auto identity = ReadIdentity(disk);
+  if (absl::IsFailedPrecondition(identity.status())) return identity.status();
+  if (identity.ok() && identity->has_value() && (*identity)->cluster_id != options.cluster_id) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "data directory ", disk.Describe(), " belongs to cluster ", Hex((*identity)->cluster_id),
+        ", but this server is started as a member of cluster ", Hex(options.cluster_id),
+        "; start it with the --initial-cluster and --initial-cluster-token that it was founded "
+        "with, or with another --data-dir"));
+  }
+  if (identity.ok() && identity->has_value() && (*identity)->member_id != options.id) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("data directory ", disk.Describe(), " belongs to member ",
+                     Hex((*identity)->member_id.value()), ", but this server is started as member ",
+                     Hex(options.id.value()),
+                     "; start it with that member's --name, or with another "
+                     "--data-dir"));
+  }
+  CONCLAVE_RETURN_IF_ERROR(wal::Log::CheckOwner(disk, LogSettings(options, {})));
+  return snapshot::CheckOwner(disk, options.cluster_id);
+}
+
 absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
                                   const InitialCluster* founding, const OpenOptions& open) {
+  CONCLAVE_RETURN_IF_ERROR(CheckOwner(disk, options));
   Opened opened;
   CONCLAVE_ASSIGN_OR_RETURN(const bool existed, wal::Log::Exists(disk));
   Recovered& recovered = opened.recovered;
-  if (!existed) {
+  std::vector<std::string> damaged;
+  if (existed) {
+    CONCLAVE_ASSIGN_OR_RETURN(damaged, ReadNewest(disk, options, &opened));
+  } else {
+    CONCLAVE_RETURN_IF_ERROR(RefuseAmnesia(disk));
     if (founding == nullptr) {
       return absl::NotFoundError(
           absl::StrCat(disk.Describe(), " holds no member, and no initial cluster was given"));
@@ -151,34 +248,20 @@ absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
     recovered = FoundingState(options, *founding);
     CONCLAVE_RETURN_IF_ERROR(
         SaveState(disk, options.cluster_id, recovered.snapshot, recovered.state.get()));
-  } else {
-    CONCLAVE_ASSIGN_OR_RETURN(snapshot::Newest newest,
-                              snapshot::OpenNewest(disk, options.cluster_id));
-    for (const absl::Status& skipped : newest.skipped) {
-      opened.notes.push_back(absl::StrCat("skipped a snapshot: ", skipped.message()));
-    }
-    if (newest.reader == nullptr) {
-      return absl::DataLossError(
-          absl::StrCat(disk.Describe(), " holds a log, but no snapshot that can be read"));
-    }
-    recovered.snapshot = newest.reader->meta();
-    CONCLAVE_ASSIGN_OR_RETURN(recovered.state,
-                              ReadState(*newest.reader, options, &recovered.snapshot_bytes));
-    if (recovered.state->applied_index() != recovered.snapshot.index.value()) {
-      return absl::DataLossError(absl::StrCat(newest.reader->name(), ": the state stands at index ",
-                                              recovered.state->applied_index()));
-    }
   }
-  wal::Options settings;
-  settings.cluster_id = options.cluster_id;
-  settings.member_id = options.id;
-  settings.segment_bytes = open.segment_bytes;
-  CONCLAVE_ASSIGN_OR_RETURN(
-      wal::Recovered log,
-      wal::Log::Recover(disk, settings, {recovered.snapshot.index, recovered.snapshot.term}));
+  CONCLAVE_ASSIGN_OR_RETURN(wal::Recovered log,
+                            wal::Log::Recover(disk, LogSettings(options, open),
+                                              {recovered.snapshot.index, recovered.snapshot.term}));
   if (log.torn_bytes > 0) {
     opened.notes.push_back(absl::StrCat("cut ", log.torn_bytes,
                                         " bytes of an unfinished write off the end of the log"));
+  }
+  CONCLAVE_RETURN_IF_ERROR(snapshot::SetAside(disk, damaged));
+  // From here on it is known that there was a member, even should its log get lost.
+  const Identity self{options.cluster_id, options.id};
+  if (const auto known = ReadIdentity(disk); !known.ok() || *known != self) {
+    if (!known.ok()) opened.notes.push_back(absl::StrCat("wrote anew ", Text(known.status())));
+    CONCLAVE_RETURN_IF_ERROR(WriteIdentity(disk, self));
   }
   // What a first start promised to nobody need not be in the log.
   if (log.hard_state.term >= recovered.hard_state.term) recovered.hard_state = log.hard_state;

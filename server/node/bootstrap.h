@@ -6,7 +6,9 @@
 //                 say.
 //   any other     the newest readable snapshot, and the log behind it
 //
-// A crash anywhere in the first start is a first start again: the log is created last.
+// A crash anywhere in the first start is a first start again: the log is created behind the
+// snapshot, and behind the log the member's identity (identity.h). A directory with an identity, or
+// with a later snapshot, but without a log is never founded anew.
 #pragma once
 
 #include <cstdint>
@@ -66,11 +68,16 @@ struct OpenOptions {
   uint64_t segment_bytes = wal::kSegmentBytesDefault;
 };
 
+// FailedPrecondition, if OpenMember would refuse the disk as another cluster's, member's, program's
+// or a newer format's. Writes nothing, and does not need the lock: to be asked before one is taken.
+[[nodiscard]] absl::Status CheckOwner(env::Disk& disk, const Options& options);
+
 // Opens a member's disk, which the caller has locked and which must outlive the log. options.id and
 // options.cluster_id say whose it must be. `founding` is needed at the first start only (null:
 // NotFound then).
 //   FailedPrecondition  the directory belongs to another cluster, member or program
 //   DataLoss            what was acknowledged is damaged or missing
+// Nothing is written into a directory that is refused, but that unfinished files may be gone.
 [[nodiscard]] absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
                                                 const InitialCluster* founding,
                                                 const OpenOptions& open = {});

@@ -147,16 +147,37 @@ absl::StatusOr<Newest> OpenNewest(env::Disk& disk, uint64_t cluster_id) {
     }
     if (!absl::IsDataLoss(status)) return status;
     newest.skipped.push_back(std::move(status));
+    newest.damaged.push_back(name);
   }
   return newest;
 }
 
-absl::Status Purge(env::Disk& disk, size_t keep) {
+absl::Status CheckOwner(env::Disk& disk, uint64_t cluster_id) {
   CONCLAVE_ASSIGN_OR_RETURN(const auto names, ListNewestFirst(disk));
-  if (names.size() <= keep) return absl::OkStatus();
-  for (size_t i = keep; i < names.size(); ++i) {
-    CONCLAVE_RETURN_IF_ERROR(disk.Remove(PathOf(names[i])));
+  for (const std::string& name : names) {
+    const absl::Status status = Reader::Open(disk, name, cluster_id).status();
+    if (absl::IsFailedPrecondition(status)) return status;
   }
+  return absl::OkStatus();
+}
+
+absl::Status SetAside(env::Disk& disk, std::span<const std::string> names) {
+  if (names.empty()) return absl::OkStatus();
+  for (const std::string& name : names) {
+    CONCLAVE_RETURN_IF_ERROR(disk.Rename(PathOf(name), Concat(PathOf(name), kDamagedSuffix)));
+  }
+  return disk.SyncDirectory(kDirectory);
+}
+
+absl::Status Purge(env::Disk& disk, size_t keep) {
+  CONCLAVE_ASSIGN_OR_RETURN(const auto all, disk.List(kDirectory));
+  CONCLAVE_ASSIGN_OR_RETURN(std::vector<std::string> old, ListNewestFirst(disk));
+  old.erase(old.begin(), old.begin() + static_cast<ptrdiff_t>(std::min(keep, old.size())));
+  for (const std::string& name : all) {
+    if (name.ends_with(kDamagedSuffix)) old.push_back(name);
+  }
+  if (old.empty()) return absl::OkStatus();
+  for (const std::string& name : old) CONCLAVE_RETURN_IF_ERROR(disk.Remove(PathOf(name)));
   return disk.SyncDirectory(kDirectory);
 }
 

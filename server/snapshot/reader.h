@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -64,6 +65,7 @@ class Reader {
 struct Newest {
   std::unique_ptr<Reader> reader;     // null: there is no usable snapshot
   std::vector<absl::Status> skipped;  // one line for each newer one that is damaged
+  std::vector<std::string> damaged;   // their names
 };
 
 // Prepares the directory (creates it, removes unfinished files) and opens the newest snapshot that
@@ -71,10 +73,18 @@ struct Newest {
 // error, not skipped.
 [[nodiscard]] absl::StatusOr<Newest> OpenNewest(env::Disk& disk, uint64_t cluster_id);
 
+// Says whether OpenNewest would refuse the directory as somebody else's: FailedPrecondition, as
+// there. Reads headers, writes nothing; damage is left for OpenNewest to judge.
+[[nodiscard]] absl::Status CheckOwner(env::Disk& disk, uint64_t cluster_id);
+
+// Gives damaged snapshots another name, so that they do not count among those that are kept. The
+// next Purge removes them.
+[[nodiscard]] absl::Status SetAside(env::Disk& disk, std::span<const std::string> names);
+
 // The names of all finished snapshots, newest first.
 [[nodiscard]] absl::StatusOr<std::vector<std::string>> ListNewestFirst(env::Disk& disk);
 
-// Removes all but the newest `keep` snapshots.
+// Removes all but the newest `keep` snapshots, and those that were set aside.
 [[nodiscard]] absl::Status Purge(env::Disk& disk, size_t keep);
 
 }  // namespace conclave::snapshot

@@ -113,6 +113,10 @@ class Log {
   // True if the disk holds a log: its member has been here before.
   [[nodiscard]] static absl::StatusOr<bool> Exists(env::Disk& disk);
 
+  // Says whether Recover would refuse the directory as somebody else's: FailedPrecondition, as
+  // there. Reads names and one header, writes nothing; damage is left for Recover to judge.
+  [[nodiscard]] static absl::Status CheckOwner(env::Disk& disk, const Options& options);
+
   // Reads and verifies everything behind the snapshot, repairs a torn tail, and opens the log for
   // appending; creates it if there is none. `disk` must outlive the log and be locked by the
   // caller.

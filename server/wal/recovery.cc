@@ -66,6 +66,7 @@ class Recovery {
       : disk_(*disk), options_(options), snapshot_(snapshot), log_(new Log(disk, options)) {}
 
   absl::StatusOr<Recovered> Run();
+  absl::Status CheckOwner();
 
  private:
   struct Segment {
@@ -456,6 +457,18 @@ absl::StatusOr<Recovered> Recovery::Run() {
                    .entries = std::move(entries_),
                    .existed = existed,
                    .torn_bytes = torn_bytes_};
+}
+
+absl::Status Recovery::CheckOwner() {
+  absl::Status status = RefuseForeign();
+  if (status.ok()) status = List();
+  if (status.ok() && !segments_.empty()) status = ReadHeader(&segments_.back());
+  // Without the lock, files may come and go meanwhile.
+  return absl::IsDataLoss(status) || absl::IsNotFound(status) ? absl::OkStatus() : status;
+}
+
+absl::Status Log::CheckOwner(env::Disk& disk, const Options& options) {
+  return Recovery(&disk, options, {}).CheckOwner();
 }
 
 absl::StatusOr<Recovered> Log::Recover(env::Disk& disk, const Options& options, Position snapshot) {

@@ -1,0 +1,172 @@
+// A member's disk: founded once, never forgotten, never taken for another's.
+#include "conclave/server/node/bootstrap.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "conclave/base/check.h"
+#include "conclave/base/concat.h"
+#include "conclave/base/crc32c.h"
+#include "conclave/server/apply/state_machine.h"
+#include "conclave/server/node/identity.h"
+#include "conclave/server/snapshot/format.h"
+#include "conclave/tests/support/memory_disk.h"
+
+namespace conclave::node {
+namespace {
+
+using conclave::testing::MemoryDisk;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+InitialCluster Cluster(std::string_view token = "token") {
+  const std::vector<FoundingMember> founders = {{"a", {"http://127.0.0.1:1"}},
+                                                {"b", {"http://127.0.0.1:2"}}};
+  return *FoundCluster(founders, token);
+}
+
+absl::Status Open(MemoryDisk& disk, const InitialCluster& cluster = Cluster(),
+                  const char* name = "a", bool* first_start = nullptr) {
+  Options options;
+  options.name = name;
+  options.id = cluster.Find(name)->id;
+  options.cluster_id = cluster.cluster_id;
+  const auto opened = OpenMember(disk, options, &cluster, {.segment_bytes = wal::kSegmentBytesMin});
+  if (opened.ok() && first_start != nullptr) *first_start = opened->first_start;
+  return opened.status();
+}
+
+std::map<std::string, std::string> Tree(const MemoryDisk& disk) {
+  std::map<std::string, std::string> tree;
+  for (const std::string& file : disk.Files()) tree[file] = disk.Content(file);
+  return tree;
+}
+
+void RemoveAll(MemoryDisk& disk, const std::string& directory) {
+  const auto names = disk.List(directory);
+  for (const std::string& name : *names) {
+    CONCLAVE_CHECK(disk.Remove(Concat(directory, "/", name)).ok());
+  }
+}
+
+// Refused, with these words on one line, and nothing is written.
+void ExpectRefused(MemoryDisk& disk, const std::vector<std::string>& words,
+                   const InitialCluster& cluster = Cluster(), const char* name = "a") {
+  const auto before = Tree(disk);
+  const absl::Status status = Open(disk, cluster, name);
+  EXPECT_FALSE(status.ok());
+  const std::string message(status.message());
+  for (const std::string& word : words) EXPECT_THAT(message, HasSubstr(word));
+  EXPECT_EQ(message.find('\n'), std::string::npos);
+  EXPECT_EQ(Tree(disk), before);
+}
+
+TEST(BootstrapTest, TheSecondStartIsNotAFirst) {
+  MemoryDisk disk;
+  bool first_start = false;
+  ASSERT_TRUE(Open(disk, Cluster(), "a", &first_start).ok());
+  EXPECT_TRUE(first_start);
+  ASSERT_TRUE(Open(disk, Cluster(), "a", &first_start).ok());
+  EXPECT_FALSE(first_start);
+}
+
+// A crash in it leaves something that starts; and once it is through, the log is never missed.
+TEST(BootstrapTest, AFirstStartThatCrashedAnywhereIsTakenUpAgain) {
+  for (uint64_t last = 1;; ++last) {
+    MemoryDisk disk;
+    uint64_t operations = 0;
+    disk.set_hook([&](MemoryDisk::Operation, std::string_view) {
+      return ++operations > last ? absl::InternalError("power is lost") : absl::OkStatus();
+    });
+    const bool through = Open(disk).ok();
+    disk.set_hook(nullptr);
+    Prng prng(last);
+    disk.Crash(prng);
+    EXPECT_TRUE(Open(disk).ok()) << "after operation " << last;
+    RemoveAll(disk, "wal");
+    EXPECT_TRUE(absl::IsDataLoss(Open(disk))) << "after operation " << last;
+    if (through) break;
+  }
+}
+
+TEST(BootstrapTest, AMemberWithoutItsLogIsNotFoundedAnew) {
+  MemoryDisk disk;
+  ASSERT_TRUE(Open(disk).ok());
+  RemoveAll(disk, "wal");
+  ExpectRefused(disk, {"the log of this member is missing", "memory/wal", "memory/identity"});
+}
+
+// Directories that are older than the identity tell by their snapshots.
+TEST(BootstrapTest, ALaterSnapshotShowsThatThereWasALog) {
+  MemoryDisk disk;
+  ASSERT_TRUE(Open(disk).ok());
+  RemoveAll(disk, "wal");
+  ASSERT_TRUE(disk.Remove("identity").ok());
+  EXPECT_TRUE(Open(*disk.Clone()).ok()) << "the founding snapshot alone is a first start's";
+  const raft::SnapshotMeta later{.index = raft::Index(900), .term = raft::Term(2), .conf = {}};
+  disk.SetContent(Concat("snapshot/", snapshot::FileName(later)), "whatever");
+  ExpectRefused(disk, {"the log of this member is missing", snapshot::FileName(later)});
+}
+
+TEST(BootstrapTest, AMemberWithoutItsSnapshotsIsRefused) {
+  MemoryDisk disk;
+  ASSERT_TRUE(Open(disk).ok());
+  RemoveAll(disk, "snapshot");
+  ExpectRefused(disk, {"the snapshots of this member are missing", "memory/snapshot", "Put"});
+}
+
+TEST(BootstrapTest, AnotherClustersOrMembersDirectoryIsRefusedUntouched) {
+  MemoryDisk disk;
+  ASSERT_TRUE(Open(disk).ok());
+  // What a start would clear away, were the directory its own.
+  disk.SetContent("snapshot/0000000000000009-0000000000000001.snapshot.unfinished", "x");
+  for (const bool with_identity : {true, false}) {
+    ExpectRefused(disk, {"belongs to cluster", "started as a member of cluster"}, Cluster("other"));
+    ExpectRefused(disk, {"belongs to member", "started as member"}, Cluster(), "b");
+    if (with_identity) ASSERT_TRUE(disk.Remove("identity").ok());
+  }
+}
+
+TEST(BootstrapTest, ANewerFormatIsRefusedUntouched) {
+  MemoryDisk disk;
+  ASSERT_TRUE(Open(disk).ok());
+  std::string bytes = disk.Content("identity");
+  bytes[8] = 2;
+  const uint32_t crc = Crc32c(std::string_view(bytes).substr(0, 60));
+  std::memcpy(bytes.data() + 60, &crc, sizeof crc);
+  disk.SetContent("identity", bytes);
+  ExpectRefused(disk, {"memory/identity", "format version is 2", "reads version 1"});
+}
+
+TEST(BootstrapTest, ADirectoryOfEtcdIsRefusedUntouched) {
+  MemoryDisk disk;
+  ASSERT_TRUE(disk.CreateDirectory("member").ok());
+  ExpectRefused(disk, {"data directory of etcd"});
+  MemoryDisk log;
+  ASSERT_TRUE(log.CreateDirectory("wal").ok());
+  log.SetContent("wal/0000000000000000-0000000000000000.wal", "x");
+  ExpectRefused(log, {"a log of etcd"});
+}
+
+TEST(BootstrapTest, ADamagedIdentityIsWrittenAnewWhileTheLogKnows) {
+  MemoryDisk disk;
+  ASSERT_TRUE(Open(disk).ok());
+  const std::string whole = disk.Content("identity");
+  for (const std::string& bad :
+       {std::string(), whole.substr(1), whole + "x", std::string(64, 'x')}) {
+    disk.SetContent("identity", bad);
+    MemoryDisk& with_log = disk;
+    const auto without_log = disk.Clone();
+    EXPECT_TRUE(Open(with_log).ok());
+    EXPECT_EQ(disk.Content("identity"), whole);
+    RemoveAll(*without_log, "wal");
+    ExpectRefused(*without_log, {"the log of this member is missing"});
+  }
+}
+
+}  // namespace
+}  // namespace conclave::node
