@@ -273,35 +273,67 @@ void Simulation::Nemesis() {
 }
 
 void Simulation::Disturb() {
-  const size_t member = prng_.Below(members_.size());
-  const size_t other = prng_.Below(members_.size());
-  SimMember& target = *members_[member];
   ++faults_;
+  const size_t member = prng_.Below(members_.size());
   switch (prng_.Below(14)) {
     case 0:
-    case 1: {
-      if (!target.up()) return;
-      const bool power = prng_.Chance(2, 3);
-      Tell(absl::StrCat("member ", member, power ? " loses power" : " is killed"));
-      Kill(member, power ? SimMember::Crash::kPower : SimMember::Crash::kProcess);
-      schedule_.After(milliseconds(prng_.Between(10, 6000)), [this, member] {
-        if (!members_[member]->up()) Boot(member);
-      });
-      return;
-    }
+    case 1:
+      return CrashMember(
+          member, prng_.Chance(2, 3) ? SimMember::Crash::kPower : SimMember::Crash::kProcess);
     case 2:
-      if (!target.up() || target.paused()) return;
-      Tell(absl::StrCat("member ", member, " pauses"));
-      target.Pause();
-      schedule_.After(milliseconds(prng_.Between(50, 4000)),
-                      [this, member] { members_[member]->Resume(); });
-      return;
+      return PauseMember(member);
     case 3:
+      return SlowDisk(member);
+    case 4:
+      Tell("everybody loses power");
+      for (size_t i = 0; i < members_.size(); ++i) CrashMember(i, SimMember::Crash::kPower);
+      return;
+    case 5:
+    case 6:
+      return MoveLeadership(member);
+    case 7:
+      return StopLeader();
+    default:
+      return DisturbNetwork(member);
+  }
+}
+
+void Simulation::CrashMember(size_t member, SimMember::Crash crash) {
+  if (!members_[member]->up()) return;
+  Tell(absl::StrCat("member ", member,
+                    crash == SimMember::Crash::kPower ? " loses power" : " is killed"));
+  Kill(member, crash);
+  schedule_.After(milliseconds(prng_.Between(10, 6000)), [this, member] {
+    if (!members_[member]->up()) Boot(member);
+  });
+}
+
+void Simulation::PauseMember(size_t member) {
+  if (!members_[member]->up() || members_[member]->paused()) return;
+  Tell(absl::StrCat("member ", member, " pauses"));
+  members_[member]->Pause();
+  schedule_.After(milliseconds(prng_.Between(50, 4000)),
+                  [this, member] { members_[member]->Resume(); });
+}
+
+void Simulation::SlowDisk(size_t member) {
+  DiskLatency slow;
+  slow.sync_max = milliseconds(prng_.Chance(1, 4) ? 1500 : 50);
+  Tell(absl::StrCat("the disk of member ", member, " is slow"));
+  members_[member]->set_latency(slow);
+  schedule_.After(milliseconds(prng_.Between(500, 5000)),
+                  [this, member] { members_[member]->set_latency(DiskLatency()); });
+}
+
+void Simulation::DisturbNetwork(size_t member) {
+  const size_t other = prng_.Below(members_.size());
+  switch (prng_.Below(6)) {
+    case 0:
       if (member == other) return;
       Tell(absl::StrCat("nothing reaches ", other, " from ", member));
       network_->Cut(member, other);
       return;
-    case 4:
+    case 1:
       Tell(absl::StrCat("member ", member, " is cut off"));
       for (size_t peer = 0; peer < members_.size(); ++peer) {
         if (peer == member) continue;
@@ -309,12 +341,7 @@ void Simulation::Disturb() {
         network_->Cut(peer, member);
       }
       return;
-    case 5:
-    case 6:
-      Tell("the network heals");
-      network_->HealAll();
-      return;
-    case 7: {
+    case 2: {
       NetworkQuality quality;
       quality.loss_permille = static_cast<uint32_t>(prng_.Below(200));
       quality.repeat_permille = static_cast<uint32_t>(prng_.Below(100));
@@ -325,33 +352,12 @@ void Simulation::Disturb() {
       network_->set_quality(quality);
       return;
     }
-    case 8:
+    case 3:
       if (member != other) network_->Reset(member, other);
       return;
-    case 9: {
-      DiskLatency slow;
-      slow.sync_max = milliseconds(prng_.Chance(1, 4) ? 1500 : 50);
-      Tell(absl::StrCat("the disk of member ", member, " is slow"));
-      target.set_latency(slow);
-      schedule_.After(milliseconds(prng_.Between(500, 5000)),
-                      [this, member] { members_[member]->set_latency(DiskLatency()); });
-      return;
-    }
-    case 10:
-      Tell("everybody loses power");
-      for (size_t i = 0; i < members_.size(); ++i) {
-        if (members_[i]->up()) Kill(i, SimMember::Crash::kPower);
-        schedule_.After(milliseconds(prng_.Between(10, 3000)), [this, i] {
-          if (!members_[i]->up()) Boot(i);
-        });
-      }
-      return;
-    case 11:
-    case 12:
-      MoveLeadership(member);
-      return;
     default:
-      StopLeader();
+      Tell("the network heals");
+      network_->HealAll();
       return;
   }
 }

@@ -96,6 +96,10 @@ class Simulation {
   void OnStopped(size_t member);
   void Nemesis();
   void Disturb();
+  void DisturbNetwork(size_t member);
+  void CrashMember(size_t member, SimMember::Crash crash);
+  void PauseMember(size_t member);
+  void SlowDisk(size_t member);
   void MoveLeadership(size_t member);
   void StopLeader();
   void Heal();
