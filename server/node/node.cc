@@ -22,6 +22,7 @@ constexpr uint32_t kHeartbeatTicks = 2;
 constexpr uint32_t kTicksPerTurnMax = 3 * kHeartbeatTicks;
 constexpr size_t kProposeBytesMax = 8 << 20;  // of one turn's batch
 constexpr Duration kExpiryInterval = std::chrono::milliseconds(100);
+constexpr Duration kRefusalLineInterval = std::chrono::seconds(1);  // however much garbage comes
 
 raft::Config RaftConfig(const Options& options) {
   raft::Config config;
@@ -191,6 +192,7 @@ void Node::Impl::Expire() {
   });
   CheckMoves();
   CheckStop();
+  receiver_.Expire(now_, effects_);
   if (!raft_.leader() && now_ - leader_lost_ > 3 * options_.election_timeout) {
     watches_.EndLeaderRequiring(wire::kErrNoLeader, effects_);
   }
@@ -201,6 +203,8 @@ void Node::Impl::Expire() {
 void Node::Impl::Take(PeerFrame& frame) {
   items_.clear();
   if (!links_.Receive(frame, &items_)) {
+    if (now_ < next_refusal_line_) return;
+    next_refusal_line_ = now_ + kRefusalLineInterval;
     Log(Severity::kWarning, "refused a frame of another member",
         {{"from", absl::StrCat(absl::Hex(frame.from.value()))}});
     return;
@@ -386,6 +390,7 @@ void Node::Impl::UpdateLeadership() {
     leader_since_ = now_;
     if (leader) {
       ++stats_.leader_changes_seen;
+      CheckMoves();
       again_ = true;  // what has waited for a leader goes to it
       Log(Severity::kInfo, "leader found",
           {{"leader", absl::StrCat(absl::Hex(leader.value()))},

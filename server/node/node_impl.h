@@ -179,6 +179,7 @@ class Node::Impl {
   Instant last_tick_;
   Instant next_expiry_;
   Instant next_beacon_;
+  Instant next_refusal_line_;
 
   // Leadership, as this member sees it.
   raft::NodeId leader_;

@@ -225,7 +225,7 @@ void Node::Impl::ReceiveChunk(raft::NodeId from, SnapshotChunk& chunk) {
       effects_->snapshot_pieces.push_back({.meta = snapshot_meta_, .abandon = true});
     }
   }
-  const auto ack = receiver_.Take(from, std::move(chunk), wanted, effects_);
+  const auto ack = receiver_.Take(from, std::move(chunk), wanted, now_, effects_);
   if (ack.has_value()) links_.Send(from, PeerLane::kSnapshot, *ack);
 }
 

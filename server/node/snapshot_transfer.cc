@@ -143,7 +143,7 @@ SnapshotAck SnapshotReceiver::Refuse(const SnapshotChunk& chunk, Effects* effect
 }
 
 std::optional<SnapshotAck> SnapshotReceiver::Take(raft::NodeId from, SnapshotChunk chunk,
-                                                  bool wanted, Effects* effects) {
+                                                  bool wanted, Instant now, Effects* effects) {
   const bool ours = active() && from == from_ && chunk.transfer == transfer_ && chunk.meta == meta_;
   if (!wanted) {
     // It has come by way of the log meanwhile, or it is an old leader's.
@@ -157,6 +157,7 @@ std::optional<SnapshotAck> SnapshotReceiver::Take(raft::NodeId from, SnapshotChu
                        (chunk.term == term_ && from == from_ && chunk.transfer > transfer_);
     if (!newer || chunk.offset != 0) return std::nullopt;
     Begin(from, chunk, effects);
+    last_progress_ = now;
   }
   if (state_ != nullptr || chunk.offset != offset_) {
     return SnapshotAck{transfer_, SnapshotAck::Result::kReceived, offset_};
@@ -164,6 +165,7 @@ std::optional<SnapshotAck> SnapshotReceiver::Take(raft::NodeId from, SnapshotChu
   if (!task_->Feed(chunk.data.view()).ok()) return Refuse(chunk, effects);
   const bool first = offset_ == 0;
   offset_ += chunk.data.size();
+  last_progress_ = now;
   if (chunk.last) {
     auto state = task_->Finish();
     task_.reset();
@@ -183,6 +185,10 @@ std::optional<SnapshotReceiver::Ready> SnapshotReceiver::Saved(const raft::Snaps
   if (state_ == nullptr || !(meta == meta_)) return std::nullopt;
   return Ready{
       from_, {transfer_, SnapshotAck::Result::kInstalled, offset_}, meta_, std::move(state_)};
+}
+
+void SnapshotReceiver::Expire(Instant now, Effects* effects) {
+  if (active() && now - last_progress_ >= kPatience) Abandon(effects);
 }
 
 void SnapshotReceiver::Abandon(Effects* effects) {

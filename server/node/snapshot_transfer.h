@@ -97,11 +97,13 @@ class SnapshotSender {
 // The follower's end: one transfer at a time. Thread: the node's.
 class SnapshotReceiver {
  public:
+  static constexpr Duration kPatience = std::chrono::seconds(60);
+
   explicit SnapshotReceiver(const apply::StateMachineOptions& options) : options_(options) {}
 
   // Takes a chunk; `wanted` says whether Raft could install that snapshot. Pieces for the disk go
   // to *effects. The answer, if there is one to send now.
-  std::optional<SnapshotAck> Take(raft::NodeId from, SnapshotChunk chunk, bool wanted,
+  std::optional<SnapshotAck> Take(raft::NodeId from, SnapshotChunk chunk, bool wanted, Instant now,
                                   Effects* effects);
 
   // The disk has it. If it is the one that is being received: its state, to be installed now.
@@ -113,8 +115,10 @@ class SnapshotReceiver {
   };
   std::optional<Ready> Saved(const raft::SnapshotMeta& meta);
 
-  // Gives up what is under way.
+  // Gives up what is under way: at once, or if nothing new has come of it for kPatience (the sender
+  // is gone, or the disk could not take it).
   void Abandon(Effects* effects);
+  void Expire(Instant now, Effects* effects);
 
   bool active() const { return task_ != nullptr || state_ != nullptr; }
 
@@ -128,6 +132,7 @@ class SnapshotReceiver {
   raft::Term term_;
   raft::SnapshotMeta meta_;
   uint64_t offset_ = 0;
+  Instant last_progress_;
   std::unique_ptr<apply::RestoreTask> task_;    // while chunks come
   std::unique_ptr<apply::StateMachine> state_;  // when all have come, until the disk has them
 };
