@@ -1,5 +1,7 @@
 // The server as its user meets it: the real binary, its exit codes and lines, its ports under bad
 // bytes, and what is left of acknowledged writes when it is killed.
+#include "conclave/tests/app/server_process.h"
+
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
@@ -28,114 +30,23 @@
 namespace conclave {
 namespace {
 
-using testing::ChildProcess;
+using testing::Exchange;
 using testing::FreePort;
+using testing::Get;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using testing::Outcome;
+using testing::PortOf;
+using testing::Put;
+using testing::ReadAll;
+using testing::ReadFile;
+using testing::RunToEnd;
 using testing::ServerKind;
-using testing::TestCluster;
+using testing::SingleServer;
+using testing::TemporaryDirectory;
 using testing::WaitFor;
 
-std::string Binary() { return *testing::ServerBinary(ServerKind::kConclave); }
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string pattern =
-        (std::filesystem::temp_directory_path() / "conclave-test-XXXXXX").string();
-    path_ = mkdtemp(pattern.data());
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  std::string path(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-// A connection that sends bytes and gives back everything until the other side closes.
-std::string Exchange(int port, const std::string& bytes, bool half_close = true) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  timeval timeout{15, 0};
-  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
-  if (!bytes.empty()) EXPECT_GT(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
-  if (half_close) shutdown(fd, SHUT_WR);
-  std::string reply;
-  char buffer[4096];
-  ssize_t got = 0;
-  while ((got = recv(fd, buffer, sizeof buffer, 0)) > 0) {
-    reply.append(buffer, static_cast<size_t>(got));
-  }
-  close(fd);
-  return reply;
-}
-
-std::string Get(int port, const std::string& target, const std::string& method = "GET") {
-  return Exchange(
-      port, absl::StrCat(method, " ", target, " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
-      false);
-}
-
-int PortOf(const std::string& endpoint) {
-  return std::stoi(endpoint.substr(endpoint.rfind(':') + 1));
-}
-
-bool Put(const std::string& endpoint, const std::string& key, const std::string& value,
-         std::chrono::milliseconds deadline = std::chrono::seconds(2)) {
-  auto stub =
-      etcdserverpb::KV::NewStub(grpc::CreateChannel(endpoint, grpc::InsecureChannelCredentials()));
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + deadline);
-  etcdserverpb::PutRequest request;
-  request.set_key(key);
-  request.set_value(value);
-  etcdserverpb::PutResponse response;
-  return stub->Put(&context, request, &response).ok();
-}
-
-std::map<std::string, std::string> ReadAll(const std::string& endpoint) {
-  auto stub =
-      etcdserverpb::KV::NewStub(grpc::CreateChannel(endpoint, grpc::InsecureChannelCredentials()));
-  grpc::ClientContext context;
-  context.set_wait_for_ready(true);
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
-  etcdserverpb::RangeRequest request;
-  request.set_key(std::string(1, '\0'));
-  request.set_range_end(std::string(1, '\0'));
-  etcdserverpb::RangeResponse response;
-  const grpc::Status status = stub->Range(&context, request, &response);
-  EXPECT_TRUE(status.ok()) << status.error_message();
-  std::map<std::string, std::string> all;
-  for (const auto& kv : response.kvs()) all[kv.key()] = kv.value();
-  return all;
-}
-
 // ---- Exit codes ---------------------------------------------------------------------------------
-
-struct Outcome {
-  int code = -1;
-  std::string output;
-};
-
-Outcome RunToEnd(std::vector<std::string> flags, const std::vector<std::string>& environment = {}) {
-  flags.insert(flags.begin(), Binary());
-  auto process = ChildProcess::Start(flags, environment);
-  EXPECT_TRUE(process.ok()) << process.status();
-  auto code = (*process)->Wait();
-  EXPECT_TRUE(code.ok()) << code.status();
-  return {code.value_or(-1), (*process)->Output()};
-}
 
 TEST(ExitCodeTest, ABadFlagIsTwoAndOneLine) {
   const Outcome outcome = RunToEnd({"--heartbeat-intervall=100"});
@@ -159,38 +70,6 @@ TEST(ExitCodeTest, HelpAndVersionAreZero) {
   EXPECT_EQ(version.code, 0);
   EXPECT_THAT(version.output, HasSubstr("etcd Version: 3."));
 }
-
-// A member of one, on free ports, in a directory of its own.
-class SingleServer {
- public:
-  explicit SingleServer(std::string data_dir, std::vector<std::string> extra = {},
-                        int client_port = FreePort(), int peer_port = FreePort())
-      : client_port_(client_port), peer_port_(peer_port) {
-    flags_ = {Binary(),
-              absl::StrCat("--data-dir=", data_dir),
-              absl::StrCat("--listen-client-urls=http://127.0.0.1:", client_port_),
-              absl::StrCat("--listen-peer-urls=http://127.0.0.1:", peer_port_),
-              "--heartbeat-interval=50",
-              "--election-timeout=500"};
-    flags_.insert(flags_.end(), extra.begin(), extra.end());
-  }
-  void Start() {
-    auto process = ChildProcess::Start(flags_);
-    ASSERT_TRUE(process.ok()) << process.status();
-    process_ = *std::move(process);
-  }
-  bool WaitReady() {
-    return WaitFor(
-        [&] { return Output().find("ready to serve client requests") != std::string::npos; });
-  }
-  std::string Output() const { return process_->Output(); }
-  std::string endpoint() const { return absl::StrCat("127.0.0.1:", client_port_); }
-
-  int client_port_;
-  int peer_port_;
-  std::vector<std::string> flags_;
-  std::unique_ptr<ChildProcess> process_;
-};
 
 TEST(ExitCodeTest, APortInUseIsOneAndNamesTheAddress) {
   TemporaryDirectory directory;
