@@ -177,8 +177,11 @@ absl::Status Server::Impl::OpenMember(node::Options* settings, node::Opened* ope
   settings->id = founders.Find(config.name)->id;
   settings->cluster_id = founders.cluster_id;
   // The lock is a file: it must not be left in somebody else's directory.
-  CONCLAVE_RETURN_IF_ERROR(node::CheckOwner(*disk_, *settings));
-  CONCLAVE_ASSIGN_OR_RETURN(lock_, posix::LockDataDirectory(*disk_));
+  const absl::Status owner = node::CheckOwner(*disk_, *settings);
+  if (owner.ok() || posix::HasLockFile(*disk_)) {
+    CONCLAVE_ASSIGN_OR_RETURN(lock_, posix::LockDataDirectory(*disk_));
+  }
+  CONCLAVE_RETURN_IF_ERROR(owner);
   auto found =
       node::OpenMember(*disk_, *settings, config.initial_cluster_existing ? nullptr : &founders,
                        {.segment_bytes = config.log_segment_bytes});

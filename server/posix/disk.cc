@@ -307,6 +307,8 @@ absl::StatusOr<std::unique_ptr<env::Disk>> OpenDisk(const std::string& path) {
   return std::make_unique<PosixDisk>(path);
 }
 
+bool HasLockFile(env::Disk& disk) { return disk.Open(kLockName, env::OpenMode::kRead).ok(); }
+
 absl::StatusOr<std::unique_ptr<env::Lock>> LockDataDirectory(env::Disk& disk) {
   auto lock = disk.LockFile(kLockName);
   if (absl::IsFailedPrecondition(lock.status())) {

@@ -24,5 +24,7 @@ namespace conclave::posix {
 // runs.
 //   FailedPrecondition  "data directory X is in use by another process"
 [[nodiscard]] absl::StatusOr<std::unique_ptr<env::Lock>> LockDataDirectory(env::Disk& disk);
+// True if the file of the lock is there, so that locking would not create it.
+[[nodiscard]] bool HasLockFile(env::Disk& disk);
 
 }  // namespace conclave::posix
