@@ -57,7 +57,9 @@ void Registrar::SetState(RegState state, const absl::Status& why) {
 void Registrar::OpenSession() {
   if (!Active()) return;
   call_ = SessionCore::Open(
-      engine_, {.ttl_seconds = ttl_seconds_}, engine_.now() + kStepTimeout,
+      // A lease that was not renewed in time may still live: until it ends the key can move to the
+      // next one, and no reader sees a healthy instance leave.
+      engine_, {.ttl_seconds = ttl_seconds_, .revoke_on_loss = false}, engine_.now() + kStepTimeout,
       [weak = weak_from_this()](SessionHealth health, Instant) {
         if (std::shared_ptr<Registrar> self = weak.lock()) self->OnHealth(health);
       },

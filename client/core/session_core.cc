@@ -25,14 +25,16 @@ CallId SessionCore::Open(Engine& engine, const Request& request, Instant deadlin
                          Observer observer, Opened opened) {
   const Instant sent_at = engine.now();
   return calls::Grant(engine, request.ttl_seconds, 0, CallKind::kRead, deadline,
-                      [&engine, sent_at, margin = request.margin, observer = std::move(observer),
+                      [&engine, sent_at, request, observer = std::move(observer),
                        opened = std::move(opened)](absl::StatusOr<GrantResult> grant) mutable {
                         if (!grant.ok()) return opened(grant.status());
                         const Duration ttl = absl::ToChronoNanoseconds(grant->ttl);
                         std::shared_ptr<SessionCore> session(
                             new SessionCore(engine, grant->id, ttl, std::move(observer)));
-                        session->Begin(margin.value_or(std::max(kMarginMin, ttl / kMarginDivisor)),
-                                       sent_at);
+                        session->revoke_on_loss_ = request.revoke_on_loss;
+                        session->Begin(
+                            request.margin.value_or(std::max(kMarginMin, ttl / kMarginDivisor)),
+                            sent_at);
                         opened(std::move(session));
                       });
 }
@@ -47,6 +49,7 @@ void SessionCore::Begin(Duration margin, Instant sent_at) {
                           self->observer_(health, deadline);
                           if (health != SessionHealth::kLost) return;
                           self->Lose();
+                          if (!self->revoke_on_loss_) return;
                           // The server may still think that it lives: free what it holds.
                           self->Revoke(self->engine_.now() + kRevokeAfterLoss, 0,
                                        [](const absl::Status&) {});

@@ -26,6 +26,10 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   struct Request {
     int64_t ttl_seconds = 10;
     std::optional<Duration> margin{};  // default max(10 % of the granted TTL, 500 ms)
+    // Once the session is lost by the local deadline: free what it holds on the server at once,
+    // which locks want; or leave that to the lease's own end, so that its keys can still move to
+    // another.
+    bool revoke_on_loss = true;
   };
   // Grants a lease and keeps it alive. The observer hears of every renewal and change of health.
   static CallId Open(Engine& engine, const Request& request, Instant deadline, Observer observer,
@@ -64,6 +68,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   Observer observer_;
   Instant deadline_{};
   bool lost_ = false;
+  bool revoke_on_loss_ = true;
   uint64_t next_listener_ = 1;
   std::map<uint64_t, Engine::Work> listeners_;
   std::map<std::string, std::deque<std::shared_ptr<Contender>>> queues_;
