@@ -26,25 +26,25 @@ void ReadQueue::NotAsked() {
   --unconfirmed_;
 }
 
-ReadQueue::Batch* ReadQueue::Find(raft::ReadId id) {
+std::deque<ReadQueue::Batch>::iterator ReadQueue::Find(raft::ReadId id) {
   const auto found =
       std::lower_bound(batches_.begin(), batches_.end(), id,
                        [](const Batch& batch, raft::ReadId wanted) { return batch.id < wanted; });
-  return found != batches_.end() && found->id == id ? &*found : nullptr;
+  return found != batches_.end() && found->id == id ? found : batches_.end();
 }
 
 void ReadQueue::Confirmed(raft::ReadId id, raft::Index index) {
-  Batch* const batch = Find(id);
-  if (batch == nullptr || batch->index) return;
+  const auto batch = Find(id);
+  if (batch == batches_.end() || batch->index) return;
   batch->index = std::max(index, raft::Index(1));
   --unconfirmed_;
 }
 
 void ReadQueue::Failed(raft::ReadId id) {
-  Batch* const batch = Find(id);
-  if (batch == nullptr || batch->index) return;
+  const auto batch = Find(id);
+  if (batch == batches_.end() || batch->index) return;
   std::vector<Read> reads = std::move(batch->reads);
-  batches_.erase(batches_.begin() + (batch - &batches_.front()));
+  batches_.erase(batch);
   --unconfirmed_;
   // Batches fail oldest first, each in front of what is open: `open_` would be sorted by arrival
   // only if the newest came first. Merging keeps it sorted whatever the order.

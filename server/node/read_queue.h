@@ -69,7 +69,8 @@ class ReadQueue {
     std::vector<Read> reads;  // in order of arrival
   };
 
-  Batch* Find(raft::ReadId id);
+  // The batch with that id, or the end.
+  std::deque<Batch>::iterator Find(raft::ReadId id);
   void Recycle(std::vector<Read> reads);
 
   std::vector<Read> open_;

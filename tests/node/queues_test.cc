@@ -152,6 +152,22 @@ TEST(ReadQueueTest, AReadThatFailedIsAskedAnewUnderAnotherId) {
   EXPECT_EQ(Served(queue, 10), (std::vector<uint64_t>{1, 2}));
 }
 
+TEST(ReadQueueTest, AnyOfTheBatchesMayFailAtAnyTime) {
+  ReadQueue queue;
+  uint64_t id = 0;
+  for (int round = 0; round < 100; ++round) {
+    for (int i = 0; i < 3; ++i) {
+      queue.Add(ReadOf(++id, 1));
+      queue.Asked(raft::ReadId(id), At(1));
+    }
+    queue.Failed(raft::ReadId(id - round % 3));
+    queue.Asked(raft::ReadId(++id), At(1));
+    for (uint64_t i = id - 3; i <= id; ++i) queue.Confirmed(raft::ReadId(i), raft::Index(1));
+    ASSERT_EQ(Served(queue, 1).size(), 3u);
+    ASSERT_EQ(queue.size(), 0u);
+  }
+}
+
 TEST(ReadQueueTest, KeepsToItsRoundsInFlight) {
   ReadQueue queue;
   for (uint64_t i = 1; i <= ReadQueue::kRoundsInFlightMax; ++i) {
