@@ -2,8 +2,8 @@
 //
 // It takes everything that was queued while it was busy, appends it with one write and one
 // fdatasync, and reports once. There is no timer: the disk's own latency decides how much comes
-// together. When nothing is left to do it leaves the proof of the last sync (wal::Log::MarkSynced)
-// and sleeps on a futex; Append wakes it only then.
+// together. When nothing is left to do it sleeps on a futex, and Append wakes it only then; when
+// nothing has come for a while it leaves the proof of the last sync (wal::Log::MarkSynced).
 #pragma once
 
 #include <atomic>
@@ -65,7 +65,7 @@ class LogThread {
   struct Figures {
     uint64_t writes = 0;    // gathered writes, each with one fdatasync
     uint64_t batches = 0;   // LogWrites in them
-    uint64_t wake_ups = 0;  // times that the thread slept and was woken
+    uint64_t wake_ups = 0;  // times that the thread ran out of work and slept
     uint64_t segments = 0;
   };
 
@@ -107,6 +107,7 @@ class LogThread {
   // Of the log thread.
   std::vector<wal::LogBatch> batches_;  // reused
   bool stopping_ = false;
+  bool at_rest_ = false;  // slept, and nothing came
   bool spare_under_way_ = false;
   bool space_enough_ = true;
   std::chrono::steady_clock::time_point spare_not_before_{};

@@ -27,8 +27,8 @@ EventLoop::EventLoop(int index, BurstHandler* handler) : index_(index), handler_
   bell_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   CONCLAVE_CHECK(epoll_ >= 0 && bell_ >= 0, std::strerror(errno));
   epoll_event event{};
-  event.events = EPOLLIN;
-  event.data.ptr = nullptr;  // the bell
+  event.events = EPOLLIN | EPOLLET;  // each ring is heard once, and needs no read
+  event.data.ptr = nullptr;          // the bell
   CONCLAVE_CHECK(epoll_ctl(epoll_, EPOLL_CTL_ADD, bell_, &event) == 0, std::strerror(errno));
 }
 
@@ -126,8 +126,6 @@ void EventLoop::HandleEvents(const epoll_event* events, int count) {
     counters_.events.Add();
     auto* socket = static_cast<Socket*>(events[i].data.ptr);
     if (socket == nullptr) {
-      uint64_t rings = 0;
-      CONCLAVE_CHECK(read(bell_, &rings, sizeof rings) == sizeof rings || errno == EAGAIN);
       bell_rung_.store(false, std::memory_order_release);
       woken_ = true;
     } else if (!socket->retired_) {
