@@ -1,5 +1,6 @@
 #include "conclave/server/app/server.h"
 
+#include <malloc.h>
 #include <sched.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -290,6 +291,8 @@ absl::Status Server::Impl::Start() {
 }
 
 void Server::Impl::OnReady() {
+  // Recovery has held a snapshot's chunks and the log's entries, and is over.
+  malloc_trim(0);
   options_.log->Info("published local member to cluster through raft",
                      {{"name", options_.config.name}});
   options_.log->Info("ready to serve client requests");

@@ -64,10 +64,10 @@ std::optional<raft::AppendId> AppendQueue::TakeDurable() {
   return durable_;
 }
 
-raft::Index AppendQueue::WindowBegin() const {
+raft::Index AppendQueue::WindowBegin(uint64_t window_bytes) const {
   raft::Index begin;
   for (const Group& group : groups_) {
-    if (bytes_end_ - group.bytes_end < window_bytes_) break;
+    if (bytes_end_ - group.bytes_end < window_bytes) break;
     begin = group.last;
   }
   return begin;

@@ -2,7 +2,7 @@
 // that must not leave before them are kept until the LogSynced.
 //
 // Also bounds the log in memory: it knows how many bytes the entries have that were appended, and
-// says up to which index they may be dropped so that about `window_bytes` are left.
+// says up to which index they may be dropped so that about a window of so many bytes is left.
 //
 // Thread: the node's.
 #pragma once
@@ -20,8 +20,6 @@ namespace conclave::node {
 
 class AppendQueue {
  public:
-  explicit AppendQueue(uint64_t window_bytes) : window_bytes_(window_bytes) {}
-
   // The entries of a log that was recovered.
   void Recovered(const std::vector<raft::Entry>& entries);
 
@@ -41,8 +39,8 @@ class AppendQueue {
   // The newest request that is durable, with all before it, if it is news.
   std::optional<raft::AppendId> TakeDurable();
 
-  // Entries up to there may leave the memory, so that the rest is within the window; 0: none.
-  raft::Index WindowBegin() const;
+  // Entries up to there may leave the memory, so that the rest has about `window_bytes`; 0: none.
+  raft::Index WindowBegin(uint64_t window_bytes) const;
   // They have left it.
   void Dropped(raft::Index up_to);
 
@@ -68,7 +66,6 @@ class AppendQueue {
 
   void Count(const std::vector<raft::Entry>& entries);
 
-  const uint64_t window_bytes_;
   std::optional<raft::SnapshotMeta> reset_;
   std::deque<Waiting> waiting_;
   raft::AppendId durable_;

@@ -81,7 +81,6 @@ Node::Impl::Impl(Options options, Recovered recovered, Instant now)
       state_(std::move(recovered.state)),
       raft_(RaftConfig(options_), RaftState(recovered)),
       links_(options_.id),
-      appends_(options_.log_window_bytes),
       proposals_(prng_.Next() | 1),
       leases_(options_.id, patience_, prng_.Next()),
       watches_(&state_->store(), WatchSettings(options_)),

@@ -14,6 +14,8 @@ namespace {
 
 constexpr size_t kLeasesPerCommand = 1000;
 constexpr size_t kLeaseCommandsPerTurn = 8;
+// Nobody asks a sole member for old entries; a member that joins it starts with a snapshot.
+constexpr uint64_t kWindowAloneBytes = 1 << 20;
 // A transfer holds the entries behind its snapshot in memory, up to so many windows.
 constexpr uint64_t kWindowsDuringTransfer = 8;
 
@@ -194,8 +196,10 @@ void Node::Impl::Take(std::unique_ptr<SnapshotSaved>& saved) {
 
 void Node::Impl::DropOldLog() {
   const uint64_t held = appends_.window_bytes();
-  if (held < options_.log_window_bytes + options_.log_window_bytes / 4) return;
-  raft::Index drop = std::min({appends_.WindowBegin(), applied(), raft_.stable()});
+  const uint64_t window = sole_member() ? std::min(kWindowAloneBytes, options_.log_window_bytes)
+                                        : options_.log_window_bytes;
+  if (held < window + window / 4) return;
+  raft::Index drop = std::min({appends_.WindowBegin(window), applied(), raft_.stable()});
   if (const raft::Index needed = sender_.oldest_index();
       needed && held < kWindowsDuringTransfer * options_.log_window_bytes) {
     drop = std::min(drop, needed);

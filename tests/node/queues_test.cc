@@ -206,7 +206,7 @@ raft::AppendRequest RequestOf(uint64_t id, uint64_t first_index, size_t entries,
 }
 
 TEST(AppendQueueTest, MessagesWaitForTheirWriteAndForThoseBefore) {
-  AppendQueue queue(1 << 20);
+  AppendQueue queue;
   std::vector<raft::Envelope> messages;
   EXPECT_TRUE(queue.Push(RequestOf(1, 1, 1, 10)).has_value());
   EXPECT_FALSE(queue.Push(RequestOf(2, 0, 0, 0)).has_value());  // only a message
@@ -222,10 +222,10 @@ TEST(AppendQueueTest, MessagesWaitForTheirWriteAndForThoseBefore) {
 }
 
 TEST(AppendQueueTest, SaysWhatMayLeaveTheMemory) {
-  AppendQueue queue(1 << 20);
-  EXPECT_EQ(queue.WindowBegin(), raft::Index(0));
+  AppendQueue queue;
+  EXPECT_EQ(queue.WindowBegin(1 << 20), raft::Index(0));
   ASSERT_TRUE(queue.Push(RequestOf(1, 1, 40, 100'000)).has_value());
-  const raft::Index begin = queue.WindowBegin();
+  const raft::Index begin = queue.WindowBegin(1 << 20);
   EXPECT_NEAR(static_cast<double>(begin.value()), 29, 2);
   queue.Dropped(begin);
   EXPECT_NEAR(static_cast<double>(queue.window_bytes()), 1 << 20, 200'000);
