@@ -12,8 +12,8 @@ namespace conclave::posix {
 namespace {
 
 constexpr std::chrono::seconds kSpareRetry{1};
-// The proof waits until nothing has come for so long: it is for a machine at rest. While writes come
-// one by one, each next write proves the one before it, and a proof between them would cost a
+// The proof waits until nothing has come for so long: it is for a machine at rest. While writes
+// come one by one, each next write proves the one before it, and a proof between them would cost a
 // system call per write.
 constexpr std::chrono::milliseconds kProofDelay{10};
 constexpr int kExitIoError = 74;  // EX_IOERR of sysexits.h

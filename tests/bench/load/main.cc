@@ -95,7 +95,9 @@ uint64_t Scatter(uint64_t n, uint64_t keys) {
 UnaryLoad MakeUnary(const std::string& operation, const Options& options) {
   UnaryLoad load;
   load.operation = operation;
+  load.endpoints = Split(options.Text("endpoints", ""));
   load.clients = options.Count("clients", 1);
+  load.connections = options.Count("connections", load.clients);
   load.total = static_cast<uint64_t>(options.Number("total", 0));
   load.seconds = options.Number("seconds", load.total > 0 ? 0 : 5);
   load.rate = options.Number("rate", 0);
@@ -107,7 +109,7 @@ UnaryLoad MakeUnary(const std::string& operation, const Options& options) {
       etcdserverpb::PutRequest put;
       put.set_key(Key(Scatter(n, keys)));
       put.set_value(value);
-      return ToBuffer(put);
+      return put.SerializeAsString();
     };
   } else if (operation == "txn-put") {
     load.method = "/etcdserverpb.KV/Txn";
@@ -119,7 +121,7 @@ UnaryLoad MakeUnary(const std::string& operation, const Options& options) {
         put->set_key(Key(Scatter(n, keys)) + "/" + std::to_string(i));
         put->set_value(value);
       }
-      return ToBuffer(txn);
+      return txn.SerializeAsString();
     };
   } else {
     load.method = "/etcdserverpb.KV/Range";
@@ -130,20 +132,20 @@ UnaryLoad MakeUnary(const std::string& operation, const Options& options) {
       range.set_range_end(std::string(1, '\0'));
       range.set_limit(operation == "count" ? 1 : options.Count("limit", 100000));
     }
-    load.request = [buffer = ToBuffer(range)](uint64_t) { return buffer; };
+    load.request = [message = range.SerializeAsString()](uint64_t) { return message; };
   }
   return load;
 }
 
 // Polls, because a server that is still starting refuses connections: 5 ms between tries.
-Report Wait(const Options& options, Connections* connections) {
+Report Wait(const Options& options) {
   const auto started = std::chrono::steady_clock::now();
   Report report;
   while (true) {
     UnaryLoad probe = MakeUnary("range", options);
     probe.total = 1;
     probe.seconds = 0;
-    report = Run(probe, connections);
+    report = Run(probe);
     report.operation = "wait";
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - started;
     report.seconds = passed.count();
@@ -162,19 +164,19 @@ int Main(int argc, char** argv) {
   }
   const int clients = options.Count("clients", 1);
   const double seconds = options.Number("seconds", 5);
-  Connections connections(endpoints, options.Count("connections", clients));
   Report report;
   if (operation == "put" || operation == "txn-put" || operation == "range" ||
       operation == "count" || operation == "range-all") {
-    report = Run(MakeUnary(operation, options), &connections);
+    report = Run(MakeUnary(operation, options));
   } else if (operation == "keep-alive") {
+    Connections connections(endpoints, options.Count("connections", clients));
     report = RunKeepAlive(clients, seconds, &connections);
   } else if (operation == "watch") {
     const int streams = options.Count("streams", 10);
     Connections watch_connections(endpoints, streams + 1);
     report = RunWatch(options.Count("watchers", 1000), streams, seconds, &watch_connections);
   } else if (operation == "wait") {
-    report = Wait(options, &connections);
+    report = Wait(options);
   } else {
     std::cerr << "conclave-load: unknown operation " << operation << "\n" << kUsage;
     return 2;
