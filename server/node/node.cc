@@ -101,6 +101,7 @@ Node::Impl::Impl(Options options, Recovered recovered, Instant now)
   CONCLAVE_CHECK(state_->applied_index() == recovered.snapshot.index.value(),
                  "the state does not stand where its snapshot says");
   appends_.Recovered(recovered.entries);
+  recovered_last_ = raft_.last_index();
   if (sole_member()) raft_.Campaign();  // there is nobody to wait for
 }
 

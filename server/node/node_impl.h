@@ -206,6 +206,7 @@ class Node::Impl {
   raft::Index previous_index_;  // the one before it, which stays
   uint64_t saved_bytes_ = 0;
   uint64_t log_bytes_at_snapshot_ = 0;
+  raft::Index recovered_last_;  // the last entry of the log that this life began with
 
   // Being a member.
   bool announced_ = false;

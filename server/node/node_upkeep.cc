@@ -163,8 +163,9 @@ void Node::Impl::TakeSnapshot() {
   if (snapshot_ == nullptr) {
     const uint64_t grown = appends_.total_bytes() - log_bytes_at_snapshot_;
     if (grown < std::max(options_.snapshot_log_bytes_min, saved_bytes_) || receiver_.active() ||
-        applied() > raft_.stable() || applied() <= saved_index_) {
-      return;
+        applied() > raft_.stable() || applied() <= saved_index_ ||
+        applied() < std::min(recovered_last_, raft_.last_index())) {
+      return;  // nothing to write, or not yet: the log that was recovered belongs into it
     }
     snapshot_meta_ = MetaOfState();
     snapshot_ = std::make_unique<apply::SnapshotTask>(state_.get());
