@@ -203,15 +203,19 @@ Bytes EncodeStatus(const ResponseHeader& header, const Status& status) {
   return builder.Take();
 }
 
+void AppendWatchHead(Builder* builder, const WatchResponseHead& head) {
+  AppendHeader(builder, head.header);
+  builder->AppendNumber(2, head.watch_id);
+  builder->AppendNumber(3, uint64_t{head.created});
+  builder->AppendNumber(4, uint64_t{head.canceled});
+  builder->AppendNumber(5, head.compact_revision);
+  builder->AppendText(6, head.cancel_reason);
+  builder->AppendNumber(7, uint64_t{head.fragment});
+}
+
 Bytes EncodeWatchHead(const WatchResponseHead& head) {
   Builder builder;
-  AppendHeader(&builder, head.header);
-  builder.AppendNumber(2, head.watch_id);
-  builder.AppendNumber(3, uint64_t{head.created});
-  builder.AppendNumber(4, uint64_t{head.canceled});
-  builder.AppendNumber(5, head.compact_revision);
-  builder.AppendText(6, head.cancel_reason);
-  builder.AppendNumber(7, uint64_t{head.fragment});
+  AppendWatchHead(&builder, head);
   return builder.Take();
 }
 

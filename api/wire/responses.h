@@ -116,5 +116,6 @@ struct WatchResponseHead {
 // A WatchResponse is its head followed by its events (field 11, watch::EventBatch::Encoded); both
 // are encodings of their own, so that many watchers' responses share one block of events.
 [[nodiscard]] Bytes EncodeWatchHead(const WatchResponseHead& head);
+void AppendWatchHead(Builder* builder, const WatchResponseHead& head);
 
 }  // namespace conclave::wire

@@ -100,24 +100,36 @@ bool WatchSessions::Work(Instant now, size_t budget) {
   return hub_.CatchUp(budget);
 }
 
+// The heads of all responses stand in one piece of memory: a thousand watchers of one key would
+// otherwise cost an allocation each.
 void WatchSessions::Encode(CallId call, wire::ResponseHeader header,
-                           const watch::WatchResponse& response, Effects* effects) {
-  header.revision = response.header_revision;
-  wire::WatchResponseHead head;
-  head.header = header;
-  head.watch_id = response.watch_id;
-  head.created = response.created;
-  head.canceled = response.canceled;
-  head.compact_revision = response.compact_revision;
-  head.cancel_reason = response.cancel_reason;
-  head.fragment = response.fragment;
-  StreamEffect& effect = effects->streams.emplace_back();
-  effect.id = call;
-  effect.prefix = wire::EncodeWatchHead(head);
-  effect.charge = response.charge;
-  if (response.events != nullptr) {
-    effect.shared = response.events->Encoded();
-    events_sent_ += response.events->events().size();
+                           const std::vector<watch::WatchResponse>& responses, Effects* effects) {
+  wire::Builder heads;
+  head_ends_.clear();
+  for (const watch::WatchResponse& response : responses) {
+    header.revision = response.header_revision;
+    wire::WatchResponseHead head;
+    head.header = header;
+    head.watch_id = response.watch_id;
+    head.created = response.created;
+    head.canceled = response.canceled;
+    head.compact_revision = response.compact_revision;
+    head.cancel_reason = response.cancel_reason;
+    head.fragment = response.fragment;
+    wire::AppendWatchHead(&heads, head);
+    head_ends_.push_back(heads.size());
+  }
+  const Bytes encoded = heads.Take();
+  size_t begin = 0;
+  for (size_t i = 0; i < responses.size(); ++i) {
+    StreamEffect& effect = effects->streams.emplace_back();
+    effect.id = call;
+    effect.prefix = encoded.Slice(begin, head_ends_[i] - begin);
+    effect.charge = responses[i].charge;
+    begin = head_ends_[i];
+    if (responses[i].events == nullptr) continue;
+    effect.shared = responses[i].events->Encoded();
+    events_sent_ += responses[i].events->events().size();
   }
 }
 
@@ -127,9 +139,7 @@ void WatchSessions::Flush(const wire::ResponseHeader& header, Effects* effects) 
   for (const watch::StreamOutput& stream : output_) {
     const auto found = streams_.find(stream.stream);
     if (found == streams_.end()) continue;
-    for (const watch::WatchResponse& response : stream.responses) {
-      Encode(found->second.call, header, response, effects);
-    }
+    Encode(found->second.call, header, stream.responses, effects);
   }
   output_.clear();
 }

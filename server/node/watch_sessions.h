@@ -63,14 +63,15 @@ class WatchSessions {
     bool require_leader = false;
   };
 
-  void Encode(CallId call, wire::ResponseHeader header, const watch::WatchResponse& response,
-              Effects* effects);
+  void Encode(CallId call, wire::ResponseHeader header,
+              const std::vector<watch::WatchResponse>& responses, Effects* effects);
 
   watch::WatchHub hub_;
   absl::flat_hash_map<CallId, watch::StreamId> ids_;  // looked up, never walked
   absl::btree_map<watch::StreamId, Stream> streams_;
   watch::StreamId last_id_ = 0;
   std::vector<watch::StreamOutput> output_;  // kept for its capacity
+  std::vector<size_t> head_ends_;            // kept for its capacity
   uint64_t events_sent_ = 0;
 };
 
