@@ -110,6 +110,9 @@ void Http2Call::OnHeadersComplete() {
     return Refuse(kUnimplemented, RejectMessage(method_->path));
   }
   if (host_->stopping()) return Refuse(kUnavailable, std::string(kServerStopped));
+  if (connection_->is_clogged()) {
+    return Refuse(kResourceExhausted, "etcdserver: too many requests");
+  }
   if (method_->served == Served::kNodeStream) {
     at_core_ = true;
     host_->loop().inputs().emplace_back(node::StreamOpened{id(), method_->stream, require_leader_});
@@ -196,6 +199,7 @@ void Http2Call::HealthRequest(const Bytes& request) {
 }
 
 void Http2Call::OnStreamGone() {
+  connection_->Unqueued(out_bytes_);
   connection_ = nullptr;
   message_ = Bytes();
   out_.clear();
@@ -249,6 +253,7 @@ void Http2Call::QueueMessage(Bytes prefix, Bytes shared, uint64_t charge) {
   message.shared = std::move(shared);
   message.charge = charge;
   out_bytes_ += message.size();
+  connection_->Queued(message.size());
   counters_->sent_messages.Add();
   host_->loop().counters().sent_bytes.Add(message.size() - kMessagePrefixBytes);
   connection_->Resume(this);
@@ -264,6 +269,7 @@ void Http2Call::Complete(std::unique_ptr<node::CallError> status) {
 
 void Http2Call::TakeOut(size_t length, OutBuffer* out) {
   out_bytes_ -= length;
+  connection_->Unqueued(length);
   while (length > 0) {
     Outgoing& message = out_[out_head_];
     // The message is three parts one behind the other.

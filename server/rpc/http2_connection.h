@@ -29,6 +29,10 @@ inline constexpr uint32_t kHeaderListBytesMax = 32 * 1024;
 // Calls of one connection at the core, reset ones included: a client that opens and resets calls
 // without end is sent away.
 inline constexpr size_t kCallsOpenMax = 100'000;
+// Replies of one connection that its client has not read; above it new calls are answered
+// `etcdserver: too many requests`. Reading the socket cannot stop instead: the client's leave to
+// send more comes through it.
+inline constexpr size_t kUnreadBytesMax = 64u << 20;
 // Pings that come too early, before the client is sent away. Each message of ours forgives them.
 inline constexpr int kPingStrikesMax = 2;
 
@@ -57,6 +61,10 @@ class Http2Connection final : public EventLoop::Socket {
   void AddCall(Http2Call* call);
   void RemoveCall(Http2Call* call);
   const std::vector<Http2Call*>& calls() const { return calls_; }
+  // Message bytes that wait in the connection's calls.
+  void Queued(size_t bytes) { unread_bytes_ += bytes; }
+  void Unqueued(size_t bytes) { unread_bytes_ -= bytes; }
+  bool is_clogged() const { return unread_bytes_ > kUnreadBytesMax; }
 
   static void SetCallbacks(nghttp2_session_callbacks* callbacks);
 
@@ -83,6 +91,7 @@ class Http2Connection final : public EventLoop::Socket {
   bool writable_wanted_ = false;
   bool closed_ = false;
   std::vector<Http2Call*> calls_;
+  size_t unread_bytes_ = 0;
 
   Instant last_read_{};
   Instant last_ping_{};

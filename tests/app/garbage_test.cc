@@ -177,6 +177,26 @@ TEST_F(GarbageTest, CallsThatAreCutOffOrLieAboutTheirLength) {
   }
 }
 
+TEST_F(GarbageTest, AClientThatAsksForMuchAndReadsNothingIsNotServedFurther) {
+  ASSERT_TRUE(Put(server_->endpoint(), "big", std::string(1 << 20, 'x')));
+  auto calls = [stream = uint32_t{1}](int count) mutable {
+    std::string bytes;
+    for (; count > 0; --count, stream += 2) {
+      bytes += Frame(kHeaders, 4, stream, CallHeaders());
+      bytes += Frame(kData, 1, stream, std::string("\0\0\0\0\5\x0a\3big", 10));
+    }
+    return bytes;
+  };
+  const uint64_t before = ResidentBytes();
+  const int fd = Connect(server_->client_port_);
+  ASSERT_TRUE(SendAll(fd, kStart + calls(80)));
+  ASSERT_TRUE(WaitFor([&] { return ResidentBytes() > before + (70u << 20); }));
+  SendAll(fd, calls(2000));
+  EXPECT_TRUE(Put(server_->endpoint(), "amid", "unread"));
+  EXPECT_LT(ResidentBytes(), before + (160u << 20));
+  close(fd);
+}
+
 TEST_F(GarbageTest, ThousandsOfConnectionsThatSayNothing) {
   std::vector<int> silent;
   for (int i = 0; i < 3000; ++i) {
