@@ -49,6 +49,8 @@ def blank(cluster, text):
     text = re.sub(r"\b[0-9a-f]{15,16}\b", "<id>", text)
     text = re.sub(r'"(ID|cluster_id|member_id|raft_term|leader)":\d+', r'"\1":0', text)
     text = re.sub(r'"(ClusterID|MemberID|RaftTerm|ID)" : \d+', r'"\1" : 0', text)
+    # The widths of a table's columns follow from ids and ports.
+    text = re.sub(r"-{3,}", "---", re.sub(r" {2,}", " ", text))
     text = re.sub(r"remaining\(\d+s\)", "remaining(<s>)", text)
     text = re.sub(r"took = [0-9.]+[mµn]?s", "took = <t>", text)
     # zap's log line of a client that has given up.

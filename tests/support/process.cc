@@ -113,7 +113,10 @@ absl::StatusOr<std::string> RunCommand(const std::vector<std::string>& argv,
 }
 
 std::vector<std::string> EtcdctlCommand(const TestCluster& cluster, std::vector<std::string> args) {
-  std::vector<std::string> argv = {"env", "ETCDCTL_API=3", "etcdctl",
+  const char* from_environment = std::getenv("CONCLAVE_TEST_ETCDCTL");
+  const std::string program =
+      from_environment != nullptr ? from_environment : CONCLAVE_PEERS_DIR "/etcdctl";
+  std::vector<std::string> argv = {"env", "ETCDCTL_API=3", program,
                                    absl::StrCat("--endpoints=", cluster.JoinedEndpoints())};
   argv.insert(argv.end(), args.begin(), args.end());
   return argv;

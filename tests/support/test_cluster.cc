@@ -82,11 +82,12 @@ absl::StatusOr<std::string> ServerBinary(ServerKind kind) {
   const char* variable = etcd ? "CONCLAVE_TEST_ETCD" : "CONCLAVE_TEST_SERVER";
   const char* from_environment = std::getenv(variable);
   const std::string path = from_environment != nullptr ? from_environment
-                           : etcd                      ? CONCLAVE_BUILD_DIR "/peers/usr/bin/etcd"
+                           : etcd                      ? CONCLAVE_PEERS_DIR "/etcd"
                                                        : CONCLAVE_BUILD_DIR "/bin/conclave";
   if (access(path.c_str(), X_OK) == 0) return path;
-  return absl::NotFoundError(absl::StrCat("no ", KindName(kind), " at ", path, ": set ", variable,
-                                          etcd ? " or run scripts/peers" : " or build conclave"));
+  return absl::NotFoundError(
+      absl::StrCat("no ", KindName(kind), " at ", path, ": set ", variable,
+                   etcd ? " or run scripts/test, which unpacks it" : " or build conclave"));
 }
 
 TestCluster::TestCluster(Options options, std::string binary, std::string directory)
