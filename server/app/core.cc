@@ -9,19 +9,20 @@
 #include <cstring>
 #include <utility>
 
+#include "conclave/api/wire/errors.h"
 #include "conclave/base/check.h"
 
 namespace conclave::app {
 namespace {
 
-Instant Now() { return Instant(std::chrono::steady_clock::now().time_since_epoch()); }
+using rpc::Now;
 
 constexpr auto kNotStartedYet = std::chrono::milliseconds(1);
 
 node::Reply ServerStopped() {
   node::Reply reply;
-  reply.error = std::make_unique<node::CallError>(
-      node::CallError{14, "etcdserver: server stopped"});  // UNAVAILABLE
+  reply.error = std::make_unique<node::CallError>(node::CallError{
+      static_cast<int>(wire::kErrStopped.code), std::string(wire::kErrStopped.message)});
   return reply;
 }
 

@@ -32,8 +32,6 @@ namespace {
 constexpr uint64_t kReceiveOverhead = 512 * 1024;
 constexpr Duration kConnectionGrace = std::chrono::milliseconds(100);
 
-Instant Now() { return Instant(std::chrono::steady_clock::now().time_since_epoch()); }
-
 uint64_t RandomSeed() {
   uint64_t seed = 0;
   CONCLAVE_CHECK(getrandom(&seed, sizeof seed, 0) == sizeof seed);
@@ -276,7 +274,7 @@ absl::Status Server::Impl::Start() {
   network.local_reply = [this](node::Reply reply) { core_->OnLocalReply(std::move(reply)); };
   network.log = [log = options_.log](const node::LogLine& line) { log->Write("server/rpc", line); };
 
-  auto node = std::make_unique<node::Node>(settings, std::move(opened.recovered), Now());
+  auto node = std::make_unique<node::Node>(settings, std::move(opened.recovered), rpc::Now());
   core_ = std::make_unique<Core>(own_thread ? CorePlacement::kOwnThread : CorePlacement::kOnQueue,
                                  std::move(node), Sinks());
   StartDiskThreads(settings.cluster_id, std::move(opened.log));

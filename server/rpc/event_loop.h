@@ -29,9 +29,6 @@ namespace conclave::rpc {
 // the last one.
 inline constexpr int kBurstEventsMax = 256;
 
-// The process's monotonic clock, in the core's unit.
-Instant Now();
-
 // Owned by its thread except where a member says "any thread".
 class EventLoop {
  public:

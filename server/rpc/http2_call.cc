@@ -12,14 +12,7 @@
 namespace conclave::rpc {
 namespace {
 
-// The codes of gRPC that the transport itself answers with.
-constexpr int kCancelled = 1;
-constexpr int kUnknown = 2;
-constexpr int kNotFound = 5;
-constexpr int kResourceExhausted = 8;
-constexpr int kUnimplemented = 12;
-constexpr int kInternal = 13;
-constexpr int kUnavailable = 14;
+using wire::Code;
 
 // Credit is given back in lumps of this size, and whenever nothing more waits.
 constexpr uint64_t kCreditBytes = 64 * 1024;
@@ -102,16 +95,16 @@ void Http2Call::OnHeadersComplete() {
     refused_ = true;
     return connection_->SubmitHttpError(this, is_post_ ? "415" : "405");
   }
-  if (method_ == nullptr) return Refuse(kUnimplemented, RejectMessage(unknown_path_));
+  if (method_ == nullptr) return Refuse(Code::kUnimplemented, RejectMessage(unknown_path_));
   counters_ = &host_->loop().counters().methods[method_ - AllMethods().data()];
   counters_->started.Add();
   arrived_ = host_->loop().now();
   if (method_->served == Served::kNotYet) {
-    return Refuse(kUnimplemented, RejectMessage(method_->path));
+    return Refuse(Code::kUnimplemented, RejectMessage(method_->path));
   }
-  if (host_->stopping()) return Refuse(kUnavailable, std::string(kServerStopped));
+  if (host_->stopping()) return Refuse(wire::kErrStopped);
   if (connection_->is_clogged()) {
-    return Refuse(kResourceExhausted, "etcdserver: too many requests");
+    return Refuse(wire::kErrTooManyRequests);
   }
   if (method_->served == Served::kNodeStream) {
     at_core_ = true;
@@ -142,15 +135,16 @@ void Http2Call::StartMessage() {
   const uint32_t length = ReadLength(frame_);
   if (frame_[0] != 0) {
     return Refuse(
-        kUnimplemented,
+        Code::kUnimplemented,
         absl::StrCat("grpc: Decompressor is not installed for grpc-encoding \"", encoding_, "\""));
   }
   const uint64_t limit = host_->options().receive_bytes_max;
   if (length > limit) {
-    return Refuse(kResourceExhausted, absl::StrCat("grpc: received message larger than max (",
-                                                   length, " vs. ", limit, ")"));
+    return Refuse(Code::kResourceExhausted, absl::StrCat("grpc: received message larger than max (",
+                                                         length, " vs. ", limit, ")"));
   }
-  if (is_unary() && has_message_) return Refuse(kInternal, "more than one message in a unary call");
+  if (is_unary() && has_message_)
+    return Refuse(Code::kInternal, "more than one message in a unary call");
   const size_t headroom = is_unary() ? node::kRequestHeadroom : 0;
   message_ = Bytes::Uninitialized(headroom + length, &fill_);
   fill_ += headroom;
@@ -177,7 +171,7 @@ void Http2Call::OnEndOfRequest() {
     return;
   }
   if (!has_message_ || frame_have_ != 0)
-    return Refuse(kInternal, "the request has no whole message");
+    return Refuse(Code::kInternal, "the request has no whole message");
   has_message_ = false;
   Bytes request = std::move(message_);
   if (method_->served == Served::kNodeUnary) {
@@ -193,7 +187,7 @@ void Http2Call::OnEndOfRequest() {
 void Http2Call::HealthRequest(const Bytes& request) {
   const size_t headroom = is_unary() ? node::kRequestHeadroom : 0;
   const bool known = request.size() == headroom;
-  if (is_unary() && !known) return Refuse(kNotFound, "unknown service");
+  if (is_unary() && !known) return Refuse(Code::kNotFound, "unknown service");
   QueueMessage(Bytes::Copy(known ? kServing : kServiceUnknown), {}, 0);
   if (is_unary()) Complete(nullptr);
 }
@@ -205,7 +199,7 @@ void Http2Call::OnStreamGone() {
   out_.clear();
   out_head_ = out_bytes_ = 0;
   TellCoreGone();
-  if (counters_ != nullptr && !counted_) CountHandled(kCancelled);
+  if (counters_ != nullptr && !counted_) CountHandled(static_cast<int>(Code::kCancelled));
   ReleaseIfOver();
 }
 
@@ -238,11 +232,14 @@ void Http2Call::Add(node::StreamEffect effect) {
   QueueMessage(std::move(effect.prefix), std::move(effect.shared), effect.charge);
 }
 
-void Http2Call::Refuse(int code, std::string message) {
+void Http2Call::Refuse(const wire::Error& error) { Refuse(error.code, std::string(error.message)); }
+
+void Http2Call::Refuse(Code code, std::string message) {
   refused_ = true;
   message_ = Bytes();
   TellCoreGone();  // of a broken message in a stream; the core's finish will find the trailers sent
-  Complete(std::make_unique<node::CallError>(node::CallError{code, std::move(message)}));
+  Complete(std::make_unique<node::CallError>(
+      node::CallError{static_cast<int>(code), std::move(message)}));
 }
 
 void Http2Call::QueueMessage(Bytes prefix, Bytes shared, uint64_t charge) {
@@ -313,7 +310,7 @@ void Http2Call::GiveCredit() {
 void Http2Call::CountHandled(int code) {
   counted_ = true;
   const auto index = static_cast<size_t>(code);
-  counters_->handled[index < kStatusCodes ? index : size_t{kUnknown}].Add();
+  counters_->handled[index < kStatusCodes ? index : static_cast<size_t>(Code::kUnknown)].Add();
   if (!host_->options().handling_histograms || !is_unary()) return;
   const Duration taken = Now() - arrived_;
   const double seconds = std::chrono::duration<double>(taken).count();

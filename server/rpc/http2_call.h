@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "conclave/api/wire/errors.h"
 #include "conclave/base/bytes.h"
 #include "conclave/base/time.h"
 #include "conclave/server/node/io.h"
@@ -92,7 +93,8 @@ class Http2Call {
   void HealthRequest(const Bytes& request);
   void TellCoreGone();
   // Ends the call from here, without the core.
-  void Refuse(int code, std::string message);
+  void Refuse(wire::Code code, std::string message);
+  void Refuse(const wire::Error& error);
   void QueueMessage(Bytes prefix, Bytes shared, uint64_t charge);
   void Complete(std::unique_ptr<node::CallError> status);
   void GiveCredit();

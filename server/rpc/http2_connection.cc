@@ -209,18 +209,16 @@ void Http2Connection::Close() {
   host_->Forget(this);
 }
 
-bool Http2Connection::OnPing(Instant now) {
+void Http2Connection::OnPing(Instant now) {
   const bool early =
       last_ping_ != Instant() && now - last_ping_ < host_->options().keepalive_min_time;
   last_ping_ = now;
-  if (!early) return true;
-  if (++ping_strikes_ <= kPingStrikesMax) return true;
+  if (!early || ++ping_strikes_ <= kPingStrikesMax) return;
   constexpr std::string_view kReason = "too_many_pings";
   nghttp2_submit_goaway(
       session_, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session_),
       NGHTTP2_ENHANCE_YOUR_CALM, reinterpret_cast<const uint8_t*>(kReason.data()), kReason.size());
   nghttp2_session_terminate_session(session_, NGHTTP2_ENHANCE_YOUR_CALM);
-  return false;
 }
 
 int Http2Connection::OnBeginHeaders(nghttp2_session* session, const nghttp2_frame* frame,

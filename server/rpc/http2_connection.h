@@ -70,7 +70,7 @@ class Http2Connection final : public EventLoop::Socket {
 
  private:
   void Read();
-  bool OnPing(Instant now);
+  void OnPing(Instant now);
 
   static int OnBeginHeaders(nghttp2_session*, const nghttp2_frame*, void*);
   static int OnHeader(nghttp2_session*, const nghttp2_frame*, const uint8_t*, size_t,

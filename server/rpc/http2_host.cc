@@ -53,8 +53,8 @@ void Http2Host::BeginStop() {
   stopping_ = true;
   for (const auto& call : calls_) {
     if (!call->at_core_) continue;
-    auto stopped = std::make_unique<node::CallError>(
-        node::CallError{/*UNAVAILABLE*/ 14, std::string(kServerStopped)});
+    auto stopped = std::make_unique<node::CallError>(node::CallError{
+        static_cast<int>(wire::kErrStopped.code), std::string(wire::kErrStopped.message)});
     if (call->is_unary()) {
       call->Answer({call->id(), std::move(stopped), {}});
     } else {

@@ -13,8 +13,6 @@
 
 namespace conclave::rpc {
 
-inline constexpr std::string_view kServerStopped = "etcdserver: server stopped";
-
 // On its loop's thread.
 class Http2Host {
  public:

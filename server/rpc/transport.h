@@ -36,6 +36,9 @@
 
 namespace conclave::rpc {
 
+// The process's monotonic clock, in the core's unit.
+Instant Now();
+
 class BurstHandler {
  public:
   virtual ~BurstHandler() = default;
