@@ -32,7 +32,12 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "conclave/client/core/error.h"
+#include "conclave/client/core/log.h"
 #include "conclave/client/core/types.h"
+
+namespace prometheus {
+class Registry;
+}
 
 namespace conclave {
 
@@ -57,6 +62,12 @@ struct ConnectOptions {
   // member if none comes within watch_answer_timeout.
   absl::Duration watch_silence = absl::Seconds(30);
   absl::Duration watch_answer_timeout = absl::Seconds(5);
+  // Takes the log lines of the client and of the recipes on it. Unset: warnings and errors go to
+  // stderr, one line each.
+  LogSink log_sink{};
+  // Where the metrics of the client and of the recipes on it are registered (docs/client.md lists
+  // them). Unset: nothing is counted, and nothing is spent.
+  std::shared_ptr<prometheus::Registry> metrics{};
 };
 
 // If(conditions).Then(ops).Else(ops).Commit(). All-or-nothing on the server.

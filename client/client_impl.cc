@@ -35,10 +35,15 @@ IoLoopOptions LoopOptions(const ConnectOptions& options,
           .keepalive_timeout = ToDuration(options.keepalive_timeout)};
 }
 
+ConnectOptions Complete(ConnectOptions options) {
+  if (!options.log_sink) options.log_sink = LogToStderr;
+  return options;
+}
+
 }  // namespace
 
 ClientImpl::ClientImpl(ConnectOptions options, std::vector<std::string> endpoints)
-    : options_(std::move(options)),
+    : options_(Complete(std::move(options))),
       endpoints_(std::move(endpoints)),
       loop_(LoopOptions(options_, endpoints_)) {}
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -35,6 +36,10 @@ class ClientImpl {
   IoLoop& loop() { return loop_; }
   Executor& callbacks() { return callbacks_; }
   Executor& signals() { return signals_; }
+  // The user's registry of metrics; null if there is none.
+  const std::shared_ptr<prometheus::Registry>& metrics() const { return options_.metrics; }
+  // One line, to the user's sink or to stderr. Any thread.
+  void Log(LogLevel level, std::string_view line) const { options_.log_sink(level, line); }
 
   // When a call that starts now must be over.
   Instant DeadlineOf(const CallOptions& call) const;
