@@ -3,10 +3,13 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace conclave {
 namespace {
+
+constexpr int kNestingMax = 64;
 
 // The length of the well-formed UTF-8 sequence at the front of `text`, 0 if there is none. Overlong
 // forms, surrogates and code points past U+10FFFF are not well-formed.
@@ -120,6 +123,54 @@ std::string EncodeGoJson(const nlohmann::ordered_json& json) {
   std::string out;
   Append(json, out);
   return out;
+}
+
+absl::StatusOr<nlohmann::ordered_json> ParseJson(std::string_view text) {
+  using Json = nlohmann::ordered_json;
+  bool too_deep = false;
+  Json json = Json::parse(
+      text.begin(), text.end(),
+      [&too_deep](int depth, Json::parse_event_t, Json&) {
+        if (depth > kNestingMax) too_deep = true;
+        return !too_deep;
+      },
+      /*allow_exceptions=*/false);
+  if (too_deep) return absl::InvalidArgumentError("JSON nests too deep");
+  if (json.is_discarded()) return absl::InvalidArgumentError("not JSON");
+  return json;
+}
+
+absl::StatusOr<nlohmann::ordered_json> ParseJsonObject(std::string_view text) {
+  absl::StatusOr<nlohmann::ordered_json> json = ParseJson(text);
+  if (json.ok() && !json->is_object()) return absl::InvalidArgumentError("not a JSON object");
+  return json;
+}
+
+const nlohmann::ordered_json* FindMember(const nlohmann::ordered_json& object,
+                                         std::string_view name) {
+  const nlohmann::ordered_json* found = nullptr;
+  for (const auto& [key, value] : object.items()) {
+    if (absl::EqualsIgnoreCase(absl::string_view(key.data(), key.size()),
+                               absl::string_view(name.data(), name.size()))) {
+      found = &value;
+    }
+  }
+  return found;
+}
+
+std::string StringMember(const nlohmann::ordered_json& object, std::string_view name) {
+  const nlohmann::ordered_json* member = FindMember(object, name);
+  return member != nullptr && member->is_string() ? member->get<std::string>() : std::string();
+}
+
+bool IsUtf8(std::string_view text) {
+  uint32_t code_point = 0;
+  while (!text.empty()) {
+    const size_t length = SequenceLength(text, code_point);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
 }
 
 }  // namespace conclave

@@ -1,11 +1,14 @@
 #include "conclave/registry/instance.h"
 
-#include <cctype>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "conclave/registry/go_json.h"
@@ -15,39 +18,47 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kNestingMax = 64;
 constexpr size_t kServiceNameSizeMax = 512;
+constexpr size_t kAddressSizeMax = 253 + sizeof("[]:65535");
+constexpr size_t kIdSizeMax = 256;
+constexpr size_t kMetadataSizeMax = size_t{64} << 10;
+constexpr size_t kShownMax = 80;  // of a bad address, in the message
 
-// Parses without exceptions; refuses what nests so deep that walking it could exhaust the stack.
-absl::StatusOr<Json> Parse(std::string_view text) {
-  bool too_deep = false;
-  Json json = Json::parse(
-      text.begin(), text.end(),
-      [&too_deep](int depth, Json::parse_event_t, Json&) {
-        if (depth > kNestingMax) too_deep = true;
-        return !too_deep;
-      },
-      /*allow_exceptions=*/false);
-  if (too_deep) return absl::InvalidArgumentError("JSON nests too deep");
-  if (json.is_discarded()) return absl::InvalidArgumentError("not JSON");
-  return json;
+bool HasControlCharacter(std::string_view text) {
+  return std::any_of(text.begin(), text.end(),
+                     [](unsigned char c) { return c < 0x20 || c == 0x7f; });
 }
 
-// The member called `name` in any case. As in Go the last one in the text wins.
-const Json* FindMember(const Json& object, std::string_view name) {
-  const Json* found = nullptr;
-  for (const auto& [key, value] : object.items()) {
-    if (absl::EqualsIgnoreCase(absl::string_view(key.data(), key.size()),
-                               absl::string_view(name.data(), name.size()))) {
-      found = &value;
-    }
+// In whatever form the address is written: "[0:0::0]" listens on everything just as "[::]" does.
+bool IsUnspecified(const std::string& host) {
+  in_addr v4{};
+  in6_addr v6{};
+  if (inet_aton(host.c_str(), &v4) != 0) return v4.s_addr == INADDR_ANY;
+  if (inet_pton(AF_INET6, host.c_str(), &v6) != 1) return host == "*";
+  if (IN6_IS_ADDR_V4MAPPED(&v6)) {
+    return std::all_of(v6.s6_addr + 12, v6.s6_addr + 16, [](uint8_t byte) { return byte == 0; });
   }
-  return found;
+  return IN6_IS_ADDR_UNSPECIFIED(&v6);
 }
 
-std::string StringMember(const Json& object, std::string_view name) {
-  const Json* member = FindMember(object, name);
-  return member != nullptr && member->is_string() ? member->get<std::string>() : std::string();
+template <typename Wrong>
+absl::Status ValidateHost(std::string_view host, const Wrong& wrong) {
+  const bool bracketed = host.size() >= 2 && host.front() == '[' && host.back() == ']';
+  if (!bracketed && host.find_first_of(":[]") != std::string_view::npos) {
+    return wrong("an IPv6 address stands in brackets, [::1]:80");
+  }
+  const std::string name(bracketed ? host.substr(1, host.size() - 2) : host);
+  in6_addr v6{};
+  if (bracketed && name.find('%') != std::string::npos) {
+    return wrong("a scope such as %eth0 means something on this machine only");
+  }
+  if (bracketed && inet_pton(AF_INET6, name.c_str(), &v6) != 1) {
+    return wrong("what stands in the brackets is no IPv6 address");
+  }
+  if (IsUnspecified(name)) {
+    return wrong("that is for listening; register an address that others can reach");
+  }
+  return absl::OkStatus();
 }
 
 void ReadMetadata(const Json& metadata, Instance& instance) {
@@ -118,9 +129,8 @@ std::string EncodeNamingValue(const Instance& instance) {
 }
 
 absl::StatusOr<Instance> DecodeNamingValue(std::string_view value) {
-  absl::StatusOr<Json> json = Parse(value);
+  absl::StatusOr<Json> json = ParseJsonObject(value);
   if (!json.ok()) return json.status();
-  if (!json->is_object()) return absl::InvalidArgumentError("not a JSON object");
   const Json* address = FindMember(*json, "Addr");
   if (address == nullptr || !address->is_string()) {
     return absl::InvalidArgumentError("no string member \"Addr\"");
@@ -153,38 +163,60 @@ absl::Status ValidateServiceName(std::string_view service) {
   if (service.find("//") != std::string_view::npos) {
     return absl::InvalidArgumentError("the service name has an empty part between slashes");
   }
-  for (unsigned char c : service) {
-    if (c < 0x20 || c == 0x7f) {
-      return absl::InvalidArgumentError("the service name has a control character");
-    }
+  if (HasControlCharacter(service)) {
+    return absl::InvalidArgumentError("the service name has a control character");
   }
+  if (!IsUtf8(service)) return absl::InvalidArgumentError("the service name is not UTF-8");
   return absl::OkStatus();
 }
 
 absl::Status ValidateAddress(std::string_view address) {
-  const absl::string_view text(address.data(), address.size());
-  const auto wrong = [text](const char* why) {
-    return absl::InvalidArgumentError(absl::StrCat("address \"", text, "\": ", why));
+  const auto wrong = [address](const char* why) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "address \"", absl::CHexEscape(std::string(address.substr(0, kShownMax))), "\": ", why));
   };
+  if (address.size() > kAddressSizeMax) return wrong("is longer than a host name can be");
   const size_t colon = address.rfind(':');
   if (colon == std::string_view::npos) return wrong("wants host:port");
   const std::string_view host = address.substr(0, colon);
   const std::string_view port = address.substr(colon + 1);
   if (host.empty()) return wrong("the host is empty");
-  const bool bracketed = host.front() == '[' && host.back() == ']';
-  if (!bracketed && host.find(':') != std::string_view::npos) {
-    return wrong("an IPv6 address stands in brackets, [::1]:80");
-  }
   for (unsigned char c : address) {
     if (c <= 0x20 || c == 0x7f || c == '/') return wrong("has a character that no host has");
   }
+  if (!IsUtf8(address)) return wrong("is not UTF-8");
+  const auto digit = [](unsigned char c) { return absl::ascii_isdigit(c); };
   int number = 0;
-  if (!absl::SimpleAtoi(absl::string_view(port.data(), port.size()), &number) || number < 1 ||
-      number > 65535 || !absl::ascii_isdigit(static_cast<unsigned char>(port.front()))) {
+  if (!std::all_of(port.begin(), port.end(), digit) ||
+      !absl::SimpleAtoi(absl::string_view(port.data(), port.size()), &number) || number < 1 ||
+      number > 65535) {
     return wrong("the port is not in 1..65535");
   }
-  if (host == "0.0.0.0" || host == "[::]" || host == "*") {
-    return wrong("that is for listening; register an address that others can reach");
+  return ValidateHost(host, wrong);
+}
+
+absl::Status ValidateInstance(const Instance& instance) {
+  if (absl::Status status = ValidateServiceName(instance.service); !status.ok()) return status;
+  if (absl::Status status = ValidateAddress(instance.address); !status.ok()) return status;
+  if (instance.id.size() > kIdSizeMax) {
+    return absl::InvalidArgumentError("the id is longer than 256 bytes");
+  }
+  if (HasControlCharacter(instance.id) || instance.id.find('/') != std::string::npos ||
+      !IsUtf8(instance.id)) {
+    return absl::InvalidArgumentError(
+        "the id has a slash, a control character, or is not UTF-8: it is part of a key");
+  }
+  if (instance.weight.value_or(0) < 0) return absl::InvalidArgumentError("the weight is negative");
+  size_t size = instance.version.size() + instance.zone.size() + instance.raw_metadata.size();
+  for (const std::string& tag : instance.tags) size += tag.size();
+  for (const auto& [name, value] : instance.attrs) size += name.size() + value.size();
+  if (size > kMetadataSizeMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the metadata has ", size, " bytes, more than ", kMetadataSizeMax,
+                     ": every reader of the service gets it with every change"));
+  }
+  if (!instance.raw_metadata.empty() && !ParseJson(instance.raw_metadata).ok()) {
+    return absl::InvalidArgumentError("raw_metadata is not JSON");
   }
   return absl::OkStatus();
 }

@@ -58,12 +58,18 @@ std::string InstanceKey(std::string_view service, std::string_view address);
 std::string ServicePrefix(std::string_view service);
 
 // OK if `service` may be registered: not empty, no slash at its ends, no empty part between
-// slashes, no control characters. Slashes within are parts of a path ("team/greeter").
+// slashes, no control characters, UTF-8, at most 512 bytes. Slashes within are parts of a path
+// ("team/greeter").
 absl::Status ValidateServiceName(std::string_view service);
 
 // OK for "host:port", "1.2.3.4:80", "[::1]:80" with a port in 1..65535 and a host that others can
-// reach: not 0.0.0.0, not [::].
+// reach: not 0.0.0.0, not [::], no IPv6 scope. A host name need not resolve here: it is the
+// readers who will resolve it.
 absl::Status ValidateAddress(std::string_view address);
+
+// OK if all of it may be registered: the name, the address, an id without slashes, a weight that is
+// not negative, at most 64 KiB of metadata.
+absl::Status ValidateInstance(const Instance& instance);
 
 std::string_view InstanceStateName(InstanceState state);
 

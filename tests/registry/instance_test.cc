@@ -78,10 +78,59 @@ TEST(InstanceTest, Addresses) {
   for (const char* good : {"1.2.3.4:80", "host:65535", "[::1]:1", "a.b.c:08"}) {
     EXPECT_TRUE(ValidateAddress(good).ok()) << good;
   }
-  for (const char* bad : {"", "host", "host:", ":80", "host:0", "host:65536", "host:-1", "host:+1",
-                          "::1:80", "0.0.0.0:80", "[::]:80", "a b:80", "a/b:80", "host:80x"}) {
+  for (const char* bad : {"",
+                          "host",
+                          "host:",
+                          ":80",
+                          "host:0",
+                          "host:65536",
+                          "host:-1",
+                          "host:+1",
+                          "::1:80",
+                          "0.0.0.0:80",
+                          "[::]:80",
+                          "a b:80",
+                          "a/b:80",
+                          "host:80x",
+                          "[0:0::0]:80",
+                          "[::ffff:0.0.0.0]:80",
+                          "0:80",
+                          "*:80",
+                          "[fe80::1%eth0]:80",
+                          "[host]:80",
+                          "[]:80",
+                          "[:80",
+                          "]:80",
+                          "h]:80",
+                          "\xff:80",
+                          "host:99999999999999999999"}) {
     EXPECT_FALSE(ValidateAddress(bad).ok()) << bad;
   }
+  EXPECT_NE(ValidateAddress("[fe80::1%eth0]:80").message().find("scope"), std::string::npos);
+  // However long, bad or unprintable the address is, the message stays short and printable.
+  const std::string message(ValidateAddress(std::string(65536, '\xfe') + ":80").message());
+  EXPECT_LT(message.size(), 600u);
+  EXPECT_EQ(message.find('\xfe'), std::string::npos);
+}
+
+TEST(InstanceTest, WhatCannotBeStoredIsRefusedWithAReason) {
+  const Instance good{.service = "s", .address = "h:1"};
+  EXPECT_TRUE(ValidateInstance(good).ok());
+  const auto refused = [&good](auto change) {
+    Instance bad = good;
+    change(bad);
+    return absl::IsInvalidArgument(ValidateInstance(bad));
+  };
+  EXPECT_TRUE(refused([](Instance& i) { i.service = std::string(65536, 'a'); }));
+  EXPECT_TRUE(refused([](Instance& i) { i.service = "a\xff"; }));
+  EXPECT_TRUE(refused([](Instance& i) { i.id = "a/b"; }));
+  EXPECT_TRUE(refused([](Instance& i) { i.id = "a\xff"; }));
+  EXPECT_TRUE(refused([](Instance& i) { i.id = std::string(257, 'a'); }));
+  EXPECT_TRUE(refused([](Instance& i) { i.weight = -1; }));
+  EXPECT_TRUE(refused([](Instance& i) { i.attrs["a"] = std::string(size_t{1} << 20, 'x'); }));
+  EXPECT_TRUE(refused([](Instance& i) { i.tags.assign(2, std::string(40000, 'x')); }));
+  EXPECT_TRUE(refused([](Instance& i) { i.raw_metadata = "{\"half\":"; }));
+  EXPECT_FALSE(refused([](Instance& i) { i.raw_metadata = "{\"whole\":[1]}"; }));
 }
 
 // Go itself is the oracle of the bytes: encode odd texts there and here.
