@@ -298,9 +298,12 @@ void Server::Impl::OnReady() {
     options_.log->Info("serving client traffic insecurely; this is strongly discouraged!",
                        {{"traffic", "grpc+http"}, {"address", url.HostPort()}});
   }
-  std::lock_guard lock(mutex_);
-  ready_ = true;
-  changed_.notify_all();
+  {
+    std::lock_guard lock(mutex_);
+    ready_ = true;
+    changed_.notify_all();
+  }
+  if (options_.on_ready) options_.on_ready();
 }
 
 void Server::Impl::OnStopped() {

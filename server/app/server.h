@@ -18,7 +18,8 @@ namespace conclave::app {
 struct ServerOptions {
   Config config;
   std::shared_ptr<Log> log;
-  bool peers = true;  // false: no peer port (an embedded member has no peers)
+  bool peers = true;               // false: no peer port (an embedded member has no peers)
+  std::function<void()> on_ready;  // once, when it serves clients; any thread
   std::function<void()>
       on_stopped;  // the member has stopped of its own accord, or was asked to; any thread
 };

@@ -19,6 +19,7 @@
 #include "conclave/server/app/flags.h"
 #include "conclave/server/app/log.h"
 #include "conclave/server/app/server.h"
+#include "conclave/server/app/service_manager.h"
 #include "conclave/server/app/version.h"
 
 extern char** environ;
@@ -81,6 +82,11 @@ int Serve(const CommandLine& line, const std::shared_ptr<Log>& log, const sigset
   ServerOptions options;
   options.config = line.config;
   options.log = log;
+  options.on_ready = [log] {
+    if (!NotifyServiceManager("READY=1")) {
+      log->Warn("cannot tell the service manager at $NOTIFY_SOCKET that the server is ready");
+    }
+  };
   options.on_stopped = [main_thread] { pthread_kill(main_thread, SIGUSR1); };
   auto server = Server::Start(std::move(options));
   if (!server.ok()) {
@@ -96,6 +102,7 @@ int Serve(const CommandLine& line, const std::shared_ptr<Log>& log, const sigset
   }
   log->Info("received signal; shutting down",
             {{"signal", signal == SIGTERM ? "terminated" : "interrupt"}});
+  NotifyServiceManager("STOPPING=1");
   // A second signal does not wait.
   std::thread([signals] {
     int again = 0;
