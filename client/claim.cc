@@ -30,7 +30,7 @@ absl::StatusOr<Claim::Attempt> Claim::Acquire(const std::shared_ptr<SessionRep>&
   if (session == nullptr || !session->alive()) return absl::AbortedError("the session is lost");
   if (call.stop.stop_requested()) return absl::CancelledError("stop was requested before the call");
   ClientImpl& impl = *session->impl();
-  const Instant deadline = ClientImpl::PatientDeadlineOf(call);
+  const Instant deadline = impl.PatientDeadlineOf(call);
   std::shared_ptr<Claim> claim(new Claim(session));
   using Outcome = Contender::Outcome;
   // A stop goes to the contender, which removes its key before it answers; not to the call.

@@ -5,6 +5,7 @@
 
 #include "absl/time/clock.h"
 #include "conclave/client/core/watch_mux.h"
+#include "conclave/client/grpc/io_loop.h"
 
 namespace conclave {
 namespace {
@@ -16,22 +17,18 @@ constexpr Duration kKeepaliveTimeMin = std::chrono::seconds(10);
 
 Duration ToDuration(absl::Duration duration) { return absl::ToChronoNanoseconds(duration); }
 
-Instant After(absl::Duration duration) {
-  const Instant now = IoLoop::Now();
-  if (duration >= absl::FromChrono(kNever - now)) return kNever;
-  return now + ToDuration(std::max(duration, absl::ZeroDuration()));
+EngineOptions EngineOptionsOf(const ConnectOptions& options,
+                              const std::vector<std::string>& endpoints) {
+  return {.endpoints = endpoints,
+          .seed = std::random_device{}() * uint64_t{0x9e3779b97f4a7c15} + std::random_device{}(),
+          .attempt_timeout = ToDuration(options.attempt_timeout),
+          .watch_silence = ToDuration(options.watch_silence),
+          .watch_answer_timeout = ToDuration(options.watch_answer_timeout)};
 }
 
-IoLoopOptions LoopOptions(const ConnectOptions& options,
-                          const std::vector<std::string>& endpoints) {
-  return {.endpoints = endpoints,
-          .engine = {.endpoints = endpoints,
-                     .seed = std::random_device{}() * uint64_t{0x9e3779b97f4a7c15} +
-                             std::random_device{}(),
-                     .attempt_timeout = ToDuration(options.attempt_timeout),
-                     .watch_silence = ToDuration(options.watch_silence),
-                     .watch_answer_timeout = ToDuration(options.watch_answer_timeout)},
-          .keepalive_time = std::max(kKeepaliveTimeMin, ToDuration(options.keepalive_time)),
+// All but the engine's part.
+IoLoopOptions LoopOptionsOf(const ConnectOptions& options) {
+  return {.keepalive_time = std::max(kKeepaliveTimeMin, ToDuration(options.keepalive_time)),
           .keepalive_timeout = ToDuration(options.keepalive_timeout)};
 }
 
@@ -42,26 +39,46 @@ ConnectOptions Complete(ConnectOptions options) {
 
 }  // namespace
 
-ClientImpl::ClientImpl(ConnectOptions options, std::vector<std::string> endpoints)
+ClientImpl::ClientImpl(ConnectOptions options, std::vector<std::string> endpoints,
+                       LoopFactory make_loop)
     : options_(Complete(std::move(options))),
       endpoints_(std::move(endpoints)),
-      loop_(LoopOptions(options_, endpoints_)) {}
+      loop_(make_loop(EngineOptionsOf(options_, endpoints_))) {}
 
 std::shared_ptr<ClientImpl> ClientImpl::Make(ConnectOptions options,
                                              std::vector<std::string> endpoints) {
-  // The last handle may go on the loop's thread, which cannot join itself: the callback thread ends
-  // it.
-  return std::shared_ptr<ClientImpl>(new ClientImpl(std::move(options), std::move(endpoints)),
-                                     [](ClientImpl* impl) {
-                                       if (impl->loop().OnThisThread()) {
-                                         impl->callbacks().Run([impl] { delete impl; });
-                                       } else {
-                                         delete impl;
-                                       }
-                                     });
+  IoLoopOptions settings = LoopOptionsOf(options);
+  return Make(std::move(options), std::move(endpoints),
+              [settings = std::move(settings)](EngineOptions engine) mutable {
+                settings.endpoints = engine.endpoints;
+                settings.engine = std::move(engine);
+                return std::make_unique<IoLoop>(std::move(settings));
+              });
 }
 
-Instant ClientImpl::PatientDeadlineOf(const CallOptions& call) {
+std::shared_ptr<ClientImpl> ClientImpl::Make(ConnectOptions options,
+                                             std::vector<std::string> endpoints,
+                                             LoopFactory make_loop) {
+  // The last handle may go on the loop's thread, which cannot join itself: the callback thread ends
+  // it.
+  return std::shared_ptr<ClientImpl>(
+      new ClientImpl(std::move(options), std::move(endpoints), std::move(make_loop)),
+      [](ClientImpl* impl) {
+        if (impl->loop().OnThisThread()) {
+          impl->callbacks().Run([impl] { delete impl; });
+        } else {
+          delete impl;
+        }
+      });
+}
+
+Instant ClientImpl::After(absl::Duration duration) const {
+  const Instant now = loop_->Now();
+  if (duration >= absl::FromChrono(kNever - now)) return kNever;
+  return now + ToDuration(std::max(duration, absl::ZeroDuration()));
+}
+
+Instant ClientImpl::PatientDeadlineOf(const CallOptions& call) const {
   const absl::Duration timeout = call.timeout.value_or(absl::InfiniteDuration());
   return After(std::min(timeout, call.deadline - absl::Now()));
 }
@@ -85,7 +102,7 @@ void ClientImpl::BatchQueued(Engine& engine) {
 
 void ClientImpl::BatchDone() {
   if (--watch_backlog_ > kWatchBacklogMax / 2 || !watches_paused_.exchange(false)) return;
-  loop_.Post([](Engine& engine) { engine.watches().Pause(false); });
+  loop_->Post([](Engine& engine) { engine.watches().Pause(false); });
 }
 
 // ---- Session
@@ -93,8 +110,8 @@ void ClientImpl::BatchDone() {
 
 SessionHealth SessionRep::health() const {
   const SessionHealth health = health_.load();
-  return health != SessionHealth::kLost && IoLoop::Now() >= deadline_.load() ? SessionHealth::kLost
-                                                                             : health;
+  const bool overdue = impl_->loop().Now() >= deadline_.load();
+  return overdue ? SessionHealth::kLost : health;
 }
 
 bool SessionRep::alive() const { return health() != SessionHealth::kLost; }

@@ -18,9 +18,9 @@
 #include "conclave/base/check.h"
 #include "conclave/client/client.h"
 #include "conclave/client/core/engine.h"
+#include "conclave/client/core/engine_loop.h"
 #include "conclave/client/core/session_core.h"
 #include "conclave/client/grpc/executor.h"
-#include "conclave/client/grpc/io_loop.h"
 
 namespace conclave {
 
@@ -28,12 +28,20 @@ namespace conclave {
 // callback does not delay the word that a lock is lost).
 class ClientImpl {
  public:
+  // What runs the engine. The clock, the network and the thread come with it.
+  using LoopFactory = absl::AnyInvocable<std::unique_ptr<EngineLoop>(EngineOptions)>;
+
+  // Over gRPC and the machine's clock.
   static std::shared_ptr<ClientImpl> Make(ConnectOptions options,
                                           std::vector<std::string> endpoints);
+  // Over a loop of the caller's making, which is called once.
+  static std::shared_ptr<ClientImpl> Make(ConnectOptions options,
+                                          std::vector<std::string> endpoints,
+                                          LoopFactory make_loop);
 
   const ConnectOptions& options() const { return options_; }
   const std::vector<std::string>& endpoints() const { return endpoints_; }
-  IoLoop& loop() { return loop_; }
+  EngineLoop& loop() { return *loop_; }
   Executor& callbacks() { return callbacks_; }
   Executor& signals() { return signals_; }
   // The user's registry of metrics; null if there is none.
@@ -41,17 +49,19 @@ class ClientImpl {
   // One line, to the user's sink or to stderr. Any thread.
   void Log(LogLevel level, std::string_view line) const { options_.log_sink(level, line); }
 
-  // When a call that starts now must be over.
+  // When a call that starts now must be over, on the loop's clock. CallOptions::deadline is of the
+  // wall clock: what lies between it and now is what counts.
   Instant DeadlineOf(const CallOptions& call) const;
   // The same where no timeout means for ever.
-  static Instant PatientDeadlineOf(const CallOptions& call);
+  Instant PatientDeadlineOf(const CallOptions& call) const;
 
   // Of watches: batches that wait for the callback thread. On the loop / on the callback thread.
   void BatchQueued(Engine& engine);
   void BatchDone();
 
  private:
-  ClientImpl(ConnectOptions options, std::vector<std::string> endpoints);
+  ClientImpl(ConnectOptions options, std::vector<std::string> endpoints, LoopFactory make_loop);
+  Instant After(absl::Duration duration) const;
 
   const ConnectOptions options_;
   const std::vector<std::string> endpoints_;
@@ -59,7 +69,7 @@ class ClientImpl {
   std::atomic<bool> watches_paused_ = false;
   Executor signals_;
   Executor callbacks_;
-  IoLoop loop_;  // last: ends first
+  std::unique_ptr<EngineLoop> loop_;  // last: ends first
 };
 
 // A callback of the user's that must not run once its owner is gone. Run on the callback thread.

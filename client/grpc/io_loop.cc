@@ -72,6 +72,12 @@ class Event {
   virtual void Complete(bool ok) = 0;
 };
 
+Instant BootTime() {
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return Instant(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
+}
+
 }  // namespace
 
 class IoLoop::Impl : public Transport {
@@ -385,7 +391,7 @@ IoLoop::Impl::Impl(IoLoopOptions options) : options_(std::move(options)) {
     stubs_.push_back(std::make_unique<grpc::GenericStub>(channels_.back()));
   }
   engine_ = std::make_unique<Engine>(options_.engine, *this);
-  engine_->Advance(Now());
+  engine_->Advance(BootTime());
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -420,14 +426,14 @@ void IoLoop::Impl::Post(absl::AnyInvocable<void(Engine&)> work) {
 
 void IoLoop::Impl::TakePosted() {
   mailbox_.TakeAll(&taken_);
-  engine_->Advance(Now());
+  engine_->Advance(BootTime());
   for (absl::AnyInvocable<void(Engine&)>& work : taken_) work(*engine_);
   taken_.clear();
 }
 
 gpr_timespec IoLoop::Impl::WaitUntil() const {
   const Instant deadline = engine_->NextDeadline();
-  const Duration wait = deadline == kNever ? kIdleWaitMax : deadline - Now();
+  const Duration wait = deadline == kNever ? kIdleWaitMax : deadline - BootTime();
   return ToGprTimeout(std::clamp(wait, Duration(0), kIdleWaitMax));
 }
 
@@ -437,18 +443,18 @@ void IoLoop::Impl::Run() {
   while (!ending_) {
     const auto next = queue_.AsyncNext(&tag, &ok, WaitUntil());
     handed_over_.fetch_add(0, std::memory_order_acq_rel);
-    engine_->Advance(Now());
+    engine_->Advance(BootTime());
     if (next == grpc::CompletionQueue::GOT_EVENT) static_cast<Event*>(tag)->Complete(ok);
-    engine_->Advance(Now());
+    engine_->Advance(BootTime());
   }
   engine_->Shutdown();
   for (auto& [id, stream] : streams_) stream->Close();
   while (pending_ > 0 && queue_.Next(&tag, &ok)) static_cast<Event*>(tag)->Complete(ok);
   TakePosted();
-  engine_->Advance(Now());
+  engine_->Advance(BootTime());
   queue_.Shutdown();
   while (queue_.Next(&tag, &ok)) static_cast<Event*>(tag)->Complete(ok);
-  engine_->Advance(Now());
+  engine_->Advance(BootTime());
 }
 
 IoLoop::IoLoop(IoLoopOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
@@ -459,10 +465,6 @@ void IoLoop::Post(absl::AnyInvocable<void(Engine&)> work) { impl_->Post(std::mov
 
 bool IoLoop::OnThisThread() const { return impl_->OnThisThread(); }
 
-Instant IoLoop::Now() {
-  timespec now{};
-  clock_gettime(CLOCK_BOOTTIME, &now);
-  return Instant(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
-}
+Instant IoLoop::Now() const { return BootTime(); }
 
 }  // namespace conclave

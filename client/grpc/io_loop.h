@@ -13,6 +13,7 @@
 #include "absl/functional/any_invocable.h"
 #include "conclave/base/time.h"
 #include "conclave/client/core/engine.h"
+#include "conclave/client/core/engine_loop.h"
 
 namespace conclave {
 
@@ -23,20 +24,16 @@ struct IoLoopOptions {
   Duration keepalive_timeout = std::chrono::seconds(3);
 };
 
-class IoLoop {
+class IoLoop : public EngineLoop {
  public:
   explicit IoLoop(IoLoopOptions options);
-  // Cancels everything that is under way and joins the thread. Not on the loop's own thread.
-  ~IoLoop();
+  ~IoLoop() override;
   IoLoop(const IoLoop&) = delete;
   IoLoop& operator=(const IoLoop&) = delete;
 
-  // Runs `work` on the loop's thread, in order. Any thread. Work that is still queued when the loop
-  // ends runs after Engine::Shutdown, so nothing is forgotten.
-  void Post(absl::AnyInvocable<void(Engine&)> work);
-  bool OnThisThread() const;
-
-  static Instant Now();  // CLOCK_BOOTTIME
+  void Post(absl::AnyInvocable<void(Engine&)> work) override;
+  bool OnThisThread() const override;
+  Instant Now() const override;  // CLOCK_BOOTTIME
 
  private:
   class Impl;

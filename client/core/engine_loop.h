@@ -1,0 +1,27 @@
+// EngineLoop: what runs a client's Engine: a thread, a transport and a clock. The only face of it
+// that the handles of client.h and the recipes see, so a client lives as well on gRPC and the
+// machine's clock (client/grpc/io_loop.h) as in a test, inside one process and on a clock that the
+// test moves.
+#pragma once
+
+#include "absl/functional/any_invocable.h"
+#include "conclave/base/time.h"
+#include "conclave/client/core/engine.h"
+
+namespace conclave {
+
+class EngineLoop {
+ public:
+  // Cancels everything that is under way (Engine::Shutdown) and ends the thread. Not on the loop's
+  // own thread.
+  virtual ~EngineLoop() = default;
+
+  // Runs `work` on the loop's thread, in order. Any thread. Work that is still queued when the loop
+  // ends runs after Engine::Shutdown, so nothing is forgotten.
+  virtual void Post(absl::AnyInvocable<void(Engine&)> work) = 0;
+  virtual bool OnThisThread() const = 0;
+  // The clock that the engine's deadlines are on. Any thread. It never goes back.
+  virtual Instant Now() const = 0;
+};
+
+}  // namespace conclave
