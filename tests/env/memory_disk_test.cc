@@ -1,12 +1,12 @@
 // The disk in memory forgets what a real one may forget, and nothing else.
-#include "conclave/tests/support/memory_disk.h"
+#include "conclave/server/env/memory/memory_disk.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <set>
 
-namespace conclave::testing {
+namespace conclave::env {
 namespace {
 
 using ::testing::ElementsAre;
@@ -119,4 +119,4 @@ TEST(MemoryDiskTest, ASeedReproducesACrash) {
 }
 
 }  // namespace
-}  // namespace conclave::testing
+}  // namespace conclave::env

@@ -11,7 +11,7 @@
 #include "conclave/server/snapshot/sha256.h"
 #include "conclave/server/snapshot/writer.h"
 #include "conclave/tests/fuzz/fuzz.h"
-#include "conclave/tests/support/memory_disk.h"
+#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::snapshot {
 namespace {
@@ -64,7 +64,7 @@ void RunOne(std::string_view input) {
       if ((flags & kFixChunks) != 0) FixChunks(header.size(), HeaderCrc(header), &file);
     }
   }
-  testing::MemoryDisk disk;
+  env::MemoryDisk disk;
   CONCLAVE_CHECK(disk.CreateDirectory(kDirectory).ok());
   disk.SetContent(std::string(kDirectory) + "/" + name, file);
   const auto reader = Reader::Open(disk, name, kCluster);
@@ -93,7 +93,7 @@ std::vector<std::string> FuzzSeeds() {
   std::vector<std::string> seeds;
   for (uint8_t flags : {0, 1, 2, 3}) {
     for (size_t body : {0, 10, 3000}) {
-      testing::MemoryDisk disk;
+      env::MemoryDisk disk;
       raft::SnapshotMeta meta{.index = raft::Index(7), .term = raft::Term(2), .conf = {}};
       for (size_t i = 0; i < body % 7; ++i) meta.conf.voters.push_back(raft::NodeId(i + 1));
       auto writer = std::move(*Writer::Create(disk, {.cluster_id = kCluster, .meta = meta}));

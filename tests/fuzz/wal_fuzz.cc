@@ -11,7 +11,7 @@
 #include "conclave/server/wal/format.h"
 #include "conclave/server/wal/log.h"
 #include "conclave/tests/fuzz/fuzz.h"
-#include "conclave/tests/support/memory_disk.h"
+#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::wal {
 namespace {
@@ -49,7 +49,7 @@ void RunOne(std::string_view input) {
   }
   if ((flags & kFixRecords) != 0) FixRecords(&segment);
   if (segment.size() < kOptions.segment_bytes) segment.resize(kOptions.segment_bytes);
-  testing::MemoryDisk disk;
+  env::MemoryDisk disk;
   CONCLAVE_CHECK(disk.CreateDirectory(kDirectory).ok());
   const auto last_index = LoadLittle<uint64_t>(&segment[56]);
   disk.SetContent(
@@ -82,7 +82,7 @@ void RunOne(std::string_view input) {
 }
 
 // The segment that a log writes, as an input.
-std::string Input(const testing::MemoryDisk& disk, uint8_t flags) {
+std::string Input(const env::MemoryDisk& disk, uint8_t flags) {
   const std::string content = disk.Content(disk.Files().front());
   const size_t end = std::max<size_t>(content.find_last_not_of('\0') + 9, kRecordsStart);
   return std::string(1, static_cast<char>(flags)) + content.substr(0, kHeaderBytes) +
@@ -112,7 +112,7 @@ std::vector<std::string> FuzzSeeds() {
   };
   std::vector<std::string> seeds;
   for (uint8_t flags : {0, 1, 2, 3}) {
-    testing::MemoryDisk disk;
+    env::MemoryDisk disk;
     auto log = std::move(Log::Recover(disk, kOptions, kSnapshot)->log);
     seeds.push_back(Input(disk, flags));
     const auto first = entries(6, 4, 1);

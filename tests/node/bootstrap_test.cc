@@ -14,12 +14,12 @@
 #include "conclave/server/apply/state_machine.h"
 #include "conclave/server/node/identity.h"
 #include "conclave/server/snapshot/format.h"
-#include "conclave/tests/support/memory_disk.h"
+#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::node {
 namespace {
 
-using conclave::testing::MemoryDisk;
+using conclave::env::MemoryDisk;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 

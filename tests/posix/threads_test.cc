@@ -13,7 +13,7 @@
 #include "conclave/server/posix/worker.h"
 #include "conclave/server/snapshot/reader.h"
 #include "conclave/tests/posix/temporary_directory.h"
-#include "conclave/tests/support/memory_disk.h"
+#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::posix {
 namespace {
@@ -150,10 +150,10 @@ TEST_F(LogThreadTest, AWriteLargerThanAGroupIsWritten) {
 
 using LogThreadDeathTest = LogThreadTest;
 
-void RunOnFailingDisk(testing::MemoryDisk::Operation which, const absl::Status& error) {
-  testing::MemoryDisk disk("/data");
+void RunOnFailingDisk(env::MemoryDisk::Operation which, const absl::Status& error) {
+  env::MemoryDisk disk("/data");
   auto log = OpenLog(disk);
-  disk.set_hook([&](testing::MemoryDisk::Operation operation, std::string_view) {
+  disk.set_hook([&](env::MemoryDisk::Operation operation, std::string_view) {
     return operation == which ? error : absl::OkStatus();
   });
   std::latch reported(1);
@@ -165,7 +165,7 @@ void RunOnFailingDisk(testing::MemoryDisk::Operation which, const absl::Status& 
 
 TEST_F(LogThreadDeathTest, AFailedSyncEndsTheProcessWithOneLine) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_EXIT(RunOnFailingDisk(testing::MemoryDisk::Operation::kSync,
+  EXPECT_EXIT(RunOnFailingDisk(env::MemoryDisk::Operation::kSync,
                                absl::InternalError("cannot sync wal/1.log: Input/output error")),
               ::testing::ExitedWithCode(74),
               "^conclave: cannot sync wal/1.log: Input/output error; the process ends, because "
@@ -175,18 +175,18 @@ TEST_F(LogThreadDeathTest, AFailedSyncEndsTheProcessWithOneLine) {
 TEST_F(LogThreadDeathTest, AFullDiskEndsTheProcessWithOneLine) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(
-      RunOnFailingDisk(testing::MemoryDisk::Operation::kWrite,
+      RunOnFailingDisk(env::MemoryDisk::Operation::kWrite,
                        absl::ResourceExhaustedError("cannot write: No space left on device")),
       ::testing::ExitedWithCode(74), "No space left on device");
 }
 
 // A disk that has room again: the space callback tells both, and nothing has ended.
 TEST(LogThreadSpaceTest, AFullDiskIsToldBeforeTheLogNeedsIt) {
-  testing::MemoryDisk disk("/data");
+  env::MemoryDisk disk("/data");
   auto log = OpenLog(disk);
   std::atomic<bool> full{true};
-  disk.set_hook([&](testing::MemoryDisk::Operation operation, std::string_view path) {
-    const bool spare = operation == testing::MemoryDisk::Operation::kPreallocate &&
+  disk.set_hook([&](env::MemoryDisk::Operation operation, std::string_view path) {
+    const bool spare = operation == env::MemoryDisk::Operation::kPreallocate &&
                        path.find("spare") != std::string_view::npos;
     return spare && full ? absl::ResourceExhaustedError("full") : absl::OkStatus();
   });
@@ -204,7 +204,7 @@ TEST(LogThreadSpaceTest, AFullDiskIsToldBeforeTheLogNeedsIt) {
 }
 
 TEST(SnapshotWriterTest, PiecesBecomeASnapshot) {
-  testing::MemoryDisk disk;
+  env::MemoryDisk disk;
   Worker worker;
   const raft::SnapshotMeta meta{
       .index = raft::Index(9),
@@ -236,7 +236,7 @@ TEST(SnapshotWriterTest, PiecesBecomeASnapshot) {
 }
 
 TEST(SnapshotWriterTest, AFailedSnapshotIsToldAndTheNextOneWorks) {
-  testing::MemoryDisk disk;
+  env::MemoryDisk disk;
   Worker worker;
   disk.set_capacity_bytes(1000);
   const raft::SnapshotMeta meta{.index = raft::Index(9), .term = raft::Term(2), .conf = {}};

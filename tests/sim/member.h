@@ -19,7 +19,7 @@
 #include "conclave/server/snapshot/writer.h"
 #include "conclave/server/wal/log.h"
 #include "conclave/tests/sim/schedule.h"
-#include "conclave/tests/support/memory_disk.h"
+#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::sim {
 
@@ -57,7 +57,7 @@ class SimMember {
   const node::Options& options() const { return options_; }
   // Counts starts: what was meant for an earlier life is void.
   uint64_t life() const { return life_; }
-  testing::MemoryDisk& disk() { return disk_; }
+  env::MemoryDisk& disk() { return disk_; }
   void set_latency(const DiskLatency& latency) { latency_ = latency; }
 
  private:
@@ -73,7 +73,7 @@ class SimMember {
   node::Options options_;
   const node::InitialCluster* const cluster_;
   const Callbacks callbacks_;
-  testing::MemoryDisk disk_;
+  env::MemoryDisk disk_;
   DiskLatency latency_;
 
   uint64_t life_ = 0;

@@ -8,14 +8,14 @@
 #include "conclave/base/status.h"
 #include "conclave/server/snapshot/reader.h"
 #include "conclave/server/snapshot/writer.h"
-#include "conclave/tests/support/memory_disk.h"
+#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::snapshot {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::MemoryDisk;
+using env::MemoryDisk;
 
 constexpr uint64_t kCluster = 0xc1;
 

@@ -7,7 +7,7 @@
 namespace conclave::wal {
 namespace {
 
-using testing::MemoryDisk;
+using env::MemoryDisk;
 
 // One member's life: appends, replaces tails, takes snapshots, starts anew behind received ones,
 // crashes.

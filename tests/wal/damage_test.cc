@@ -10,7 +10,7 @@ namespace conclave::wal {
 namespace {
 
 using ::testing::HasSubstr;
-using testing::MemoryDisk;
+using env::MemoryDisk;
 
 // A log of several sync batches in several segments, and what it held after each of them.
 class DamageTest : public ::testing::Test {

@@ -14,7 +14,7 @@
 #include "conclave/base/prng.h"
 #include "conclave/server/wal/format.h"
 #include "conclave/server/wal/log.h"
-#include "conclave/tests/support/memory_disk.h"
+#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::wal {
 

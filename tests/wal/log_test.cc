@@ -10,7 +10,7 @@ namespace conclave::wal {
 namespace {
 
 using ::testing::HasSubstr;
-using testing::MemoryDisk;
+using env::MemoryDisk;
 
 TEST(LogTest, ANewLogIsEmptyAndExists) {
   MemoryDisk disk;

@@ -1,4 +1,4 @@
-// An env::Disk in memory with the crash semantics of a real one, chosen by a seed.
+// A Disk in memory with the crash semantics of a real one, chosen by a seed.
 //
 // Until synced, everything may be lost, and in any order: each unsynced write sector by sector (512
 // bytes), each create, rename and remove of a directory by itself in order (a directory's journal
@@ -9,9 +9,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -20,10 +22,11 @@
 #include "conclave/base/prng.h"
 #include "conclave/server/env/disk.h"
 
-namespace conclave::testing {
+namespace conclave::env {
 
-// Thread: one. Memory: the files twice (as seen, as durable) plus pending writes.
-class MemoryDisk : public env::Disk {
+// For tests, and for servers that need not outlive their process. Thread-safe. Memory: the files
+// twice (as seen, as durable) plus pending writes.
+class MemoryDisk : public Disk {
  public:
   static constexpr uint64_t kSectorBytes = 512;
 
@@ -45,20 +48,20 @@ class MemoryDisk : public env::Disk {
   ~MemoryDisk() override;
 
   std::string Describe() const override { return name_; }
-  absl::StatusOr<std::unique_ptr<env::File>> Open(std::string_view path,
-                                                  env::OpenMode mode) override;
+  absl::StatusOr<std::unique_ptr<File>> Open(std::string_view path, OpenMode mode) override;
   absl::Status CreateDirectory(std::string_view path) override;
   absl::StatusOr<std::vector<std::string>> List(std::string_view path) override;
   absl::Status Rename(std::string_view from, std::string_view to) override;
   absl::Status Remove(std::string_view path) override;
   absl::Status SyncDirectory(std::string_view path) override;
-  absl::StatusOr<std::unique_ptr<env::Lock>> LockFile(std::string_view path) override;
-  absl::StatusOr<env::Space> FreeSpace() override;
+  absl::StatusOr<std::unique_ptr<Lock>> LockFile(std::string_view path) override;
+  absl::StatusOr<Space> FreeSpace() override;
 
   // ---- Faults.
 
   // Called before each operation; an error makes it fail with that error and do nothing. A hook may
-  // count operations to crash at the n-th. Null: no hook.
+  // count operations to crash at the n-th, and may look at the disk. Null: no hook. Set it before
+  // other threads use the disk.
   using Hook = absl::AnyInvocable<absl::Status(Operation operation, std::string_view path)>;
   void set_hook(Hook hook) { hook_ = std::move(hook); }
 
@@ -72,7 +75,7 @@ class MemoryDisk : public env::Disk {
   void CrashLosingAll();
 
   // Writing beyond `bytes` in all files together fails with ResourceExhausted.
-  void set_capacity_bytes(uint64_t bytes) { capacity_bytes_ = bytes; }
+  void set_capacity_bytes(uint64_t bytes);
 
   // ---- Looking and damaging, for tests. CHECKs that the file exists.
 
@@ -126,6 +129,8 @@ class MemoryDisk : public env::Disk {
   void CrashKeeping(Prng* prng);  // null: nothing
 
   const std::string name_;
+  // Guards all below but the hook itself. Recursive, because the hook may look at the disk.
+  mutable std::recursive_mutex mutex_;
   std::map<std::string, Directory, std::less<>> directories_{{"", Directory()}};
   std::set<std::string, std::less<>> locked_;
   uint64_t epoch_ = 0;  // counts restarts; a file of an earlier one is useless
@@ -133,4 +138,4 @@ class MemoryDisk : public env::Disk {
   Hook hook_;
 };
 
-}  // namespace conclave::testing
+}  // namespace conclave::env

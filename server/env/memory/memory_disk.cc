@@ -1,4 +1,4 @@
-#include "conclave/tests/support/memory_disk.h"
+#include "conclave/server/env/memory/memory_disk.h"
 
 #include <algorithm>
 #include <cstring>
@@ -8,14 +8,15 @@
 #include "conclave/base/concat.h"
 #include "conclave/base/status.h"
 
-namespace conclave::testing {
+namespace conclave::env {
 
-class MemoryFile : public env::File {
+class MemoryFile : public File {
  public:
   MemoryFile(MemoryDisk* disk, std::string path, MemoryDisk::InodePtr inode)
       : disk_(disk), path_(std::move(path)), inode_(std::move(inode)), epoch_(disk->epoch_) {}
 
   absl::Status Write(uint64_t offset, std::span<const std::string_view> pieces) override {
+    std::lock_guard lock(disk_->mutex_);
     CONCLAVE_RETURN_IF_ERROR(Enter(MemoryDisk::Operation::kWrite));
     MemoryDisk::PendingWrite write{.offset = offset};
     for (std::string_view piece : pieces) write.bytes.append(piece);
@@ -23,6 +24,7 @@ class MemoryFile : public env::File {
   }
 
   absl::StatusOr<size_t> Read(uint64_t offset, std::span<char> out) override {
+    std::lock_guard lock(disk_->mutex_);
     CONCLAVE_RETURN_IF_ERROR(Enter(MemoryDisk::Operation::kRead));
     const std::string& content = inode_->seen;
     if (offset >= content.size()) return 0;
@@ -32,6 +34,7 @@ class MemoryFile : public env::File {
   }
 
   absl::Status Sync() override {
+    std::lock_guard lock(disk_->mutex_);
     if (absl::Status status = Enter(MemoryDisk::Operation::kSync); !status.ok()) {
       // As on Linux: the pages that could not be written count as clean from now on. Reads show
       // them, and no later sync writes them.
@@ -44,16 +47,19 @@ class MemoryFile : public env::File {
   }
 
   absl::Status Preallocate(uint64_t offset, uint64_t bytes) override {
+    std::lock_guard lock(disk_->mutex_);
     CONCLAVE_RETURN_IF_ERROR(Enter(MemoryDisk::Operation::kPreallocate));
     return Change({.offset = offset, .bytes = std::string(bytes, '\0')});
   }
 
   absl::Status Truncate(uint64_t size) override {
+    std::lock_guard lock(disk_->mutex_);
     CONCLAVE_RETURN_IF_ERROR(Enter(MemoryDisk::Operation::kTruncate));
     return Change({.offset = size, .truncate = true});
   }
 
   absl::StatusOr<uint64_t> Size() override {
+    std::lock_guard lock(disk_->mutex_);
     CONCLAVE_RETURN_IF_ERROR(Enter(MemoryDisk::Operation::kRead));
     return inode_->seen.size();
   }
@@ -83,11 +89,12 @@ class MemoryFile : public env::File {
   const uint64_t epoch_;
 };
 
-class MemoryLock : public env::Lock {
+class MemoryLock : public Lock {
  public:
   MemoryLock(MemoryDisk* disk, std::string path)
       : disk_(disk), path_(std::move(path)), epoch_(disk->epoch_) {}
   ~MemoryLock() override {
+    std::lock_guard lock(disk_->mutex_);
     if (epoch_ == disk_->epoch_) disk_->locked_.erase(path_);
   }
 
@@ -129,27 +136,28 @@ uint64_t MemoryDisk::UsedBytes() const {
   return bytes;
 }
 
-absl::StatusOr<std::unique_ptr<env::File>> MemoryDisk::Open(std::string_view path,
-                                                            env::OpenMode mode) {
+absl::StatusOr<std::unique_ptr<File>> MemoryDisk::Open(std::string_view path, OpenMode mode) {
+  std::lock_guard lock(mutex_);
   CONCLAVE_ASSIGN_OR_RETURN(auto place, Find(path));
   auto& [directory, name] = place;
   auto inode = directory->seen.find(name);
-  const bool may_create = mode == env::OpenMode::kCreate || mode == env::OpenMode::kCreateOrReset;
+  const bool may_create = mode == OpenMode::kCreate || mode == OpenMode::kCreateOrReset;
   if (inode == directory->seen.end()) {
     if (!may_create) return absl::NotFoundError(Concat(path, ": no such file"));
     CONCLAVE_RETURN_IF_ERROR(Enter(Operation::kOpenNew, path));
     inode = directory->seen.emplace(name, std::make_shared<Inode>()).first;
     directory->pending.push_back(
         {.kind = PendingName::Kind::kLink, .name = name, .to = "", .inode = inode->second});
-  } else if (mode == env::OpenMode::kCreate) {
+  } else if (mode == OpenMode::kCreate) {
     return absl::AlreadyExistsError(Concat(path, ": exists"));
   }
   auto file = std::make_unique<MemoryFile>(this, std::string(path), inode->second);
-  if (mode == env::OpenMode::kCreateOrReset) CONCLAVE_RETURN_IF_ERROR(file->Truncate(0));
+  if (mode == OpenMode::kCreateOrReset) CONCLAVE_RETURN_IF_ERROR(file->Truncate(0));
   return file;
 }
 
 absl::Status MemoryDisk::CreateDirectory(std::string_view path) {
+  std::lock_guard lock(mutex_);
   CONCLAVE_ASSIGN_OR_RETURN(auto place, Find(path));
   CONCLAVE_CHECK(!place.first->seen.contains(place.second), path, " is a file");
   directories_.try_emplace(std::string(path), Directory{.kept = false});
@@ -157,6 +165,7 @@ absl::Status MemoryDisk::CreateDirectory(std::string_view path) {
 }
 
 absl::StatusOr<std::vector<std::string>> MemoryDisk::List(std::string_view path) {
+  std::lock_guard lock(mutex_);
   const auto found = directories_.find(path);
   if (found == directories_.end()) {
     return absl::NotFoundError(Concat(path, ": no such directory"));
@@ -175,6 +184,7 @@ absl::StatusOr<std::vector<std::string>> MemoryDisk::List(std::string_view path)
 }
 
 absl::Status MemoryDisk::Rename(std::string_view from, std::string_view to) {
+  std::lock_guard lock(mutex_);
   CONCLAVE_ASSIGN_OR_RETURN(auto source, Find(from));
   CONCLAVE_ASSIGN_OR_RETURN(auto target, Find(to));
   CONCLAVE_CHECK(source.first == target.first, "rename between directories: ", from, " to ", to);
@@ -192,6 +202,7 @@ absl::Status MemoryDisk::Rename(std::string_view from, std::string_view to) {
 }
 
 absl::Status MemoryDisk::Remove(std::string_view path) {
+  std::lock_guard lock(mutex_);
   CONCLAVE_ASSIGN_OR_RETURN(auto place, Find(path));
   if (!place.first->seen.contains(place.second)) {
     return absl::NotFoundError(Concat(path, ": no such file"));
@@ -205,6 +216,7 @@ absl::Status MemoryDisk::Remove(std::string_view path) {
 }
 
 absl::Status MemoryDisk::SyncDirectory(std::string_view path) {
+  std::lock_guard lock(mutex_);
   const auto found = directories_.find(path);
   if (found == directories_.end()) {
     return absl::NotFoundError(Concat(path, ": no such directory"));
@@ -219,10 +231,11 @@ absl::Status MemoryDisk::SyncDirectory(std::string_view path) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<env::Lock>> MemoryDisk::LockFile(std::string_view path) {
+absl::StatusOr<std::unique_ptr<Lock>> MemoryDisk::LockFile(std::string_view path) {
+  std::lock_guard lock(mutex_);
   CONCLAVE_RETURN_IF_ERROR(Enter(Operation::kLock, path));
   if (FindInode(path) == nullptr) {
-    CONCLAVE_RETURN_IF_ERROR(Open(path, env::OpenMode::kCreate).status());
+    CONCLAVE_RETURN_IF_ERROR(Open(path, OpenMode::kCreate).status());
   }
   if (!locked_.insert(std::string(path)).second) {
     return absl::FailedPreconditionError(Concat(path, " is locked by another process"));
@@ -230,10 +243,11 @@ absl::StatusOr<std::unique_ptr<env::Lock>> MemoryDisk::LockFile(std::string_view
   return std::make_unique<MemoryLock>(this, std::string(path));
 }
 
-absl::StatusOr<env::Space> MemoryDisk::FreeSpace() {
+absl::StatusOr<Space> MemoryDisk::FreeSpace() {
+  std::lock_guard lock(mutex_);
   const uint64_t used = UsedBytes();
-  return env::Space{.total_bytes = capacity_bytes_,
-                    .free_bytes = capacity_bytes_ > used ? capacity_bytes_ - used : 0};
+  return Space{.total_bytes = capacity_bytes_,
+               .free_bytes = capacity_bytes_ > used ? capacity_bytes_ - used : 0};
 }
 
 void MemoryDisk::Apply(const PendingWrite& write, std::string* content) {
@@ -314,9 +328,18 @@ void MemoryDisk::Restarted() {
   locked_.clear();
 }
 
-void MemoryDisk::KillProcess() { Restarted(); }
+void MemoryDisk::set_capacity_bytes(uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  capacity_bytes_ = bytes;
+}
+
+void MemoryDisk::KillProcess() {
+  std::lock_guard lock(mutex_);
+  Restarted();
+}
 
 void MemoryDisk::CrashKeeping(Prng* prng) {
+  std::lock_guard lock(mutex_);
   Restarted();
   for (auto at = directories_.begin(); at != directories_.end();) {
     Directory& directory = at->second;
@@ -347,12 +370,14 @@ void MemoryDisk::Crash(Prng& prng) { CrashKeeping(&prng); }
 void MemoryDisk::CrashLosingAll() { CrashKeeping(nullptr); }
 
 std::string MemoryDisk::Content(std::string_view path) const {
+  std::lock_guard lock(mutex_);
   const Inode* inode = FindInode(path);
   CONCLAVE_CHECK(inode != nullptr, path);
   return inode->seen;
 }
 
 void MemoryDisk::SetContent(std::string_view path, std::string_view content) {
+  std::lock_guard lock(mutex_);
   const auto place = Find(path);
   CONCLAVE_CHECK(place.ok(), path);
   InodePtr& inode = place->first->seen[place->second];
@@ -363,9 +388,13 @@ void MemoryDisk::SetContent(std::string_view path, std::string_view content) {
   inode->durable = content;
 }
 
-bool MemoryDisk::Exists(std::string_view path) const { return FindInode(path) != nullptr; }
+bool MemoryDisk::Exists(std::string_view path) const {
+  std::lock_guard lock(mutex_);
+  return FindInode(path) != nullptr;
+}
 
 std::vector<std::string> MemoryDisk::Files() const {
+  std::lock_guard lock(mutex_);
   std::vector<std::string> files;
   for (const auto& [path, directory] : directories_) {
     for (const auto& [name, inode] : directory.seen) {
@@ -377,6 +406,7 @@ std::vector<std::string> MemoryDisk::Files() const {
 }
 
 std::unique_ptr<MemoryDisk> MemoryDisk::Clone() const {
+  std::lock_guard lock(mutex_);
   auto clone = std::make_unique<MemoryDisk>(name_);
   for (const auto& [path, directory] : directories_) {
     Directory& copy = clone->directories_[path];
@@ -391,4 +421,4 @@ std::unique_ptr<MemoryDisk> MemoryDisk::Clone() const {
   return clone;
 }
 
-}  // namespace conclave::testing
+}  // namespace conclave::env
