@@ -164,8 +164,10 @@ absl::StatusOr<Result> WaitForCall(
   CONCLAVE_CHECK(!impl.loop().OnThisThread(), "a blocking call on the IO thread");
   if (call.stop.stop_requested()) return absl::CancelledError("stop was requested before the call");
   auto wait = std::make_shared<Wait>();
-  impl.loop().Post([wait, start = std::move(start)](Engine& engine) mutable {
-    wait->id = start(engine, [wait](absl::StatusOr<Result> result) {
+  impl.loop().WaitBegins();
+  impl.loop().Post([&impl, wait, start = std::move(start)](Engine& engine) mutable {
+    wait->id = start(engine, [wait, loop = &impl.loop()](absl::StatusOr<Result> result) {
+      loop->WaitEnds();
       std::lock_guard lock(wait->mutex);
       wait->result = std::move(result);
       wait->bell.notify_one();

@@ -22,6 +22,11 @@ class EngineLoop {
   virtual bool OnThisThread() const = 0;
   // The clock that the engine's deadlines are on. Any thread. It never goes back.
   virtual Instant Now() const = 0;
+
+  // A thread begins to wait for something that comes from this loop; it has come. For a clock that
+  // runs while somebody waits; the machine's does not ask. Each begin has its end, on any thread.
+  virtual void WaitBegins() {}
+  virtual void WaitEnds() {}
 };
 
 }  // namespace conclave

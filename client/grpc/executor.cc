@@ -13,6 +13,7 @@ struct Executor::Queue {
   std::condition_variable bell;
   std::vector<absl::AnyInvocable<void()>> work;  // guarded by mutex
   bool ending = false;                           // guarded by mutex
+  bool busy = false;                             // guarded by mutex; a batch runs
 
   void Loop() {
     std::vector<absl::AnyInvocable<void()>> batch;
@@ -20,9 +21,11 @@ struct Executor::Queue {
       batch.clear();
       {
         std::unique_lock lock(mutex);
+        busy = false;
         bell.wait(lock, [this] { return ending || !work.empty(); });
         if (work.empty()) return;
         batch.swap(work);
+        busy = true;
       }
       for (absl::AnyInvocable<void()>& callback : batch) {
         callback();
@@ -48,6 +51,11 @@ Executor::~Executor() {
   } else {
     thread_.join();
   }
+}
+
+bool Executor::idle() const {
+  std::lock_guard lock(queue_->mutex);
+  return !queue_->busy && queue_->work.empty();
 }
 
 void Executor::Run(absl::AnyInvocable<void()> work) {

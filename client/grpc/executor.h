@@ -23,6 +23,8 @@ class Executor {
   // After the end has begun, work is dropped.
   void Run(absl::AnyInvocable<void()> work);
   bool OnThisThread() const { return std::this_thread::get_id() == thread_id_; }
+  // Nothing is queued, and nothing runs.
+  bool idle() const;
 
  private:
   struct Queue;
