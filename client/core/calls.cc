@@ -9,11 +9,12 @@
 namespace conclave::calls {
 namespace {
 
-constexpr int64_t kTtlMax = 9'000'000'000;  // the protocol's, in seconds; nanoseconds still hold it
-
-absl::Status Undecodable() {
+// An answer that is none. A write that was answered so may have happened.
+absl::Status Undecodable(Engine& engine, std::string_view method, CallKind kind) {
+  engine.OnNonsense("undecodable answer", method);
   absl::Status status = absl::InternalError("the answer is not of the protocol");
-  SetErrorDetail(status, {.outcome = Outcome::kUnknown});
+  SetErrorDetail(status,
+                 {.outcome = kind == CallKind::kWrite ? Outcome::kUnknown : Outcome::kNotExecuted});
   return status;
 }
 
@@ -22,13 +23,16 @@ template <typename Response, typename Result, typename Convert>
 CallId Send(Engine& engine, Engine::UnaryCall call, const google::protobuf::MessageLite& request,
             Done<Result> done, Convert convert) {
   call.request = request.SerializeAsString();
-  return engine.Call(std::move(call),
-                     [done = std::move(done), convert](absl::StatusOr<std::string> bytes) mutable {
-                       if (!bytes.ok()) return done(bytes.status());
-                       Response response;
-                       if (!response.ParseFromString(*bytes)) return done(Undecodable());
-                       done(convert(response));
-                     });
+  const std::string_view method = call.method;  // a literal
+  const CallKind kind = call.kind;
+  return engine.Call(std::move(call), [&engine, method, kind, done = std::move(done),
+                                       convert](absl::StatusOr<std::string> bytes) mutable {
+    if (!bytes.ok()) return done(bytes.status());
+    Response response;
+    if (!response.ParseFromString(*bytes)) return done(Undecodable(engine, method, kind));
+    engine.OnRevision(response.header().revision());
+    done(convert(response));
+  });
 }
 
 // Which alternative each operation, or each result, is. They stand in the same order in both
@@ -84,10 +88,13 @@ CallId Txn(Engine& engine, const TxnRequest& request, Instant deadline, Done<Txn
        .kind = writes ? CallKind::kWrite : CallKind::kRead,
        .deadline = deadline},
       ToProto(request), std::move(done),
-      [success, failure](etcdserverpb::TxnResponse& response) -> absl::StatusOr<TxnResult> {
+      [&engine, success,
+       failure](etcdserverpb::TxnResponse& response) -> absl::StatusOr<TxnResult> {
         TxnResult result = FromProto(response);
         // Callers take the results by their place and kind: nobody else checks what a server sent.
-        if (KindsOf(result.results) != (result.succeeded ? success : failure)) return Undecodable();
+        if (KindsOf(result.results) != (result.succeeded ? success : failure)) {
+          return Undecodable(engine, "/etcdserverpb.KV/Txn", CallKind::kWrite);
+        }
         return result;
       });
 }
@@ -111,9 +118,13 @@ CallId Grant(Engine& engine, int64_t ttl, LeaseId id, CallKind kind, Instant dea
   request.set_id(id);
   return Send<etcdserverpb::LeaseGrantResponse>(
       engine, {.method = "/etcdserverpb.Lease/LeaseGrant", .kind = kind, .deadline = deadline},
-      request, std::move(done), [](etcdserverpb::LeaseGrantResponse& response) {
+      request, std::move(done),
+      [&engine](etcdserverpb::LeaseGrantResponse& response) -> absl::StatusOr<GrantResult> {
+        if (response.id() == 0 || response.ttl() <= 0) {
+          return Undecodable(engine, "/etcdserverpb.Lease/LeaseGrant", CallKind::kWrite);
+        }
         return GrantResult{.id = response.id(),
-                           .ttl = absl::Seconds(std::clamp(response.ttl(), int64_t{0}, kTtlMax))};
+                           .ttl = absl::Seconds(std::min(response.ttl(), kTtlSecondsMax))};
       });
 }
 
@@ -152,7 +163,7 @@ CallId KeepAliveOnce(Engine& engine, LeaseId lease, Instant deadline, Done<absl:
       engine, {.method = "/etcdserverpb.Lease/LeaseKeepAlive", .deadline = deadline}, request,
       std::move(done),
       [](etcdserverpb::LeaseKeepAliveResponse& response) -> absl::StatusOr<absl::Duration> {
-        if (response.ttl() > 0) return absl::Seconds(response.ttl());
+        if (response.ttl() > 0) return absl::Seconds(std::min(response.ttl(), kTtlSecondsMax));
         absl::Status status = absl::NotFoundError("etcdserver: requested lease not found");
         SetErrorDetail(status, {.server_error = std::string(status.message())});
         return status;

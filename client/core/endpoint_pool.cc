@@ -1,8 +1,7 @@
 #include "conclave/client/core/endpoint_pool.h"
 
 #include <algorithm>
-
-#include "conclave/base/check.h"
+#include <iterator>
 
 namespace conclave {
 namespace {
@@ -16,37 +15,102 @@ constexpr int kDoublingsMax = 20;
 
 }  // namespace
 
-EndpointPool::EndpointPool(size_t count, Prng& prng) : prng_(prng), members_(count) {
-  CONCLAVE_CHECK(count > 0);
-  next_ = prng_.Below(count);
+EndpointPool::EndpointPool(const std::vector<std::string>& names, Prng& prng) : prng_(prng) {
+  for (const std::string& name : names) members_[next_id_++].endpoint.name = name;
+  if (!names.empty()) turn_ = prng_.Below(names.size());
 }
 
-size_t EndpointPool::Pick(Instant now) {
-  for (size_t i = 0; i < members_.size(); ++i) {
-    const size_t candidate = (next_ + i) % members_.size();
-    if (members_[candidate].shunned_until <= now) {
-      next_ = candidate + 1;
-      return candidate;
-    }
+std::optional<size_t> EndpointPool::Pick(Instant now) {
+  if (members_.empty()) return std::nullopt;
+  for (const bool fallback : {false, true}) {
+    if (std::optional<size_t> healthy = PickHealthy(now, fallback)) return healthy;
   }
-  const auto soonest = std::min_element(
-      members_.begin(), members_.end(),
-      [](const Member& a, const Member& b) { return a.shunned_until < b.shunned_until; });
-  return static_cast<size_t>(soonest - members_.begin());
+  return std::min_element(members_.begin(), members_.end(),
+                          [](const auto& a, const auto& b) {
+                            return a.second.shunned_until < b.second.shunned_until;
+                          })
+      ->first;
 }
 
-void EndpointPool::Succeeded(size_t endpoint) { members_[endpoint] = Member{}; }
+std::optional<size_t> EndpointPool::PickHealthy(Instant now, bool fallback) {
+  Members::iterator member = members_.lower_bound(turn_);
+  for (size_t i = 0; i < members_.size(); ++i, ++member) {
+    if (member == members_.end()) member = members_.begin();
+    if (member->second.shunned_until > now || member->second.endpoint.fallback != fallback) {
+      continue;
+    }
+    turn_ = member->first + 1;
+    return member->first;
+  }
+  return std::nullopt;
+}
+
+void EndpointPool::Succeeded(size_t endpoint) {
+  auto found = members_.find(endpoint);
+  if (found == members_.end() || found->second.failures == 0) return;
+  found->second.failures = 0;
+  found->second.shunned_until = Instant{};
+  ++version_;
+}
 
 void EndpointPool::Failed(size_t endpoint, Instant now) {
-  Member& member = members_[endpoint];
+  auto found = members_.find(endpoint);
+  if (found == members_.end()) return;
+  Member& member = found->second;
   member.shunned_until =
       now + kShunBase / 2 + FullJitter(member.failures, kShunBase, kShunCap, prng_);
   ++member.failures;
+  ++version_;
 }
 
 bool EndpointPool::AnyHealthy(Instant now) const {
   return std::any_of(members_.begin(), members_.end(),
-                     [now](const Member& member) { return member.shunned_until <= now; });
+                     [now](const auto& member) { return member.second.shunned_until <= now; });
+}
+
+EndpointPool::Change EndpointPool::Set(const std::vector<Endpoint>& endpoints) {
+  Change change;
+  for (auto member = members_.begin(); member != members_.end();) {
+    const bool stays =
+        std::any_of(endpoints.begin(), endpoints.end(), [&member](const Endpoint& endpoint) {
+          return endpoint.name == member->second.endpoint.name;
+        });
+    if (!stays) change.removed.push_back(member->first);
+    member = stays ? std::next(member) : members_.erase(member);
+  }
+  for (const Endpoint& endpoint : endpoints) {
+    if (std::optional<size_t> known = Find(endpoint.name)) {
+      members_[*known].endpoint.fallback = endpoint.fallback;
+      continue;
+    }
+    change.added.push_back(next_id_);
+    members_[next_id_++].endpoint = endpoint;
+  }
+  ++version_;
+  return change;
+}
+
+std::string_view EndpointPool::NameOf(size_t endpoint) const {
+  auto found = members_.find(endpoint);
+  return found == members_.end() ? std::string_view() : found->second.endpoint.name;
+}
+
+std::optional<size_t> EndpointPool::Find(std::string_view name) const {
+  for (const auto& [id, member] : members_) {
+    if (member.endpoint.name == name) return id;
+  }
+  return std::nullopt;
+}
+
+std::vector<EndpointPool::State> EndpointPool::States() const {
+  std::vector<State> states;
+  for (const auto& [id, member] : members_) {
+    states.push_back({.id = id,
+                      .name = member.endpoint.name,
+                      .fallback = member.endpoint.fallback,
+                      .shunned_until = member.shunned_until});
+  }
+  return states;
 }
 
 Duration FullJitter(int failures, Duration base, Duration cap, Prng& prng) {

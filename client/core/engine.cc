@@ -15,6 +15,9 @@ namespace {
 constexpr Duration kRetryBase = std::chrono::milliseconds(25);
 constexpr Duration kRetryCap = std::chrono::seconds(1);
 constexpr int kAttemptDoublingsMax = 6;
+constexpr Duration kOutageLogInterval = std::chrono::minutes(1);
+// Ids of ended calls that may lie in a queue of held ones before it is swept.
+constexpr size_t kEndedHeldMax = 1024;
 
 absl::Status Cancelled(bool outcome_unknown) {
   absl::Status status = absl::CancelledError("the call was cancelled");
@@ -28,7 +31,8 @@ Engine::Engine(EngineOptions options, Transport& transport)
     : options_(std::move(options)),
       transport_(transport),
       prng_(options_.seed),
-      pool_(options_.endpoints.size(), prng_),
+      pool_(options_.endpoints, prng_),
+      budget_(options_.retry_budget),
       watches_(std::make_unique<WatchMux>(*this)),
       leases_(std::make_unique<LeaseKeeper>(*this)) {}
 
@@ -71,15 +75,69 @@ void Engine::RunDeferred() {
   }
 }
 
+void Engine::Log(LogLevel level, std::string_view line) const {
+  if (options_.log) options_.log(level, line);
+}
+
+void Engine::OnNonsense(std::string_view what, std::string_view detail) {
+  if (observer() != nullptr) observer()->OnNonsense(what);
+  if (!nonsense_.insert(what).second) return;
+  Log(LogLevel::kWarning, absl::StrCat("a server says what the protocol does not allow: ",
+                                       absl::string_view(what.data(), what.size()), ": ",
+                                       absl::string_view(detail.data(), detail.size()),
+                                       " (ignored; further ones are counted, not logged)"));
+}
+
+void Engine::OnRevision(int64_t revision) {
+  std::atomic<int64_t>& newest = options_.vitals->newest_revision;
+  if (revision > newest.load(std::memory_order_relaxed) && revision <= kRevisionMax) {
+    newest.store(revision, std::memory_order_relaxed);
+  }
+}
+
+void Engine::Blame(size_t endpoint, std::string_view method, std::string_view why) {
+  if (observer() != nullptr) observer()->OnFailover(method);
+  const std::string_view name = pool_.NameOf(endpoint);
+  pool_.Failed(endpoint, now_);
+  const std::string line = absl::StrCat(absl::string_view(name.data(), name.size()), ": ",
+                                        absl::string_view(why.data(), why.size()));
+  const bool outage = !pool_.AnyHealthy(now_) &&
+                      (outage_logged_ == Instant{} || now_ - outage_logged_ >= kOutageLogInterval);
+  if (outage) outage_logged_ = now_;
+  Log(outage ? LogLevel::kWarning : LogLevel::kDebug,
+      absl::StrCat(outage ? "no member answers as it should; " : "", line));
+}
+
 CallId Engine::Call(UnaryCall call, UnaryDone done) {
   const CallId id = next_id_++;
   PendingCall& pending = calls_[id];
   pending.call = std::move(call);
   pending.done = std::move(done);
+  pending.began = now_;
+  budget_.OnCalls(1);
   if (down_) {
     Finish(id, Cancelled(false));
   } else {
     StartAttempt(id, pending);
+  }
+  return id;
+}
+
+CallId Engine::Continue(UnaryCall call, size_t endpoint, const WireStatus& first, Instant began,
+                        UnaryDone done) {
+  const CallId id = next_id_++;
+  PendingCall& pending = calls_[id];
+  pending.call = std::move(call);
+  pending.done = std::move(done);
+  pending.began = began;
+  pending.endpoint = endpoint;
+  pending.attempts = 1;
+  budget_.OnCalls(1);
+  if (down_) {
+    const Verdict verdict = Judge(pending.call.kind, first, "");
+    Finish(id, Cancelled(IsOutcomeUnknown(verdict.status)));
+  } else {
+    OnAttemptFailed(id, pending, first);
   }
   return id;
 }
@@ -93,8 +151,7 @@ void Engine::Cancel(CallId id) {
     transport_.CancelUnary(call.wire);  // the answer tells whether it was sent at all
     return;
   }
-  CancelTimer(call.retry);
-  Finish(id, Cancelled(call.outcome_unknown));
+  Finish(id, Cancelled(false));  // what is tried again did not happen
 }
 
 Duration Engine::AttemptTimeout(const PendingCall& call) const {
@@ -108,7 +165,19 @@ Duration Engine::AttemptTimeout(const PendingCall& call) const {
 }
 
 void Engine::StartAttempt(CallId id, PendingCall& call) {
-  call.endpoint = call.call.endpoint.value_or(pool_.Pick(now_));
+  const std::optional<size_t> endpoint =
+      call.call.endpoint.has_value() ? call.call.endpoint : pool_.Pick(now_);
+  if (!endpoint.has_value()) {
+    call.last = absl::UnavailableError("no endpoint is known yet");
+    SetErrorDetail(call.last, {.retryable = true});
+    return Hold(id, call, without_endpoint_);
+  }
+  if (!pool_.Contains(*endpoint)) {
+    absl::Status gone = absl::UnavailableError("the member is no longer an endpoint");
+    SetErrorDetail(gone, {});
+    return Finish(id, gone);
+  }
+  call.endpoint = *endpoint;
   call.wire = next_id_++;
   attempts_[call.wire] = id;
   const Duration timeout = AttemptTimeout(call);
@@ -128,22 +197,25 @@ void Engine::OnUnaryDone(WireId id, const WireStatus& status, std::string respon
   attempts_.erase(attempt);
   PendingCall& call = calls_.at(call_id);
   call.wire = 0;
-  if (status.ok()) {
-    pool_.Succeeded(call.endpoint);
-    Finish(call_id, std::move(response));
-    return;
-  }
-  Verdict verdict = Judge(call.call.kind, status, options_.endpoints[call.endpoint]);
+  if (!status.ok()) return OnAttemptFailed(call_id, call, status);
+  pool_.Succeeded(call.endpoint);
+  if (call.attempts > 1) budget_.OnRetrySucceeded();
+  Finish(call_id, std::move(response));
+  ReleaseHeld();
+}
+
+void Engine::OnAttemptFailed(CallId id, PendingCall& call, const WireStatus& status) {
+  Verdict verdict = Judge(call.call.kind, status, pool_.NameOf(call.endpoint));
   if (call.cancelled) {
-    Finish(call_id, Cancelled(IsOutcomeUnknown(verdict.status)));
+    Finish(id, Cancelled(IsOutcomeUnknown(verdict.status)));
     return;
   }
-  if (verdict.blame_endpoint) pool_.Failed(call.endpoint, now_);
+  if (verdict.blame_endpoint) Blame(call.endpoint, call.call.method, status.message);
   call.last = std::move(verdict.status);
   if (verdict.try_again && !call.call.endpoint.has_value()) {
-    TryAgain(call_id, call);
+    TryAgain(id, call);
   } else {
-    Finish(call_id, call.last);
+    Finish(id, call.last);
   }
 }
 
@@ -156,10 +228,60 @@ void Engine::TryAgain(CallId id, PendingCall& call) {
     Finish(id, GaveUp(call));
     return;
   }
-  call.retry = At(now_ + delay, [this, id] {
-    auto found = calls_.find(id);
-    if (found != calls_.end()) StartAttempt(id, found->second);
-  });
+  call.retry = At(now_ + delay, [this, id] { Retry(id); });
+}
+
+void Engine::Retry(CallId id) {
+  auto found = calls_.find(id);
+  if (found == calls_.end()) return;
+  if (held_.empty() && budget_.Take(now_)) {
+    if (observer() != nullptr) observer()->OnRetry(found->second.call.method);
+    return StartAttempt(id, found->second);
+  }
+  if (observer() != nullptr) observer()->OnRetryHeld();
+  Hold(id, found->second, held_);
+  ReleaseHeld();
+}
+
+// ---- Calls that wait for something else than time
+// -------------------------------------------------
+
+void Engine::Hold(CallId id, PendingCall& call, std::deque<CallId>& queue) {
+  CancelTimer(call.retry);
+  if (call.call.deadline != kNever) {
+    call.retry = At(call.call.deadline, [this, id] {
+      auto found = calls_.find(id);
+      if (found != calls_.end()) Finish(id, GaveUp(found->second));
+    });
+  }
+  if (queue.size() > 2 * calls_.size() + kEndedHeldMax) {
+    std::erase_if(queue, [this](CallId each) { return !calls_.contains(each); });
+  }
+  queue.push_back(id);
+}
+
+// False: the call has ended meanwhile.
+bool Engine::StartHeld(CallId id) {
+  auto found = calls_.find(id);
+  if (found == calls_.end()) return false;
+  CancelTimer(found->second.retry);
+  StartAttempt(id, found->second);
+  return true;
+}
+
+void Engine::ReleaseHeld() {
+  while (!held_.empty()) {
+    auto found = calls_.find(held_.front());
+    if (found != calls_.end()) {
+      if (!budget_.Take(now_)) break;
+      if (observer() != nullptr) observer()->OnRetry(found->second.call.method);
+    }
+    const CallId id = held_.front();
+    held_.pop_front();
+    (void)StartHeld(id);
+  }
+  CancelTimer(release_);
+  if (!held_.empty()) release_ = At(budget_.NextAt(now_), [this] { ReleaseHeld(); });
 }
 
 absl::Status Engine::GaveUp(const PendingCall& call) const {
@@ -174,15 +296,40 @@ absl::Status Engine::GaveUp(const PendingCall& call) const {
 void Engine::Finish(CallId id, absl::StatusOr<std::string> result) {
   auto found = calls_.find(id);
   CONCLAVE_CHECK(found != calls_.end());
-  Defer([done = std::move(found->second.done), result = std::move(result)]() mutable {
+  PendingCall& call = found->second;
+  CancelTimer(call.retry);
+  if (observer() != nullptr) {
+    observer()->OnCall(call.call.method, result.status().code(), now_ - call.began);
+  }
+  Defer([done = std::move(call.done), result = std::move(result)]() mutable {
     done(std::move(result));
   });
   calls_.erase(found);
 }
 
+// ---- Endpoints
+// -------------------------------------------------------------------------------------
+
+void Engine::SetEndpoints(const std::vector<EndpointPool::Endpoint>& endpoints) {
+  CONCLAVE_CHECK(!endpoints.empty(), "a client without endpoints");
+  if (down_) return;
+  const EndpointPool::Change change = pool_.Set(endpoints);
+  for (size_t id : change.added) transport_.AddEndpoint(id, pool_.NameOf(id));
+  watches_->OnEndpointsChanged();
+  leases_->OnEndpointsChanged();
+  for (size_t id : change.removed) transport_.RemoveEndpoint(id);
+  std::deque<CallId> waiting;
+  waiting.swap(without_endpoint_);
+  for (CallId id : waiting) (void)StartHeld(id);
+}
+
+// ---- Streams
+// ---------------------------------------------------------------------------------------
+
 WireId Engine::OpenStream(size_t endpoint, std::string_view method, ResumingStream* owner) {
   const WireId id = next_id_++;
   streams_[id] = owner;
+  if (observer() != nullptr) observer()->OnStreamOpened(method);
   transport_.OpenStream(id, endpoint, method);
   return id;
 }

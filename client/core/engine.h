@@ -8,11 +8,13 @@
 // once, at the latest at Shutdown.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -23,7 +25,10 @@
 #include "conclave/base/prng.h"
 #include "conclave/base/time.h"
 #include "conclave/client/core/endpoint_pool.h"
+#include "conclave/client/core/engine_observer.h"
 #include "conclave/client/core/judge.h"
+#include "conclave/client/core/log.h"
+#include "conclave/client/core/retry_budget.h"
 #include "conclave/client/core/transport.h"
 
 namespace conclave {
@@ -35,12 +40,22 @@ class WatchMux;
 using CallId = uint64_t;  // 0 is none
 using TimerId = std::pair<Instant, uint64_t>;
 
+// What threads other than the engine's may read of it.
+struct EngineVitals {
+  std::atomic<int64_t> newest_revision = 0;      // of the store, that any answer has told of
+  std::atomic<Instant> watch_heard = Instant{};  // when the watch stream last said anything
+};
+
 struct EngineOptions {
-  std::vector<std::string> endpoints{};  // names, for errors
+  std::vector<std::string> endpoints{};  // "host:port"; may be none at first
   uint64_t seed = 0;
   Duration attempt_timeout = std::chrono::seconds(1);
   Duration watch_silence = std::chrono::seconds(30);
   Duration watch_answer_timeout = std::chrono::seconds(5);
+  RetryBudgetOptions retry_budget{};
+  LogSink log{};                       // none: not a word
+  EngineObserver* observer = nullptr;  // outlives the engine
+  std::shared_ptr<EngineVitals> vitals = std::make_shared<EngineVitals>();
 };
 
 class Engine {
@@ -76,11 +91,30 @@ class Engine {
   CallId Call(UnaryCall call, UnaryDone done);
   // The call ends with Cancelled, unless it has ended already.
   void Cancel(CallId id);
+  // The same as Call, for one whose first attempt was made past the engine (by the caller's own
+  // thread) since `began` and has failed.
+  CallId Continue(UnaryCall call, size_t endpoint, const WireStatus& first, Instant began,
+                  UnaryDone done);
+  // Calls that were made past the engine and ended well.
+  void OnDirectCalls(uint64_t count) { budget_.OnCalls(static_cast<double>(count)); }
+
+  // Replaces the set of endpoints; at least one, and their names are distinct. What runs on those
+  // that stay goes on; streams on those that go are moved.
+  void SetEndpoints(const std::vector<EndpointPool::Endpoint>& endpoints);
 
   WatchMux& watches() { return *watches_; }
   LeaseKeeper& leases() { return *leases_; }
   Prng& prng() { return prng_; }
   const EngineOptions& options() const { return options_; }
+  EngineObserver* observer() const { return options_.observer; }
+  void Log(LogLevel level, std::string_view line) const;
+  // A server has said what no server of the protocol says: counted, and logged once for each
+  // `what`, which is one of a few literals.
+  void OnNonsense(std::string_view what, std::string_view detail);
+  // A revision of the store that a server has told of.
+  void OnRevision(int64_t revision);
+  // A member does not do what it should: the others are preferred for a while.
+  void Blame(size_t endpoint, std::string_view method, std::string_view why);
 
   // Ends everything: all calls get Cancelled, streams close, timers go. Nothing may be asked
   // afterwards.
@@ -95,6 +129,7 @@ class Engine {
   WireId OpenStream(size_t endpoint, std::string_view method, ResumingStream* owner);
   void CloseStream(WireId id);
   EndpointPool& pool() { return pool_; }
+  const EndpointPool& pool() const { return pool_; }
   Transport& transport() { return transport_; }
 
  private:
@@ -107,12 +142,18 @@ class Engine {
     TimerId retry{};
     bool cancelled = false;
     absl::Status last;
-    bool outcome_unknown = false;
+    Instant began{};
   };
 
   void StartAttempt(CallId id, PendingCall& call);
+  void OnAttemptFailed(CallId id, PendingCall& call, const WireStatus& status);
   Duration AttemptTimeout(const PendingCall& call) const;
   void TryAgain(CallId id, PendingCall& call);
+  void Retry(CallId id);
+  // Keeps the call in `queue` until it is started from there, or its deadline passes.
+  void Hold(CallId id, PendingCall& call, std::deque<CallId>& queue);
+  bool StartHeld(CallId id);
+  void ReleaseHeld();
   void Finish(CallId id, absl::StatusOr<std::string> result);
   absl::Status GaveUp(const PendingCall& call) const;
   void RunDeferred();
@@ -127,6 +168,12 @@ class Engine {
   std::map<TimerId, Work> timers_;
   std::deque<Work> deferred_;
   std::map<CallId, PendingCall> calls_;
+  RetryBudget budget_;
+  std::deque<CallId> held_;  // wait for the budget; those that have ended are skipped
+  std::deque<CallId> without_endpoint_;
+  TimerId release_{};
+  Instant outage_logged_{};
+  std::set<std::string_view> nonsense_;
   std::map<WireId, CallId> attempts_;
   std::map<WireId, ResumingStream*> streams_;
   std::unique_ptr<WatchMux> watches_;

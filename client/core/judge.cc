@@ -10,15 +10,48 @@ namespace {
 constexpr absl::string_view kDetailUrl = "type.conclave.dev/client.ErrorDetail";
 constexpr absl::string_view kServerPrefix = "etcdserver: ";
 
-// Texts of the protocol's errors by what they say about a write. They are matched whole.
-constexpr absl::string_view kNoLeader = "etcdserver: no leader";
-constexpr absl::string_view kTooManyRequests = "etcdserver: too many requests";
-constexpr absl::string_view kLearner = "etcdserver: rpc not supported for learner";
-constexpr absl::string_view kSpaceExceeded = "etcdserver: mvcc: database space exceeded";
+// What the protocol's error texts say beyond their codes. They are matched whole. Texts that are
+// absent here are judged by their code alone.
+enum class Meaning {
+  kByCode,
+  kRefused,      // nothing was done; trying again is no use
+  kBusy,         // nothing was done; later it may be, by the same member too
+  kWrongMember,  // nothing was done; another member may do it
+  kMaybeDone,    // the code looks like a refusal, but it may have been done
+};
+
+struct KnownText {
+  absl::string_view text;
+  absl::StatusCode code;  // what the caller gets: servers send some of these as Unknown
+  Meaning meaning;
+};
+
+constexpr KnownText kKnownTexts[] = {
+    {"etcdserver: no leader", absl::StatusCode::kUnavailable, Meaning::kWrongMember},
+    {"etcdserver: rpc not supported for learner", absl::StatusCode::kFailedPrecondition,
+     Meaning::kWrongMember},
+    {"etcdserver: not leader", absl::StatusCode::kFailedPrecondition, Meaning::kWrongMember},
+    {"not a primary lessor", absl::StatusCode::kUnavailable, Meaning::kWrongMember},
+    {"etcdserver: too many requests", absl::StatusCode::kResourceExhausted, Meaning::kBusy},
+    // Comes before the reconfiguration is proposed, with a code that otherwise leaves it open.
+    {"etcdserver: unhealthy cluster", absl::StatusCode::kUnavailable, Meaning::kBusy},
+    {"etcdserver: re-configuration failed due to not enough started members",
+     absl::StatusCode::kFailedPrecondition, Meaning::kRefused},
+    {"etcdserver: corrupt cluster", absl::StatusCode::kDataLoss, Meaning::kRefused},
+    // The check when the write is applied comes too late to prevent it.
+    {"etcdserver: mvcc: database space exceeded", absl::StatusCode::kResourceExhausted,
+     Meaning::kMaybeDone},
+};
+
+const KnownText* Find(absl::string_view text) {
+  for (const KnownText& known : kKnownTexts) {
+    if (known.text == text) return &known;
+  }
+  return nullptr;
+}
 
 absl::StatusCode CodeOf(const WireStatus& wire) {
   if (wire.code <= 0 || wire.code > 16) return absl::StatusCode::kUnknown;
-  if (wire.message == kTooManyRequests) return absl::StatusCode::kResourceExhausted;
   return static_cast<absl::StatusCode>(wire.code);
 }
 
@@ -73,23 +106,24 @@ bool IsOutcomeUnknown(const absl::Status& status) {
 }
 
 Verdict Judge(CallKind kind, const WireStatus& wire, std::string_view endpoint) {
-  const absl::StatusCode code = CodeOf(wire);
-  const bool from_server = absl::StartsWith(wire.message, kServerPrefix);
+  const KnownText* known = Find(wire.message);
+  const absl::StatusCode code = known == nullptr ? CodeOf(wire) : known->code;
+  const Meaning meaning = known == nullptr ? Meaning::kByCode : known->meaning;
+  const bool from_server = known != nullptr || absl::StartsWith(wire.message, kServerPrefix);
   ErrorDetail detail{.server_error = from_server ? wire.message : std::string(),
                      .endpoint = std::string(endpoint)};
-  const bool no_leader = wire.message == kNoLeader;
-  const bool busy = wire.message == kTooManyRequests;
-  const bool learner = wire.message == kLearner;
-  const bool transient = code == absl::StatusCode::kUnavailable ||
-                         code == absl::StatusCode::kDeadlineExceeded || busy || learner;
-  // "database space exceeded" may come after the write was applied.
+  const bool transient =
+      meaning == Meaning::kBusy || meaning == Meaning::kWrongMember ||
+      (meaning == Meaning::kByCode &&
+       (code == absl::StatusCode::kUnavailable || code == absl::StatusCode::kDeadlineExceeded));
   const bool executed_nothing =
-      !wire.sent || no_leader || busy || (IsRefusal(code) && wire.message != kSpaceExceeded);
+      !wire.sent ||
+      (meaning == Meaning::kByCode ? IsRefusal(code) : meaning != Meaning::kMaybeDone);
   if (kind == CallKind::kWrite && !executed_nothing) detail.outcome = Outcome::kUnknown;
   detail.retryable = transient;
   Verdict verdict;
   verdict.try_again = transient && (kind == CallKind::kRead || executed_nothing);
-  verdict.blame_endpoint = transient && !busy;
+  verdict.blame_endpoint = transient && meaning != Meaning::kBusy;
   verdict.status = absl::Status(
       code,
       absl::StrCat(wire.message, " (", absl::string_view(endpoint.data(), endpoint.size()), ")"));

@@ -10,7 +10,6 @@ namespace conclave {
 namespace {
 
 constexpr std::string_view kMethod = "/etcdserverpb.Lease/LeaseKeepAlive";
-constexpr int64_t kTtlSecondsMax = 9'000'000'000;  // the protocol's; nanoseconds still hold it
 constexpr Duration kPatienceMin = std::chrono::milliseconds(200);
 constexpr Duration kPatienceMax = std::chrono::seconds(2);
 
@@ -31,6 +30,7 @@ void LeaseKeeper::Keep(LeaseId id, Duration ttl, Duration margin, Instant sent_a
   lease.observer = std::move(observer);
   lease.renew = engine_.At(sent_at + ttl / 3, [this, id] { Renew(id); });
   ArmLoss(id, lease);
+  ReportSessions();
   stream_.Start();
 }
 
@@ -44,8 +44,27 @@ void LeaseKeeper::Forget(LeaseId id) {
   auto found = leases_.find(id);
   if (found == leases_.end()) return;
   CancelTimers(found->second);
-  leases_.erase(found);
+  Erase(found);
+}
+
+void LeaseKeeper::Erase(std::map<LeaseId, Lease>::iterator lease) {
+  if (lease->second.health == SessionHealth::kSuspect) --suspect_;
+  leases_.erase(lease);
+  ReportSessions();
   if (leases_.empty()) stream_.Stop();
+}
+
+void LeaseKeeper::SetHealth(Lease& lease, SessionHealth health) {
+  if (lease.health == health) return;
+  if (lease.health == SessionHealth::kSuspect) --suspect_;
+  if (health == SessionHealth::kSuspect) ++suspect_;
+  lease.health = health;
+  ReportSessions();
+}
+
+void LeaseKeeper::ReportSessions() {
+  if (engine_.observer() == nullptr) return;
+  engine_.observer()->OnSession(static_cast<int>(leases_.size()) - suspect_, suspect_);
 }
 
 void LeaseKeeper::Shutdown() {
@@ -79,7 +98,7 @@ void LeaseKeeper::OnUnanswered(LeaseId id) {
 
 void LeaseKeeper::Suspect(LeaseId id, Lease& lease) {
   if (lease.health != SessionHealth::kAlive) return;
-  lease.health = SessionHealth::kSuspect;
+  SetHealth(lease, SessionHealth::kSuspect);
   Notify(id);
 }
 
@@ -105,22 +124,25 @@ void LeaseKeeper::OnStreamLost() {
 void LeaseKeeper::OnStreamMessage(std::string_view message) {
   etcdserverpb::LeaseKeepAliveResponse response;
   if (!response.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
+    engine_.OnNonsense("undecodable message", kMethod);
     return stream_.Abandon();
   }
+  engine_.OnRevision(response.header().revision());
   auto found = leases_.find(response.id());
   if (found == leases_.end() || found->second.unanswered.empty()) return;
   const LeaseId id = found->first;
   Lease& lease = found->second;
   const Instant sent_at = lease.unanswered.front();
   lease.unanswered.pop_front();
-  if (response.ttl() <= 0) return Lost(id);
+  if (response.ttl() <= 0) return Lost(id);  // 0 is the protocol's word for a lease that is gone
+  if (engine_.observer() != nullptr) engine_.observer()->OnKeepAlive(engine_.now() - sent_at);
   engine_.CancelTimer(lease.patience);
   if (!lease.unanswered.empty()) {
     lease.patience = engine_.After(Patience(lease.ttl), [this, id] { OnUnanswered(id); });
   }
   lease.ttl = std::chrono::seconds(std::min(response.ttl(), kTtlSecondsMax));
   lease.deadline = std::max(lease.deadline, sent_at + lease.ttl - lease.margin);
-  lease.health = SessionHealth::kAlive;
+  SetHealth(lease, SessionHealth::kAlive);
   ArmLoss(id, lease);
   engine_.CancelTimer(lease.renew);
   lease.renew = engine_.At(sent_at + lease.ttl / 3, [this, id] { Renew(id); });
@@ -128,14 +150,14 @@ void LeaseKeeper::OnStreamMessage(std::string_view message) {
 }
 
 void LeaseKeeper::Lost(LeaseId id) {
-  Lease& lease = leases_.at(id);
-  lease.health = SessionHealth::kLost;
+  auto found = leases_.find(id);
+  Lease& lease = found->second;
   CancelTimers(lease);
   engine_.Defer([observer = std::move(lease.observer), deadline = lease.deadline]() mutable {
     observer(SessionHealth::kLost, deadline);
   });
-  leases_.erase(id);
-  if (leases_.empty()) stream_.Stop();
+  Erase(found);
+  if (engine_.observer() != nullptr) engine_.observer()->OnSessionLost();
 }
 
 void LeaseKeeper::Notify(LeaseId id) {

@@ -33,6 +33,7 @@ class LeaseKeeper : private ResumingStream::Owner {
   void Keep(LeaseId lease, Duration ttl, Duration margin, Instant sent_at, Observer observer);
   void Forget(LeaseId lease);
   void Shutdown();
+  void OnEndpointsChanged() { stream_.OnEndpointsChanged(); }
 
   size_t size() const { return leases_.size(); }
 
@@ -60,10 +61,14 @@ class LeaseKeeper : private ResumingStream::Owner {
   void Notify(LeaseId id);
   void ArmLoss(LeaseId id, Lease& lease);
   void CancelTimers(Lease& lease);
+  void Erase(std::map<LeaseId, Lease>::iterator lease);
+  void SetHealth(Lease& lease, SessionHealth health);
+  void ReportSessions();
 
   Engine& engine_;
   ResumingStream stream_;
   std::map<LeaseId, Lease> leases_;
+  int suspect_ = 0;  // of leases_
 };
 
 }  // namespace conclave

@@ -1,5 +1,7 @@
 #include "conclave/client/core/resuming_stream.h"
 
+#include <optional>
+
 #include "conclave/base/check.h"
 
 namespace conclave {
@@ -7,6 +9,9 @@ namespace {
 
 constexpr Duration kReopenBase = std::chrono::milliseconds(25);
 constexpr Duration kReopenCap = std::chrono::seconds(1);
+// A stream that was heard and lasted this long was a good one. One that ends sooner counts as a
+// failure even if it was heard, so that a server that answers nonsense is not asked in a hot loop.
+constexpr Duration kGoodStreamMin = std::chrono::seconds(2);
 
 }  // namespace
 
@@ -19,9 +24,8 @@ void ResumingStream::Start() {
 void ResumingStream::Stop() {
   wanted_ = false;
   engine_.CancelTimer(reopen_);
-  if (wire_ == 0) return;
-  engine_.CloseStream(wire_);
-  wire_ = 0;
+  starved_ = false;
+  if (wire_ != 0) Close();
 }
 
 void ResumingStream::Send(std::string_view message) {
@@ -35,42 +39,58 @@ void ResumingStream::Pause(bool paused) {
 
 void ResumingStream::Open() {
   if (!wanted_ || wire_ != 0) return;
-  endpoint_ = engine_.pool().Pick(engine_.now());
+  const std::optional<size_t> endpoint = engine_.pool().Pick(engine_.now());
+  starved_ = !endpoint.has_value();
+  if (starved_) return;  // OnEndpointsChanged opens it
+  engine_.CancelTimer(reopen_);
+  endpoint_ = *endpoint;
   heard_ = false;
+  opened_at_ = engine_.now();
   wire_ = engine_.OpenStream(endpoint_, method_, this);
   owner_.OnStreamOpen();
+}
+
+void ResumingStream::OnEndpointsChanged() {
+  if (starved_) return Open();
+  if (wire_ == 0 || engine_.pool().Contains(endpoint_)) return;
+  Close();
+  Lost(/*blame=*/false, "");
 }
 
 void ResumingStream::OnMessage(std::string_view message) {
   if (!heard_) {
     heard_ = true;
-    failures_ = 0;
     engine_.pool().Succeeded(endpoint_);
   }
   owner_.OnStreamMessage(message);
 }
 
-void ResumingStream::OnClosed(const WireStatus&) {
+void ResumingStream::OnClosed(const WireStatus& status) {
   wire_ = 0;
-  Lost(/*blame=*/true);
+  Lost(/*blame=*/true, status.message);
 }
 
 void ResumingStream::Abandon() {
   if (wire_ == 0) return;
-  engine_.CloseStream(wire_);
-  wire_ = 0;
-  Lost(/*blame=*/true);
+  Close();
+  Lost(/*blame=*/true, "its stream is silent or no use");
 }
 
-void ResumingStream::Lost(bool blame) {
-  if (blame) engine_.pool().Failed(endpoint_, engine_.now());
+void ResumingStream::Close() {
+  engine_.CloseStream(wire_);
+  wire_ = 0;
+}
+
+void ResumingStream::Lost(bool blame, std::string_view why) {
+  if (heard_ && engine_.now() - opened_at_ >= kGoodStreamMin) failures_ = 0;
+  if (blame) engine_.Blame(endpoint_, method_, why);
   // A member that was fine until now: go to the next one at once. Else with growing pauses, so that
   // clients do not storm a cluster that comes back.
-  const bool at_once = failures_ < static_cast<int>(engine_.pool().size()) &&
-                       engine_.pool().AnyHealthy(engine_.now());
+  const bool at_once = !blame || (failures_ < static_cast<int>(engine_.pool().size()) &&
+                                  engine_.pool().AnyHealthy(engine_.now()));
   const Duration delay =
       at_once ? Duration(0) : FullJitter(failures_, kReopenBase, kReopenCap, engine_.prng());
-  ++failures_;
+  if (blame) ++failures_;
   engine_.CancelTimer(reopen_);
   if (wanted_) reopen_ = engine_.After(delay, [this] { Open(); });
   owner_.OnStreamLost();

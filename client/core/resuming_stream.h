@@ -31,6 +31,9 @@ class ResumingStream {
   void Pause(bool paused);
   // The member does not do what it should: go to another one.
   void Abandon();
+  // From the owner, whom the engine tells: leaves a member that is no longer an endpoint, and opens
+  // what could not be opened for want of one.
+  void OnEndpointsChanged();
 
   // From the engine.
   void OnMessage(std::string_view message);
@@ -38,7 +41,8 @@ class ResumingStream {
 
  private:
   void Open();
-  void Lost(bool blame);
+  void Lost(bool blame, std::string_view why);
+  void Close();
 
   Engine& engine_;
   const std::string_view method_;
@@ -47,7 +51,9 @@ class ResumingStream {
   WireId wire_ = 0;
   size_t endpoint_ = 0;
   bool heard_ = false;  // a message came since it was opened
-  int failures_ = 0;    // openings in a row that heard nothing
+  Instant opened_at_{};
+  int failures_ = 0;      // openings in a row that heard nothing or did not last
+  bool starved_ = false;  // there was no endpoint to open it on
   TimerId reopen_{};
 };
 

@@ -2,7 +2,9 @@
 // in production, the simulator in simulation.
 //
 // Nothing here calls back from within: answers reach the engine later, through Engine::OnUnaryDone,
-// OnStreamMessage and OnStreamClosed, on the engine's thread. Endpoints are indices.
+// OnStreamMessage and OnStreamClosed, on the engine's thread. Endpoints are ids: 0, 1, ... for
+// those that the engine began with, in their order; one that is added later has an id never used
+// before.
 #pragma once
 
 #include <cstddef>
@@ -39,6 +41,11 @@ class Transport {
   virtual void CloseStream(WireId id) = 0;
   // While paused, no more messages are taken off the network.
   virtual void PauseStream(WireId id, bool paused) = 0;
+
+  // The set of endpoints has changed. What is under way on one that is removed goes on; nothing new
+  // is asked of it.
+  virtual void AddEndpoint(size_t /*endpoint*/, std::string_view /*name*/) {}
+  virtual void RemoveEndpoint(size_t /*endpoint*/) {}
 };
 
 }  // namespace conclave

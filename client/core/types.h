@@ -21,6 +21,11 @@ namespace conclave {
 
 using LeaseId = int64_t;
 
+// No store has seen this many writes: a revision beyond it is nonsense.
+inline constexpr int64_t kRevisionMax = int64_t{1} << 62;
+// The longest TTL of a lease, in seconds, that the protocol knows.
+inline constexpr int64_t kTtlSecondsMax = 9'000'000'000;
+
 // How long one call may take, and who may cut it short. Every blocking call of this library takes
 // one.
 struct CallOptions {
@@ -290,6 +295,11 @@ struct WatchOptions {
   bool report_connection = false;
   // Deliver an empty batch when the server tells only that nothing happened up to a revision.
   bool report_progress = false;
+  // A resynced batch also carries, as events, the difference between its state and what this watch
+  // has delivered before (at first: nothing, so all of it): a consumer that only applies events is
+  // then right as well. A key that went meanwhile comes as a delete with the batch's revision.
+  // Costs a copy of the range in memory, values only with prev_kv.
+  bool diff_on_resync = false;
 };
 
 // One delivery of a watch. Revisions never go back and come whole: all events of one revision stand
@@ -306,6 +316,20 @@ struct WatchBatch {
   bool connected = true;
   // Not OK: the watch has ended for good (permission, a bad range); this is its last batch.
   absl::Status status{};
+};
+
+// How far a watch is behind (Watch::lag).
+struct WatchLag {
+  int64_t delivered = 0;  // the callback has had everything up to here
+  int64_t received = 0;   // has come from the server and may wait for the callback thread
+  int64_t newest = 0;     // the newest revision of the store that any answer to this client told of
+  // Since the server last said anything on the watch stream. A quiet store is silent too: after
+  // ConnectOptions::watch_silence the client asks for a sign of life.
+  absl::Duration silence{};
+  bool connected = false;
+
+  // An upper bound: writes outside the watched range count until the server's next sign of life.
+  int64_t revisions() const { return newest > delivered ? newest - delivered : 0; }
 };
 
 // ---- Cluster

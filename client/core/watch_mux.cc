@@ -16,6 +16,10 @@ constexpr Duration kListTimeout = std::chrono::seconds(10);
 constexpr Duration kListRetryBase = std::chrono::milliseconds(50);
 constexpr Duration kListRetryCap = std::chrono::seconds(2);
 constexpr int kPatienceDoublingsMax = 6;
+// Of one revision that comes in fragments. A transaction has far fewer operations.
+constexpr size_t kFragmentEventsMax = 1'000'000;
+
+bool IsRevision(int64_t revision) { return revision > 0 && revision <= kRevisionMax; }
 
 }  // namespace
 
@@ -23,13 +27,16 @@ WatchMux::WatchMux(Engine& engine) : engine_(engine), stream_(engine, kMethod, *
 
 WatchMux::~WatchMux() = default;
 
-WatchHandle WatchMux::Add(const KeyRange& range, const WatchOptions& options, Callback callback) {
+WatchHandle WatchMux::Add(const KeyRange& range, const WatchOptions& options, Callback callback,
+                          std::shared_ptr<WatchVitals> vitals) {
   const WatchHandle handle = next_handle_++;
   Watcher& watcher = watches_[handle];
   watcher.range = range;
   watcher.options = options;
   watcher.callback = std::move(callback);
   watcher.next_revision = options.list_first ? 0 : options.from_revision;
+  watcher.vitals = vitals != nullptr ? std::move(vitals) : std::make_shared<WatchVitals>();
+  if (engine_.observer() != nullptr) engine_.observer()->OnWatches(watches_.size());
   if (options.list_first) {
     List(handle, watcher);
   } else if (stream_.open()) {
@@ -50,6 +57,7 @@ void WatchMux::Remove(WatchHandle handle) {
     by_server_id_.erase(watcher.server_id);
   }
   watches_.erase(found);  // one that is being created is cancelled when the server has numbered it
+  if (engine_.observer() != nullptr) engine_.observer()->OnWatches(watches_.size());
   if (watches_.empty()) {
     stream_.Stop();
     creating_.clear();
@@ -82,6 +90,16 @@ void WatchMux::List(WatchHandle handle, Watcher& watcher) {
       [this, handle](absl::StatusOr<RangeResult> result) { OnListed(handle, std::move(result)); });
 }
 
+void WatchMux::ListLater(WatchHandle handle, Watcher& watcher) {
+  watcher.state = State::kListing;
+  const Duration delay =
+      FullJitter(watcher.list_failures++, kListRetryBase, kListRetryCap, engine_.prng());
+  watcher.list_again = engine_.After(delay, [this, handle] {
+    auto again = watches_.find(handle);
+    if (again != watches_.end()) List(handle, again->second);
+  });
+}
+
 void WatchMux::OnListed(WatchHandle handle, absl::StatusOr<RangeResult> result) {
   auto found = watches_.find(handle);
   if (found == watches_.end()) return;
@@ -90,27 +108,78 @@ void WatchMux::OnListed(WatchHandle handle, absl::StatusOr<RangeResult> result) 
   if (!result.ok()) {
     if (!IsRetryable(result.status())) return End(handle, result.status());
     SetConnected(handle, watcher, false);
-    const Duration delay =
-        FullJitter(watcher.list_failures++, kListRetryBase, kListRetryCap, engine_.prng());
-    watcher.list_again = engine_.After(delay, [this, handle] {
-      auto again = watches_.find(handle);
-      if (again != watches_.end()) List(handle, again->second);
-    });
-    return;
+    return ListLater(handle, watcher);
+  }
+  if (!IsRevision(result->revision)) {
+    engine_.OnNonsense("list without a revision", std::to_string(result->revision));
+    return ListLater(handle, watcher);
   }
   if (result->revision + 1 < watcher.next_revision) {
     // A member that lags behind what was delivered: its state would turn time back.
-    watcher.must_be_linearizable = true;
-    return List(handle, watcher);
+    const bool asked_the_quorum = std::exchange(watcher.must_be_linearizable, true);
+    if (!asked_the_quorum && watcher.options.serializable_list) return List(handle, watcher);
+    engine_.OnNonsense("store that went back", std::to_string(result->revision));
+    return ListLater(handle, watcher);
   }
-  watcher.list_failures = 0;
+  std::erase_if(result->kvs, [this, &watcher](const KeyValue& kv) {
+    const bool stranger = !watcher.range.Contains(kv.key);
+    if (stranger) engine_.OnNonsense("key outside the range", kv.key);
+    return stranger;
+  });
   watcher.must_be_linearizable = true;
-  watcher.next_revision = result->revision + 1;
+  MoveTo(watcher, result->revision + 1);
   watcher.state = State::kUncreated;
   watcher.connected = true;
   if (stream_.open()) Create(handle, watcher);
-  Deliver(handle,
-          {.revision = result->revision, .resynced = true, .state = std::move(result->kvs)});
+  if (engine_.observer() != nullptr) engine_.observer()->OnResync();
+  WatchBatch batch{.revision = result->revision, .resynced = true, .state = std::move(result->kvs)};
+  if (watcher.options.diff_on_resync) batch.events = Difference(watcher, batch);
+  Deliver(handle, std::move(batch));
+}
+
+// ---- The difference to what was delivered
+// ----------------------------------------------------------
+
+std::vector<WatchEvent> WatchMux::Difference(Watcher& watcher, const WatchBatch& resynced) const {
+  const WatchOptions& options = watcher.options;
+  std::map<std::string, KeyValue> before = std::move(watcher.delivered);
+  watcher.delivered.clear();
+  std::vector<WatchEvent> events;
+  for (const KeyValue& kv : resynced.state) {
+    auto known = before.find(kv.key);
+    const bool changed = known == before.end() || known->second.mod_revision != kv.mod_revision;
+    if (changed && !options.no_puts) {
+      WatchEvent& event = events.emplace_back(WatchEvent{.kv = kv});
+      if (options.prev_kv && known != before.end()) event.prev_kv = std::move(known->second);
+    }
+    if (known != before.end()) before.erase(known);
+    KeyValue& now = watcher.delivered[kv.key] = kv;
+    if (!options.prev_kv) now.value.clear();
+  }
+  // In the order of their revisions, as events come.
+  std::stable_sort(events.begin(), events.end(), [](const WatchEvent& a, const WatchEvent& b) {
+    return a.kv.mod_revision < b.kv.mod_revision;
+  });
+  if (options.no_deletes) return events;
+  for (auto& [key, kv] : before) {
+    WatchEvent& event = events.emplace_back(WatchEvent{.type = WatchEvent::Type::kDelete});
+    event.kv.key = key;
+    event.kv.mod_revision = resynced.revision;
+    if (options.prev_kv) event.prev_kv = std::move(kv);
+  }
+  return events;
+}
+
+void WatchMux::NoteDelivered(Watcher& watcher, const WatchBatch& batch) {
+  if (!watcher.options.diff_on_resync) return;
+  for (const WatchEvent& event : batch.events) {
+    if (event.type == WatchEvent::Type::kDelete) {
+      watcher.delivered.erase(event.kv.key);
+      continue;
+    }
+    KeyValue& now = watcher.delivered[event.kv.key] = event.kv;
+    if (!watcher.options.prev_kv) now.value.clear();
+  }
 }
 
 // ---- The stream
@@ -170,6 +239,7 @@ void WatchMux::SendCancel(int64_t server_id) {
 void WatchMux::OnStreamMessage(std::string_view message) {
   unheard_streams_ = 0;
   asked_progress_ = false;
+  engine_.options().vitals->watch_heard = engine_.now();
   Handle(message);
   if (stream_.open()) ArmSilenceTimer();
 }
@@ -177,11 +247,13 @@ void WatchMux::OnStreamMessage(std::string_view message) {
 void WatchMux::Handle(std::string_view message) {
   etcdserverpb::WatchResponse response;
   if (!response.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
-    return stream_.Abandon();
+    return Confuse("undecodable message", kMethod);
   }
+  engine_.OnRevision(response.header().revision());
   if (response.created()) return OnCreated(response);
   auto found = by_server_id_.find(response.watch_id());
-  if (found == by_server_id_.end()) return;  // removed meanwhile, or an answer for the whole stream
+  // Removed meanwhile, or an answer for the whole stream.
+  if (found == by_server_id_.end()) return;
   const WatchHandle handle = found->second;
   if (response.canceled()) {
     by_server_id_.erase(found);
@@ -190,8 +262,19 @@ void WatchMux::Handle(std::string_view message) {
   OnEvents(response, handle);
 }
 
+// Nothing this stream says can be trusted any more: the watches begin again on another one.
+void WatchMux::Confuse(std::string_view what, std::string_view detail) {
+  engine_.OnNonsense(what, detail);
+  stream_.Abandon();
+}
+
+void WatchMux::MoveTo(Watcher& watcher, int64_t next_revision) {
+  watcher.next_revision = std::max(watcher.next_revision, next_revision);
+  watcher.vitals->received = watcher.next_revision - 1;
+}
+
 void WatchMux::OnCreated(const etcdserverpb::WatchResponse& response) {
-  if (creating_.empty()) return stream_.Abandon();  // not an answer to anything we asked
+  if (creating_.empty()) return Confuse("watch that nobody asked for", "created");
   const WatchHandle handle = creating_.front();
   creating_.pop_front();
   auto found = watches_.find(handle);
@@ -201,10 +284,15 @@ void WatchMux::OnCreated(const etcdserverpb::WatchResponse& response) {
   }
   if (response.canceled()) return OnCancelled(response, handle);
   Watcher& watcher = found->second;
+  if (!by_server_id_.emplace(response.watch_id(), handle).second) {
+    return Confuse("watch id given twice", std::to_string(response.watch_id()));
+  }
+  if (watcher.next_revision == 0 && !IsRevision(response.header().revision())) {
+    return Confuse("watch without a revision", std::to_string(response.header().revision()));
+  }
   watcher.state = State::kActive;
   watcher.server_id = response.watch_id();
-  by_server_id_[watcher.server_id] = handle;
-  if (watcher.next_revision == 0) watcher.next_revision = response.header().revision() + 1;
+  if (watcher.next_revision == 0) MoveTo(watcher, response.header().revision() + 1);
   SetConnected(handle, watcher, true);
 }
 
@@ -213,13 +301,14 @@ void WatchMux::OnCancelled(const etcdserverpb::WatchResponse& response, WatchHan
   if (found == watches_.end()) return;
   Watcher& watcher = found->second;
   watcher.fragments.clear();
+  watcher.state = State::kUncreated;
   if (response.compact_revision() > 0) {
     watcher.must_be_linearizable = true;
-    return List(handle, watcher);
+    // A list that led nowhere, if it was one of a row: not in a hot loop.
+    return watcher.list_failures++ == 0 ? List(handle, watcher) : ListLater(handle, watcher);
   }
   const absl::Status status = StatusOfServerText(response.cancel_reason());
   if (response.cancel_reason().empty() || IsRetryable(status)) {
-    watcher.state = State::kUncreated;
     return stream_.Abandon();  // this member will not serve it; another one will
   }
   End(handle, status);
@@ -229,22 +318,45 @@ void WatchMux::OnEvents(etcdserverpb::WatchResponse& response, WatchHandle handl
   Watcher& watcher = watches_.at(handle);
   if (response.events().empty() && !response.fragment() && watcher.fragments.empty()) {
     // The server says that nothing happened up to its revision.
-    watcher.next_revision = std::max(watcher.next_revision, response.header().revision() + 1);
+    if (!IsRevision(response.header().revision())) return;
+    watcher.list_failures = 0;
+    MoveTo(watcher, response.header().revision() + 1);
     if (watcher.options.report_progress) {
       Deliver(handle, {.revision = watcher.next_revision - 1});
     }
     return;
   }
-  for (mvccpb::Event& event : *response.mutable_events()) {
-    if (event.kv().mod_revision() < watcher.next_revision) continue;  // was delivered before
-    watcher.fragments.push_back(FromProto(event));
-  }
+  if (!TakeEvents(response, watcher)) return;
   if (response.fragment() || watcher.fragments.empty()) return;
   WatchBatch batch{.events = std::move(watcher.fragments)};
   watcher.fragments.clear();
   batch.revision = batch.events.back().kv.mod_revision;
-  watcher.next_revision = batch.revision + 1;
+  watcher.list_failures = 0;
+  MoveTo(watcher, batch.revision + 1);
+  NoteDelivered(watcher, batch);
+  if (engine_.observer() != nullptr) engine_.observer()->OnEvents(batch.events.size());
   Deliver(handle, std::move(batch));
+}
+
+// False: the stream was left.
+bool WatchMux::TakeEvents(etcdserverpb::WatchResponse& response, Watcher& watcher) {
+  for (mvccpb::Event& event : *response.mutable_events()) {
+    const int64_t revision = event.kv().mod_revision();
+    if (revision < watcher.next_revision) continue;  // was delivered before
+    if (!IsRevision(revision) ||
+        (!watcher.fragments.empty() && revision < watcher.fragments.back().kv.mod_revision)) {
+      Confuse("revisions that go back", std::to_string(revision));
+      return false;
+    }
+    if (!watcher.range.Contains(event.kv().key())) {
+      engine_.OnNonsense("event outside the range", event.kv().key());
+      continue;
+    }
+    watcher.fragments.push_back(FromProto(event));
+  }
+  if (watcher.fragments.size() <= kFragmentEventsMax) return true;
+  Confuse("fragments without end", std::to_string(watcher.fragments.size()));
+  return false;
 }
 
 // ---- Delivery
@@ -266,6 +378,7 @@ void WatchMux::Deliver(WatchHandle handle, WatchBatch batch) {
 }
 
 void WatchMux::SetConnected(WatchHandle handle, Watcher& watcher, bool connected) {
+  watcher.vitals->connected = connected;
   if (watcher.connected == connected) return;
   watcher.connected = connected;
   if (!watcher.options.report_connection) return;

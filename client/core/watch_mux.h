@@ -10,11 +10,17 @@
 // so the oldest unanswered request belongs to the next `created`. A stream that is silent for
 // watch_silence is asked for progress; if nothing comes within watch_answer_timeout it is left for
 // another member.
+//
+// A server may say anything. What it cannot mean (a revision that goes back, a key outside the
+// range, an id that nobody has) is dropped or ends the stream; it is counted, and logged once.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -32,6 +38,12 @@ namespace conclave {
 
 using WatchHandle = uint64_t;  // 0 is none
 
+// What threads other than the engine's may read of one watch.
+struct WatchVitals {
+  std::atomic<int64_t> received = 0;  // all up to here has come from the server
+  std::atomic<bool> connected = false;
+};
+
 class WatchMux : private ResumingStream::Owner {
  public:
   // On the engine's thread, never from within Add or Remove. A watch may be removed in its own
@@ -41,11 +53,13 @@ class WatchMux : private ResumingStream::Owner {
   explicit WatchMux(Engine& engine);
   ~WatchMux() override;
 
-  WatchHandle Add(const KeyRange& range, const WatchOptions& options, Callback callback);
+  WatchHandle Add(const KeyRange& range, const WatchOptions& options, Callback callback,
+                  std::shared_ptr<WatchVitals> vitals = nullptr);
   void Remove(WatchHandle handle);
   // While paused nothing is read from the stream: the consumers are behind.
   void Pause(bool paused);
   void Shutdown();
+  void OnEndpointsChanged() { stream_.OnEndpointsChanged(); }
 
   size_t size() const { return watches_.size(); }
 
@@ -61,10 +75,12 @@ class WatchMux : private ResumingStream::Owner {
     int64_t next_revision = 0;          // 0: from now on
     bool connected = true;              // as last reported
     bool must_be_linearizable = false;  // the next list
-    int list_failures = 0;
+    int list_failures = 0;              // and lists that led to nothing, in a row
     CallId list = 0;
     TimerId list_again{};
     std::vector<WatchEvent> fragments{};
+    std::shared_ptr<WatchVitals> vitals{};
+    std::map<std::string, KeyValue> delivered{};  // with diff_on_resync: the range as delivered
   };
 
   void OnStreamOpen() override;
@@ -73,12 +89,18 @@ class WatchMux : private ResumingStream::Owner {
 
   void Handle(std::string_view message);
   void List(WatchHandle handle, Watcher& watcher);
+  void ListLater(WatchHandle handle, Watcher& watcher);
   void OnListed(WatchHandle handle, absl::StatusOr<RangeResult> result);
   void Create(WatchHandle handle, Watcher& watcher);
   void SendCancel(int64_t server_id);
   void OnCreated(const etcdserverpb::WatchResponse& response);
   void OnCancelled(const etcdserverpb::WatchResponse& response, WatchHandle handle);
   void OnEvents(etcdserverpb::WatchResponse& response, WatchHandle handle);
+  bool TakeEvents(etcdserverpb::WatchResponse& response, Watcher& watcher);
+  void Confuse(std::string_view what, std::string_view detail);
+  void MoveTo(Watcher& watcher, int64_t next_revision);
+  void NoteDelivered(Watcher& watcher, const WatchBatch& batch);
+  std::vector<WatchEvent> Difference(Watcher& watcher, const WatchBatch& resynced) const;
   void Deliver(WatchHandle handle, WatchBatch batch);
   void SetConnected(WatchHandle handle, Watcher& watcher, bool connected);
   void End(WatchHandle handle, const absl::Status& status);

@@ -1,13 +1,12 @@
-// What a Put costs the process that makes it: this library's client against a bare stub of gRPC's, blocking
-// calls, with the same channel arguments, against the same server, in turn.
+// What a Put costs the process that makes it: this library's client against a bare stub of gRPC's,
+// blocking calls, with the same channel arguments, against the same server, in turn.
 //
 //   client_bench [--endpoint HOST:PORT] [--seconds S] [--rounds N]
 //
-// Without an endpoint it starts a server of its own (TestCluster). CPU is user and system time of this process
-// (getrusage); each row is the median of its rounds.
-#include <sys/resource.h>
-
+// Without an endpoint it starts a server of its own (TestCluster). CPU is user and system time of
+// this process (getrusage); each row is the median of its rounds.
 #include <grpcpp/grpcpp.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
@@ -130,9 +129,8 @@ int Run(std::string endpoint, absl::Duration duration, int rounds) {
       of_ours.push_back(Measure(ours, threads, duration));
     }
     const Cost stub = Median(of_bare), client_cost = Median(of_ours);
-    std::printf("%8d %22.1f %22.1f %8.2f %17.0f / %.0f\n", threads, stub.cpu_us,
-                client_cost.cpu_us, client_cost.cpu_us / stub.cpu_us, stub.latency_us,
-                client_cost.latency_us);
+    std::printf("%8d %22.1f %22.1f %8.2f %17.0f / %.0f\n", threads, stub.cpu_us, client_cost.cpu_us,
+                client_cost.cpu_us / stub.cpu_us, stub.latency_us, client_cost.latency_us);
   }
   return 0;
 }

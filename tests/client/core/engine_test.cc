@@ -201,9 +201,9 @@ TEST_F(EngineTest, TheSameSeedMakesTheSameDecisions) {
 
 TEST(EndpointPoolTest, GoesRoundTheHealthyOnes) {
   Prng prng(1);
-  EndpointPool pool(3, prng);
+  EndpointPool pool({"a", "b", "c"}, prng);
   const Instant now(seconds(1));
-  const size_t first = pool.Pick(now);
+  const size_t first = *pool.Pick(now);
   EXPECT_EQ(pool.Pick(now), (first + 1) % 3);
   pool.Failed((first + 2) % 3, now);
   EXPECT_EQ(pool.Pick(now), first);
@@ -213,7 +213,7 @@ TEST(EndpointPoolTest, GoesRoundTheHealthyOnes) {
 
 TEST(EndpointPoolTest, WhenAllHaveFailedTheOneThatMayBeBackFirstIsTried) {
   Prng prng(1);
-  EndpointPool pool(2, prng);
+  EndpointPool pool({"a", "b"}, prng);
   const Instant now(seconds(1));
   for (int i = 0; i < 8; ++i) pool.Failed(0, now);
   pool.Failed(1, now);
@@ -221,6 +221,47 @@ TEST(EndpointPoolTest, WhenAllHaveFailedTheOneThatMayBeBackFirstIsTried) {
   EXPECT_EQ(pool.Pick(now), 1u);
   pool.Succeeded(0);
   EXPECT_EQ(pool.Pick(now), 0u);
+}
+
+TEST(EndpointPoolTest, AFallbackIsUsedOnlyWhileAllOthersAreShunned) {
+  Prng prng(1);
+  EndpointPool pool({"given"}, prng);
+  const Instant now(seconds(1));
+  const auto change =
+      pool.Set({{.name = "m1"}, {.name = "m2"}, {.name = "given", .fallback = true}});
+  EXPECT_EQ(change.added, (std::vector<size_t>{1, 2}));
+  EXPECT_TRUE(change.removed.empty());
+  for (int i = 0; i < 6; ++i) EXPECT_NE(pool.Pick(now), 0u);
+  pool.Failed(1, now);
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(pool.Pick(now), 2u);
+  pool.Failed(2, now);
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(pool.Pick(now), 0u);
+  EXPECT_NE(pool.Pick(now + seconds(1)), 0u);
+}
+
+TEST(EndpointPoolTest, WhoStaysKeepsItsIdAndWhatIsKnownOfItAndNoIdIsUsedTwice) {
+  Prng prng(1);
+  EndpointPool pool({"a", "b"}, prng);
+  const Instant now(seconds(1));
+  pool.Failed(1, now);
+  const auto change = pool.Set({{.name = "b"}, {.name = "c"}});
+  EXPECT_EQ(change.added, (std::vector<size_t>{2}));
+  EXPECT_EQ(change.removed, (std::vector<size_t>{0}));
+  EXPECT_FALSE(pool.Contains(0));
+  EXPECT_EQ(pool.Pick(now), 2u);
+  EXPECT_EQ(pool.NameOf(1), "b");
+  EXPECT_EQ(pool.NameOf(0), "");
+  pool.Failed(0, now);  // of a call that was under way
+  EXPECT_EQ(pool.Set({{.name = "a"}}).added, (std::vector<size_t>{3}));
+  EXPECT_EQ(pool.Find("a"), 3u);
+}
+
+TEST(EndpointPoolTest, AnEmptyPoolPicksNobody) {
+  Prng prng(1);
+  EndpointPool pool({}, prng);
+  EXPECT_FALSE(pool.Pick(Instant(seconds(1))).has_value());
+  pool.Set({{.name = "a"}});
+  EXPECT_EQ(pool.Pick(Instant(seconds(1))), 0u);
 }
 
 TEST(FullJitterTest, StaysWithinItsBoundsAndSpreads) {

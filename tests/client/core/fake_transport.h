@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,6 +51,9 @@ class FakeTransport : public Transport {
   void CloseStream(WireId id) override { Find(id).closed = true; }
   void PauseStream(WireId id, bool paused) override { Find(id).paused = paused; }
 
+  void AddEndpoint(size_t endpoint, std::string_view name) override { added[endpoint] = name; }
+  void RemoveEndpoint(size_t endpoint) override { removed.insert(endpoint); }
+
   Stream& Find(WireId id) {
     for (Stream& stream : streams) {
       if (stream.id == id) return stream;
@@ -61,6 +65,8 @@ class FakeTransport : public Transport {
 
   std::vector<Call> calls;  // all that were started
   std::vector<Stream> streams;
+  std::map<size_t, std::string> added;  // endpoints
+  std::set<size_t> removed;
 };
 
 // An engine over the fake, with three members and a clock that the test turns.

@@ -31,13 +31,13 @@ class WatchMuxTest : public testing::EngineFixture {
     Say(response);
   }
   static WatchResponse Events(int64_t id, const std::vector<int64_t>& revisions,
-                              bool fragment = false) {
+                              bool fragment = false, const std::string& key = "k") {
     WatchResponse response;
     response.set_watch_id(id);
     response.set_fragment(fragment);
     for (int64_t revision : revisions) {
       mvccpb::KeyValue& kv = *response.add_events()->mutable_kv();
-      kv.set_key("k");
+      kv.set_key(key);
       kv.set_mod_revision(revision);
       response.mutable_header()->set_revision(revision);
     }
@@ -67,8 +67,8 @@ TEST_F(WatchMuxTest, ManyWatchesShareOneStreamAndAreNumberedInOrder) {
   EXPECT_EQ(Sent<WatchRequest>(1).create_request().key(), "b");
   Created(7);
   Created(8);
-  Say(Events(8, {5}));
-  Say(Events(7, {6}));
+  Say(Events(8, {5}, false, "b"));
+  Say(Events(7, {6}, false, "a"));
   Say(Events(9, {7}));  // nobody's
   EXPECT_EQ(Delivered(), (Revisions{5, 6}));
 }
@@ -164,6 +164,7 @@ TEST_F(WatchMuxTest, CompactionListsAgainAndNeverTurnsTimeBack) {
   state.mutable_header()->set_revision(25);  // a member that lags
   Answer(state);
   EXPECT_EQ(batches_.size(), 1u);
+  Go(seconds(1));
   state.mutable_header()->set_revision(60);
   Answer(state);
   ASSERT_EQ(batches_.size(), 2u);
@@ -179,8 +180,8 @@ TEST_F(WatchMuxTest, AWatchRemovedBeforeItWasNumberedIsCancelledAfterwards) {
   Created(4);
   EXPECT_EQ(Sent<WatchRequest>(2).cancel_request().watch_id(), 4);
   Created(5);
-  Say(Events(4, {11}));
-  Say(Events(5, {12}));
+  Say(Events(4, {11}, false, "a"));
+  Say(Events(5, {12}, false, "b"));
   EXPECT_EQ(Delivered(), Revisions{12});
 }
 
@@ -198,7 +199,7 @@ TEST_F(WatchMuxTest, ARefusedWatchEndsAndTheOthersGoOn) {
   EXPECT_EQ(batches_[0].status.code(), absl::StatusCode::kPermissionDenied);
   EXPECT_EQ(engine_.watches().size(), 1u);
   Created(0);
-  Say(Events(0, {5}));
+  Say(Events(0, {5}, false, "b"));
   EXPECT_EQ(Delivered(), Revisions{5});
 }
 
