@@ -1,105 +1,124 @@
 #include "conclave/lock/mutex.h"
 
-#include <unistd.h>
-
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "conclave/client/claim.h"
 #include "conclave/client/client_impl.h"
+#include "conclave/client/core/turn_rule.h"
+#include "conclave/lock/naming.h"
 
 namespace conclave {
 namespace {
 
-constexpr size_t kHostNameMax = 256;
-
-std::string HostAndPid() {
-  char host[kHostNameMax] = {};
-  if (gethostname(host, sizeof(host) - 1) != 0) host[0] = '\0';
-  return absl::StrCat(host, ":", getpid());
-}
-
-// What others may read about a holder. Other clients ignore the value, and store what they like.
-std::string Describe(const std::string& info) {
-  nlohmann::ordered_json json;
-  json["holder"] = HostAndPid();
-  json["since"] = absl::FormatTime(absl::RFC3339_full, absl::Now(), absl::UTCTimeZone());
-  if (!info.empty()) json["info"] = info;
-  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
-}
-
-LockInfo InfoOf(const KeyValue& kv) {
-  LockInfo info{.key = kv.key, .lease = kv.lease, .token = kv.create_revision};
-  const auto json = nlohmann::json::parse(kv.value, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) return info;
-  const auto member = [&json](const char* name) {
-    auto found = json.find(name);
-    return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
-  };
-  info.holder = member("holder");
-  info.since = member("since");
-  info.info = member("info");
-  return info;
+Claim::Request MakeRequest(const SessionRep& session, const std::string& name,
+                           const MutexOptions& options, bool only_try) {
+  const std::string holder = options.holder.empty() ? HostAndPid() : options.holder;
+  return {.name = name,
+          .value = DescribeHolder(holder, options.info),
+          .only_try = only_try,
+          .rule = std::make_shared<OneAtATime>(
+              OneAtATime::Options{.names = {name}, .heed_hold = true, .holder = holder}),
+          .keys = {LeaseKey(name, session.lease())},
+          .local_queues = {absl::StrCat(name, "/")},
+          .companions = {ReleaseMarkerKey(name)},
+          .delay = options.lock_delay,
+          .holder = holder,
+          .overrun = {.max_hold = options.max_hold, .on_overrun = options.on_overrun}};
 }
 
 }  // namespace
 
-bool IsLost(const absl::Status& status) { return absl::IsAborted(status); }
-
-LockGuard::LockGuard(std::shared_ptr<Claim> claim) : claim_(std::move(claim)) {}
-LockGuard::LockGuard(LockGuard&&) noexcept = default;
-LockGuard& LockGuard::operator=(LockGuard&& other) noexcept {
-  std::swap(claim_, other.claim_);
-  return *this;
-}
-LockGuard::~LockGuard() {
-  if (claim_ != nullptr) claim_->ReleaseAsync();
-}
-
-int64_t LockGuard::token() const { return claim_->token(); }
-const std::string& LockGuard::key() const { return claim_->key(); }
-Compare LockGuard::StillHeld() const { return claim_->StillHeld(); }
-bool LockGuard::held() const { return claim_ != nullptr && claim_->held(); }
-std::stop_token LockGuard::stop_token() const { return claim_->stop_token(); }
-absl::Status LockGuard::Unlock(const CallOptions& call) { return claim_->Release(call); }
-
 Mutex::Mutex(const Session& session, std::string_view name, const MutexOptions& options)
-    : session_(session.rep()), name_(name), info_(options.info) {}
+    : session_(session.rep()), name_(name), options_(options) {}
+
+absl::Status Mutex::Check() const {
+  if (absl::Status name = CheckLockName(name_); !name.ok()) return name;
+  if (absl::Status info = CheckLockInfo(options_.info); !info.ok()) return info;
+  if (absl::Status holder = CheckLockInfo(options_.holder); !holder.ok()) return holder;
+  if (options_.lock_delay < absl::ZeroDuration() || options_.lock_delay > kLockDelayMax) {
+    return absl::InvalidArgumentError("lock_delay is from zero to one hour");
+  }
+  if (options_.max_hold <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("max_hold is more than zero");
+  }
+  if (session_ == nullptr) return absl::AbortedError("no session: open one");
+  return absl::OkStatus();
+}
 
 absl::StatusOr<LockGuard> Mutex::Lock(const CallOptions& call) {
+  if (absl::Status good = Check(); !good.ok()) return good;
   absl::StatusOr<Claim::Attempt> attempt =
-      Claim::Acquire(session_, {.name = name_, .value = Describe(info_)}, call);
+      Claim::Acquire(session_, MakeRequest(*session_, name_, options_, false), call);
   if (!attempt.ok()) return attempt.status();
-  return LockGuard(std::move(attempt->claim));
+  return LockGuard(std::move(attempt->claim), ReleaseMarkerKey(name_));
+}
+
+void Mutex::LockAsync(const CallOptions& call,
+                      absl::AnyInvocable<void(absl::StatusOr<LockGuard>)> done) {
+  if (session_ == nullptr) return done(Check());
+  Claim::Acquired acquired = [impl = session_->impl(), marker = ReleaseMarkerKey(name_), done = std::move(done)](
+                          absl::StatusOr<Claim::Attempt> attempt) mutable {
+    impl->callbacks().Run([marker = std::move(marker), done = std::move(done),
+                           attempt = std::move(attempt)]() mutable {
+      if (!attempt.ok()) return done(attempt.status());
+      done(LockGuard(std::move(attempt->claim), marker));
+    });
+  };
+  if (absl::Status good = Check(); !good.ok()) return acquired(good);
+  Claim::AcquireAsync(session_, MakeRequest(*session_, name_, options_, false), call,
+                      std::move(acquired));
 }
 
 absl::StatusOr<TryLockResult> Mutex::TryLock(const CallOptions& call) {
-  CallOptions bounded = call;
-  if (session_ != nullptr && !call.timeout.has_value()) {
-    bounded.timeout = session_->impl()->options().request_timeout;
-  }
-  absl::StatusOr<Claim::Attempt> attempt = Claim::Acquire(
-      session_, {.name = name_, .value = Describe(info_), .only_try = true}, bounded);
+  if (absl::Status good = Check(); !good.ok()) return good;
+  absl::StatusOr<Claim::Attempt> attempt =
+      Claim::Acquire(session_, MakeRequest(*session_, name_, options_, true),
+                     Bounded(session_, call));
   if (!attempt.ok()) return attempt.status();
   TryLockResult result;
-  if (attempt->claim != nullptr) result.guard = LockGuard(std::move(attempt->claim));
-  if (attempt->owner.has_value()) result.holder = InfoOf(*attempt->owner);
+  if (attempt->claim != nullptr) {
+    result.guard = LockGuard(std::move(attempt->claim), ReleaseMarkerKey(name_));
+  }
+  if (attempt->owner.has_value()) result.holder = LockInfoOf(*attempt->owner);
   return result;
 }
 
 absl::StatusOr<std::vector<LockInfo>> Mutex::Queue(const CallOptions& call) {
-  if (session_ == nullptr) return absl::FailedPreconditionError("no session");
-  absl::StatusOr<RangeResult> range =
-      Client(session_->impl())
-          .Range(Prefix(absl::StrCat(name_, "/")),
-                 {.sort_order = SortOrder::kAscend, .sort_target = SortTarget::kCreateRevision},
-                 call);
-  if (!range.ok()) return range.status();
-  std::vector<LockInfo> queue;
-  for (const KeyValue& kv : range->kvs) queue.push_back(InfoOf(kv));
-  return queue;
+  if (absl::Status good = Check(); !good.ok()) return good;
+  return ReadQueue(session_, Prefix(absl::StrCat(name_, "/")), call);
+}
+
+absl::Status Mutex::RequestRelease(const CallOptions& call) {
+  if (absl::Status good = Check(); !good.ok()) return good;
+  const Client client(session_->impl());
+  absl::StatusOr<RangeResult> owner =
+      client.Range(Prefix(absl::StrCat(name_, "/")),
+                   {.limit = 1,
+                    .sort_order = SortOrder::kAscend,
+                    .sort_target = SortTarget::kCreateRevision},
+                   call);
+  if (!owner.ok()) return owner.status();
+  if (owner->kvs.empty()) return absl::NotFoundError("nobody holds the lock");
+  const KeyValue& kv = owner->kvs.front();
+  // On our own lease, so that it does not stay for ever if the holder dies; the holder deletes it
+  // along with its key. If the condition does not hold, the lock is given up already.
+  return client.Txn()
+      .If(CreateRevision(kv.key) == kv.create_revision)
+      .Then(conclave::Put(ReleaseMarkerKey(name_), std::to_string(kv.create_revision),
+                          {.lease = session_->lease()}))
+      .Commit(call)
+      .status();
+}
+
+absl::Status WithLock(const Session& session, std::string_view name, const MutexOptions& options,
+                      absl::FunctionRef<absl::Status(const LockGuard&)> work,
+                      const CallOptions& call) {
+  absl::StatusOr<LockGuard> guard = Mutex(session, name, options).Lock(call);
+  if (!guard.ok()) return guard.status();
+  absl::Status worked = work(*guard);
+  absl::Status unlocked = guard->Unlock();
+  return worked.ok() ? unlocked : worked;
 }
 
 }  // namespace conclave

@@ -107,10 +107,8 @@ void SessionCore::Revoke(Instant deadline, int failures,
       });
 }
 
-bool SessionCore::Enqueue(const std::string& prefix, const std::shared_ptr<Contender>& contender) {
-  std::deque<std::shared_ptr<Contender>>& queue = queues_[prefix];
-  queue.push_back(contender);
-  return queue.size() == 1;
+void SessionCore::Enqueue(const std::string& prefix, const std::shared_ptr<Contender>& contender) {
+  queues_[prefix].push_back(contender);
 }
 
 void SessionCore::Dequeue(const std::string& prefix, Contender* contender) {

@@ -50,10 +50,13 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   // What fails is tried again until the deadline.
   void Close(Instant deadline, absl::AnyInvocable<void(absl::Status)> done);
 
-  // The queue of contenders for one prefix. True: it is first, and may begin.
-  bool Enqueue(const std::string& prefix, const std::shared_ptr<Contender>& contender);
+  // The queue of contenders for one prefix. Whoever gets first hears of it by OnTurn, unless he was
+  // at once.
+  void Enqueue(const std::string& prefix, const std::shared_ptr<Contender>& contender);
   void Dequeue(const std::string& prefix, Contender* contender);
   Contender* First(const std::string& prefix);
+  // A number that is new in this session, for keys that must differ.
+  uint64_t NextNumber() { return next_number_++; }
 
  private:
   SessionCore(Engine& engine, LeaseId lease, Duration ttl, Observer observer)
@@ -70,6 +73,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   bool lost_ = false;
   bool revoke_on_loss_ = true;
   uint64_t next_listener_ = 1;
+  uint64_t next_number_ = 1;
   std::map<uint64_t, Engine::Work> listeners_;
   std::map<std::string, std::deque<std::shared_ptr<Contender>>> queues_;
 };

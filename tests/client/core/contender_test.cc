@@ -65,13 +65,15 @@ class ContenderTest : public testing::EngineFixture {
     kv->set_lease(lease);
     kv->set_value(value);
   }
-  // Our key was put at `revision`; `owner` is the oldest one's create revision.
-  void AnswerJoin(int64_t revision, int64_t owner) {
+  // Our key was put at `revision`; `before` is the create revision of the last one before it, if any.
+  void AnswerJoin(int64_t revision, int64_t before = 0) {
     TxnResponse response;
     response.set_succeeded(true);
     response.mutable_header()->set_revision(revision);
     response.add_responses()->mutable_response_put();
-    SetKv(response.add_responses()->mutable_response_range()->add_kvs(), "some", owner, 1, "");
+    auto* range = response.add_responses()->mutable_response_range();
+    SetKv(range->add_kvs(), kKey, revision, kLease, "me");
+    if (before != 0) SetKv(range->add_kvs(), "lock/99", before, 0x99, "");
     Answer(response);
   }
   // A look: our key as created at `own` (0: gone), the last one before it if any.
@@ -129,7 +131,7 @@ TEST_F(ContenderTest, OneRoundTripWhenNobodyElseIsThere) {
   EXPECT_EQ(LastTxn().success(0).request_put().key(), kKey);
   EXPECT_EQ(LastTxn().success(0).request_put().lease(), kLease);
   const size_t calls = wire_.calls.size();
-  AnswerJoin(5, 5);
+  AnswerJoin(5);
   ASSERT_TRUE(outcome_.ok());
   EXPECT_TRUE(outcome_->owns);
   EXPECT_EQ(contender->token(), 5);
@@ -138,23 +140,22 @@ TEST_F(ContenderTest, OneRoundTripWhenNobodyElseIsThere) {
 
 TEST_F(ContenderTest, WaitsForOnePredecessorAndLooksAgain) {
   auto contender = Start();
-  AnswerJoin(9, 5);
-  EXPECT_EQ(LastTxn().success(1).request_range().max_create_revision(), 8);
-  AnswerLook(9, 9, 7);
+  EXPECT_EQ(LastTxn().success(1).request_range().limit(), 2);  // ours and the last one before it
+  AnswerJoin(9, 7);
   EXPECT_EQ(answers_, 0);
   CreatedWatch(0);  // our own key
   CreatedWatch(1);  // the predecessor
   const size_t calls = wire_.calls.size();
   DeletedKey(1, "lock/99", 10);
   ASSERT_EQ(wire_.calls.size(), calls + 1);
+  EXPECT_EQ(LastTxn().success(1).request_range().max_create_revision(), 8);
   AnswerLook(10, 9, std::nullopt);
   EXPECT_TRUE(outcome_.ok() && outcome_->owns);
 }
 
 TEST_F(ContenderTest, AWaiterWhoseKeyVanishesIsToldEvenIfItIsItsTurn) {
   auto contender = Start();
-  AnswerJoin(9, 5);
-  AnswerLook(9, 9, 7);
+  AnswerJoin(9, 7);
   CreatedWatch(0);
   CreatedWatch(1);
   DeletedKey(1, "lock/99", 10);
@@ -175,14 +176,14 @@ TEST_F(ContenderTest, AJoinOfUnknownOutcomeIsRepeatedAndFindsItsOwnKey) {
   SetKv(response.add_responses()->mutable_response_range()->add_kvs(), kKey, 6, kLease, "me");
   SetKv(response.add_responses()->mutable_response_range()->add_kvs(), kKey, 6, kLease, "me");
   Answer(response);
+  AnswerLook(12, 6, std::nullopt);
   ASSERT_TRUE(outcome_.ok() && outcome_->owns);
   EXPECT_EQ(contender->token(), 6);
 }
 
 TEST_F(ContenderTest, ACancelledContenderRemovesItsKeyBeforeItAnswers) {
   auto contender = Start();
-  AnswerJoin(9, 5);
-  AnswerLook(9, 9, 7);
+  AnswerJoin(9, 7);
   contender->Cancel(absl::DeadlineExceededError("too late"));
   engine_.Advance(now_);
   EXPECT_EQ(answers_, 0);
@@ -208,8 +209,7 @@ TEST_F(ContenderTest, CancelledWithAJoinOnItsWayItSweepsAgainLater) {
 
 TEST_F(ContenderTest, ACallerDoesNotWaitForEverForTheRemoval) {
   auto contender = Start();
-  AnswerJoin(9, 5);
-  AnswerLook(9, 9, 7);
+  AnswerJoin(9, 7);
   contender->Cancel(absl::DeadlineExceededError("too late"));
   Go(milliseconds(1100));
   EXPECT_EQ(answers_, 1);
@@ -220,7 +220,7 @@ TEST_F(ContenderTest, ACallerDoesNotWaitForEverForTheRemoval) {
 
 TEST_F(ContenderTest, TheOwnerHearsThatItsKeyIsGone) {
   auto contender = Start();
-  AnswerJoin(5, 5);
+  AnswerJoin(5);
   CreatedWatch(0);
   EXPECT_FALSE(lost_.has_value());
   DeletedKey(0, kKey, 8);
@@ -231,13 +231,13 @@ TEST_F(ContenderTest, TheOwnerHearsThatItsKeyIsGone) {
 
 TEST_F(ContenderTest, AReleaseThatMissesSaysLostUnlessItsOwnFirstAttemptMayHaveBeenIt) {
   auto first = Start();
-  AnswerJoin(5, 5);
+  AnswerJoin(5);
   absl::Status left = absl::UnknownError("");
   first->Release(now_ + seconds(5), [&](const absl::Status& status) { left = status; });
   AnswerDeleted(false);
   EXPECT_EQ(left.code(), absl::StatusCode::kAborted);
   auto second = Start();
-  AnswerJoin(8, 8);
+  AnswerJoin(8);
   second->Release(now_ + seconds(5), [&](const absl::Status& status) { left = status; });
   FailCall(14, "Socket closed");
   Go(seconds(1));
@@ -247,7 +247,7 @@ TEST_F(ContenderTest, AReleaseThatMissesSaysLostUnlessItsOwnFirstAttemptMayHaveB
 
 TEST_F(ContenderTest, OneContenderOfASessionAtATime) {
   auto first = Start();
-  AnswerJoin(5, 5);
+  AnswerJoin(5);
   const size_t calls = wire_.calls.size();
   answers_ = 0;
   auto second = Start();
@@ -259,17 +259,18 @@ TEST_F(ContenderTest, OneContenderOfASessionAtATime) {
   first->Release(now_ + seconds(5), [](const absl::Status&) {});
   AnswerDeleted(true);
   EXPECT_EQ(LastTxn().success(0).request_put().key(), kKey);
-  AnswerJoin(8, 8);
+  AnswerJoin(8);
   EXPECT_EQ(second->token(), 8);
 }
 
 TEST_F(ContenderTest, ATryLeavesNoKeyAndTellsTheOwner) {
   auto contender = Start(/*only_try=*/true);
-  EXPECT_EQ(LastTxn().compare(0).key(), "lock/");
-  EXPECT_EQ(LastTxn().compare(0).range_end(), "lock0");
+  EXPECT_EQ(LastTxn().compare(1).key(), "lock/");
+  EXPECT_EQ(LastTxn().compare(1).range_end(), "lock0");
   TxnResponse response;
   response.set_succeeded(false);
   response.add_responses()->mutable_response_range();
+  SetKv(response.add_responses()->mutable_response_range()->add_kvs(), "lock/98", 6, 0x98, "last");
   SetKv(response.add_responses()->mutable_response_range()->add_kvs(), "lock/99", 4, 0x99, "them");
   const size_t calls = wire_.calls.size();
   Answer(response);
@@ -281,8 +282,7 @@ TEST_F(ContenderTest, ATryLeavesNoKeyAndTellsTheOwner) {
 
 TEST_F(ContenderTest, TheEndOfTheSessionEndsEverything) {
   auto contender = Start();
-  AnswerJoin(9, 5);
-  AnswerLook(9, 9, 7);
+  AnswerJoin(9, 7);
   session_->Close(now_ + seconds(1), [](const absl::Status&) {});
   engine_.Advance(now_);
   EXPECT_EQ(outcome_.status().code(), absl::StatusCode::kAborted);
