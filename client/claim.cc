@@ -50,9 +50,7 @@ Contender::Request ToContender(const Claim::Request& request, SessionCore& sessi
 // One acquisition under way; it ends with `done`.
 struct Claim::Attempting {
   Attempting(std::shared_ptr<Claim> the_claim, Request the_request, Acquired when_done)
-      : claim(std::move(the_claim)),
-        request(std::move(the_request)),
-        done(std::move(when_done)) {}
+      : claim(std::move(the_claim)), request(std::move(the_request)), done(std::move(when_done)) {}
 
   std::shared_ptr<Claim> claim;  // null once it has ended with success
   Request request;
@@ -69,8 +67,8 @@ struct Claim::Attempting {
 
 void Claim::Attempting::Begin(const std::shared_ptr<Attempting>& self, Engine& engine,
                               Instant deadline, const std::stop_token& stop) {
-  auto contender = std::make_shared<Contender>(
-      claim->session_->core(), ToContender(request, *claim->session_->core()));
+  auto contender = std::make_shared<Contender>(claim->session_->core(),
+                                               ToContender(request, *claim->session_->core()));
   claim->contender_ = contender;
   if (deadline != kNever) {
     timer = engine.At(deadline, [contender] {
@@ -152,11 +150,11 @@ void Claim::OnOwned(const Overrun& overrun) {
   value_ = contender_->value();
   held_ = true;
   if (overrun.max_hold == absl::InfiniteDuration()) return;
-  session_->core()->engine().After(
-      absl::ToChronoNanoseconds(overrun.max_hold),
-      [weak = weak_from_this(), on_overrun = overrun.on_overrun] {
-        if (std::shared_ptr<Claim> self = weak.lock()) self->OnOverrun(on_overrun);
-      });
+  session_->core()->engine().After(absl::ToChronoNanoseconds(overrun.max_hold),
+                                   [weak = weak_from_this(), on_overrun = overrun.on_overrun] {
+                                     if (std::shared_ptr<Claim> self = weak.lock())
+                                       self->OnOverrun(on_overrun);
+                                   });
 }
 
 void Claim::OnOverrun(const std::function<void()>& on_overrun) {

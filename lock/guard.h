@@ -44,7 +44,8 @@ class [[nodiscard]] LockGuard {
   // Fires at the same moment, and when the lock is given up.
   std::stop_token stop_token() const;
   // Fires when somebody asks us to give it up soon (Mutex::RequestRelease). Nothing else happens.
-  // The first call begins to watch for it. Never fires for the kinds of locks without such requests.
+  // The first call begins to watch for it. Never fires for the kinds of locks without such
+  // requests.
   std::stop_token release_requested() const;
 
   // OK: it was ours until now. Aborted: it was lost before (IsLost), or given up by force. Other

@@ -4,9 +4,9 @@
 //   absl::StatusOr<conclave::MultiLockGuard> guard = both.Lock({.timeout = absl::Seconds(5)});
 //
 // Each name is the lock that a Mutex of that name is, and excludes it. One transaction puts our key
-// in all queues, with one revision; so everybody stands in the same order in all of them, and nobody
-// waits in a circle, whatever the order in which the names were given. It is ours when nobody is
-// before us under any name; until then nobody who came after us gets any of them.
+// in all queues, with one revision; so everybody stands in the same order in all of them, and
+// nobody waits in a circle, whatever the order in which the names were given. It is ours when
+// nobody is before us under any name; until then nobody who came after us gets any of them.
 //
 // All tokens are the same number. If one of the locks is lost, all are given up.
 #pragma once

@@ -57,8 +57,9 @@ absl::StatusOr<LockGuard> Mutex::Lock(const CallOptions& call) {
 void Mutex::LockAsync(const CallOptions& call,
                       absl::AnyInvocable<void(absl::StatusOr<LockGuard>)> done) {
   if (session_ == nullptr) return done(Check());
-  Claim::Acquired acquired = [impl = session_->impl(), marker = ReleaseMarkerKey(name_), done = std::move(done)](
-                          absl::StatusOr<Claim::Attempt> attempt) mutable {
+  Claim::Acquired acquired = [impl = session_->impl(), marker = ReleaseMarkerKey(name_),
+                              done =
+                                  std::move(done)](absl::StatusOr<Claim::Attempt> attempt) mutable {
     impl->callbacks().Run([marker = std::move(marker), done = std::move(done),
                            attempt = std::move(attempt)]() mutable {
       if (!attempt.ok()) return done(attempt.status());
@@ -72,9 +73,8 @@ void Mutex::LockAsync(const CallOptions& call,
 
 absl::StatusOr<TryLockResult> Mutex::TryLock(const CallOptions& call) {
   if (absl::Status good = Check(); !good.ok()) return good;
-  absl::StatusOr<Claim::Attempt> attempt =
-      Claim::Acquire(session_, MakeRequest(*session_, name_, options_, true),
-                     Bounded(session_, call));
+  absl::StatusOr<Claim::Attempt> attempt = Claim::Acquire(
+      session_, MakeRequest(*session_, name_, options_, true), Bounded(session_, call));
   if (!attempt.ok()) return attempt.status();
   TryLockResult result;
   if (attempt->claim != nullptr) {
@@ -92,12 +92,10 @@ absl::StatusOr<std::vector<LockInfo>> Mutex::Queue(const CallOptions& call) {
 absl::Status Mutex::RequestRelease(const CallOptions& call) {
   if (absl::Status good = Check(); !good.ok()) return good;
   const Client client(session_->impl());
-  absl::StatusOr<RangeResult> owner =
-      client.Range(Prefix(absl::StrCat(name_, "/")),
-                   {.limit = 1,
-                    .sort_order = SortOrder::kAscend,
-                    .sort_target = SortTarget::kCreateRevision},
-                   call);
+  absl::StatusOr<RangeResult> owner = client.Range(
+      Prefix(absl::StrCat(name_, "/")),
+      {.limit = 1, .sort_order = SortOrder::kAscend, .sort_target = SortTarget::kCreateRevision},
+      call);
   if (!owner.ok()) return owner.status();
   if (owner->kvs.empty()) return absl::NotFoundError("nobody holds the lock");
   const KeyValue& kv = owner->kvs.front();

@@ -14,9 +14,9 @@
 // concurrency.Mutex and of `etcdctl lock`, so all of these exclude each other. Threads of one
 // session queue in the process: a Mutex of the same name in the same session excludes them as well.
 //
-// Names are UTF-8 without empty parts. As the keys of the lock "a" are all keys under "a/", no other
-// lock may be called "a/b", and a name is used for one kind of lock. What is wrong with a name or an
-// option is said by the first call: InvalidArgument.
+// Names are UTF-8 without empty parts. As the keys of the lock "a" are all keys under "a/", no
+// other lock may be called "a/b", and a name is used for one kind of lock. What is wrong with a
+// name or an option is said by the first call: InvalidArgument.
 #pragma once
 
 #include <functional>
@@ -67,8 +67,7 @@ class Mutex {
   absl::StatusOr<LockGuard> Lock(const CallOptions& call = {});
   // The same without waiting: `done` runs once, on the callback thread (on this one, before the
   // return, if there is no session). As long as it has not run the client's threads live on.
-  void LockAsync(const CallOptions& call,
-                 absl::AnyInvocable<void(absl::StatusOr<LockGuard>)> done);
+  void LockAsync(const CallOptions& call, absl::AnyInvocable<void(absl::StatusOr<LockGuard>)> done);
   // One round trip. That somebody else has it is not an error.
   absl::StatusOr<TryLockResult> TryLock(const CallOptions& call = {});
   // The holder, then those who wait, in order.

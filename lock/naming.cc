@@ -57,8 +57,9 @@ absl::Status CheckLockName(std::string_view name) {
     return Bad(kWhat, absl::StrCat("has at most ", kLockNameBytesMax, " bytes"));
   }
   if (name.front() == '/' || name.back() == '/' || name.find("//") != std::string_view::npos) {
-    return Bad(kWhat, "must not begin or end with a slash, nor have two in a row: the keys of a "
-                      "lock are its name, a slash, and who");
+    return Bad(kWhat,
+               "must not begin or end with a slash, nor have two in a row: the keys of a "
+               "lock are its name, a slash, and who");
   }
   for (char c : name) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {

@@ -18,8 +18,8 @@ inline constexpr size_t kLockNameBytesMax = 1024;
 inline constexpr size_t kLockInfoBytesMax = 64 * 1024;
 inline constexpr absl::Duration kLockDelayMax = absl::Hours(1);
 
-// InvalidArgument, with what to do, unless the name is at most kLockNameBytesMax of UTF-8 without control
-// characters that neither begins nor ends with a slash nor has an empty part.
+// InvalidArgument, with what to do, unless the name is at most kLockNameBytesMax of UTF-8 without
+// control characters that neither begins nor ends with a slash nor has an empty part.
 absl::Status CheckLockName(std::string_view name);
 absl::Status CheckLockInfo(std::string_view info);
 bool IsUtf8(std::string_view text);

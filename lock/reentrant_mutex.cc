@@ -82,8 +82,7 @@ absl::StatusOr<ReentrantGuard> ReentrantMutex::Lock(const LockOwner& owner,
       if (again.held()) return again;
       return absl::AbortedError("the lock that this owner holds is lost: give up its guards");
     }
-    if (std::find(state_->waiting.begin(), state_->waiting.end(), owner) !=
-        state_->waiting.end()) {
+    if (std::find(state_->waiting.begin(), state_->waiting.end(), owner) != state_->waiting.end()) {
       return absl::FailedPreconditionError(
           "this owner is waiting for the lock in another thread: an owner is one flow of control");
     }

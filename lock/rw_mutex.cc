@@ -42,8 +42,8 @@ absl::StatusOr<std::optional<Guard>> RWMutex::Acquire(bool write, bool only_try,
                                                       const CallOptions& call) {
   if (absl::Status good = Check(); !good.ok()) return good;
   Claim::Request request{
-      .value = DescribeHolder(options_.holder.empty() ? HostAndPid() : options_.holder,
-                              options_.info),
+      .value =
+          DescribeHolder(options_.holder.empty() ? HostAndPid() : options_.holder, options_.info),
       .only_try = only_try,
       .number_keys = true};
   if (write) {
@@ -51,8 +51,8 @@ absl::StatusOr<std::optional<Guard>> RWMutex::Acquire(bool write, bool only_try,
   } else {
     request.rule = std::make_shared<ReadRule>(name_);
   }
-  request.keys = {absl::StrCat(write ? WritePrefix(name_) : ReadPrefix(name_),
-                               absl::Hex(session_->lease()))};
+  request.keys = {
+      absl::StrCat(write ? WritePrefix(name_) : ReadPrefix(name_), absl::Hex(session_->lease()))};
   absl::StatusOr<Claim::Attempt> attempt =
       Claim::Acquire(session_, request, only_try ? Bounded(session_, call) : call);
   if (!attempt.ok()) return attempt.status();

@@ -4,13 +4,14 @@
 //   absl::StatusOr<conclave::ReadGuard> reading = index.ReadLock({.timeout = absl::Seconds(5)});
 //   absl::StatusOr<conclave::WriteGuard> writing = index.WriteLock({.timeout = absl::Seconds(5)});
 //
-// First come, first served: a reader waits for the last writer who asked before it, a writer for the
-// last of all who asked before it. So writers are not starved, and readers that stand together hold
-// it together. Tokens, loss and cancelling are as for Mutex. It is not tied to threads: two reads of
-// one thread are two readers, and whoever asks for the write lock while he reads waits for himself.
+// First come, first served: a reader waits for the last writer who asked before it, a writer for
+// the last of all who asked before it. So writers are not starved, and readers that stand together
+// hold it together. Tokens, loss and cancelling are as for Mutex. It is not tied to threads: two
+// reads of one thread are two readers, and whoever asks for the write lock while he reads waits for
+// himself.
 //
-// Go's experimental recipe (contrib/recipes RWMutex) has the same keys; both exclude each other, but
-// a fleet with such clients must not use Downgrade.
+// Go's experimental recipe (contrib/recipes RWMutex) has the same keys; both exclude each other,
+// but a fleet with such clients must not use Downgrade.
 #pragma once
 
 #include <memory>

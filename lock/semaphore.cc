@@ -9,8 +9,7 @@
 
 namespace conclave {
 
-Semaphore::Semaphore(const Session& session, std::string_view name,
-                     const SemaphoreOptions& options)
+Semaphore::Semaphore(const Session& session, std::string_view name, const SemaphoreOptions& options)
     : session_(session.rep()), name_(name), options_(options) {}
 
 absl::Status Semaphore::Check() const {
@@ -61,16 +60,14 @@ absl::StatusOr<std::optional<PermitGuard>> Semaphore::TryAcquire(int64_t permits
 
 absl::StatusOr<std::vector<PermitInfo>> Semaphore::Queue(const CallOptions& call) {
   if (absl::Status good = Check(); !good.ok()) return good;
-  absl::StatusOr<std::vector<LockInfo>> all =
-      ReadQueue(session_, Prefix(QueuePrefix(name_)), call);
+  absl::StatusOr<std::vector<LockInfo>> all = ReadQueue(session_, Prefix(QueuePrefix(name_)), call);
   if (!all.ok()) return all.status();
   std::vector<PermitInfo> queue;
   int64_t sum = 0;
   for (LockInfo& who : *all) {
     const int64_t permits = PermitsOf(who.key, options_.permits);
     sum += permits;
-    queue.push_back(
-        {.who = std::move(who), .permits = permits, .holds = sum <= options_.permits});
+    queue.push_back({.who = std::move(who), .permits = permits, .holds = sum <= options_.permits});
   }
   return queue;
 }

@@ -77,11 +77,10 @@ absl::StatusOr<std::vector<KeyValue>> QueuePlace::Earlier(std::string_view under
 
 absl::Status QueuePlace::WaitUntilGone(std::string_view key, const CallOptions& call) const {
   auto wait = std::make_shared<Wait>();
-  std::stop_callback on_stop(
-      call.stop, [wait] { wait->End(absl::CancelledError("stop was requested")); });
-  std::stop_callback on_lost(stop_token(), [wait] {
-    wait->End(absl::AbortedError("our place in the queue is lost"));
-  });
+  std::stop_callback on_stop(call.stop,
+                             [wait] { wait->End(absl::CancelledError("stop was requested")); });
+  std::stop_callback on_lost(
+      stop_token(), [wait] { wait->End(absl::AbortedError("our place in the queue is lost")); });
   const Watch watch =
       Client(claim_->session()->impl())
           .Watch(key, {.list_first = true, .no_puts = true}, [wait](const WatchBatch& batch) {

@@ -10,9 +10,9 @@
 //     if (!waited.ok()) return waited;
 //   }
 //
-// A place is a key of its own on the session's lease; its create revision is its number in the queue
-// and a fencing token. A rule of your own should depend only on who is earlier, and stay true when
-// they leave; and it should wait for one key, so that a leave wakes one waiter.
+// A place is a key of its own on the session's lease; its create revision is its number in the
+// queue and a fencing token. A rule of your own should depend only on who is earlier, and stay true
+// when they leave; and it should wait for one key, so that a leave wakes one waiter.
 #pragma once
 
 #include <memory>
@@ -34,8 +34,8 @@ class [[nodiscard]] QueuePlace : public LockGuard {
   QueuePlace(std::shared_ptr<Claim> claim, std::string_view name)
       : LockGuard(std::move(claim)), name_(name) {}
 
-  // All places that are earlier, the oldest first, as of now; and our own is still there. Aborted: it
-  // is not. `under`: only those whose keys continue with this, as given to Join.
+  // All places that are earlier, the oldest first, as of now; and our own is still there. Aborted:
+  // it is not. `under`: only those whose keys continue with this, as given to Join.
   absl::StatusOr<std::vector<KeyValue>> Earlier(std::string_view under = {},
                                                 const CallOptions& call = {}) const;
   // Waits until the key is not there; one watch, and no request when it goes. Aborted at once when
@@ -51,8 +51,8 @@ class WaitQueue {
  public:
   WaitQueue(const Session& session, std::string_view name);
 
-  // Puts a key "<name>/<under><lease>-<number>" with `value`. One round trip. `under` tells kinds of
-  // places apart, like "read/" and "write/".
+  // Puts a key "<name>/<under><lease>-<number>" with `value`. One round trip. `under` tells kinds
+  // of places apart, like "read/" and "write/".
   absl::StatusOr<QueuePlace> Join(std::string_view value, std::string_view under = {},
                                   const CallOptions& call = {});
   // Everybody, the oldest first.

@@ -90,10 +90,10 @@ TxnRequest Contender::JoinTxn() const {
     join.failure.push_back(std::move(read));
   }
   if (request_.only_try) {
-    join.failure.push_back(Range(request_.rule->Owners(),
-                                 {.limit = 1,
-                                  .sort_order = SortOrder::kAscend,
-                                  .sort_target = SortTarget::kCreateRevision}));
+    join.failure.push_back(
+        Range(request_.rule->Owners(), {.limit = 1,
+                                        .sort_order = SortOrder::kAscend,
+                                        .sort_target = SortTarget::kCreateRevision}));
   }
   return join;
 }
@@ -307,30 +307,30 @@ void Contender::Update(std::string value, Instant deadline, Left updated) {
   request_.value = std::move(value);
   TxnRequest update{.conditions = {CreateRevision(key()) == token_},
                     .success = {Put(key(), request_.value, {.lease = session_->lease()})}};
-  calls::Txn(
-      engine_, update, std::min(deadline, engine_.now() + kStepTimeout),
-      [self = shared_from_this(), deadline,
-       updated = std::move(updated)](absl::StatusOr<TxnResult> result) mutable {
-        if (result.ok() && result->succeeded) return updated(absl::OkStatus());
-        if (result.ok() || absl::IsNotFound(result.status())) {
-          const absl::Status lost = absl::AbortedError("our key is not there any more");
-          updated(lost);
-          return self->OnGone(lost);
-        }
-        const bool may_help = IsRetryable(result.status()) || IsOutcomeUnknown(result.status());
-        const Duration pause =
-            FullJitter(self->failures_++, kRetryBase, kRetryCap, self->engine_.prng());
-        const bool there = self->state_ == State::kOwning || self->state_ == State::kWaiting;
-        if (!may_help || !there || self->engine_.now() + pause >= deadline) {
-          return updated(result.status());
-        }
-        self->engine_.After(pause, [self, deadline, updated = std::move(updated)]() mutable {
-          if (self->state_ != State::kOwning && self->state_ != State::kWaiting) {
-            return updated(absl::AbortedError("it was lost or given up meanwhile"));
-          }
-          self->Update(self->request_.value, deadline, std::move(updated));
-        });
-      });
+  calls::Txn(engine_, update, std::min(deadline, engine_.now() + kStepTimeout),
+             [self = shared_from_this(), deadline,
+              updated = std::move(updated)](absl::StatusOr<TxnResult> result) mutable {
+               if (result.ok() && result->succeeded) return updated(absl::OkStatus());
+               if (result.ok() || absl::IsNotFound(result.status())) {
+                 const absl::Status lost = absl::AbortedError("our key is not there any more");
+                 updated(lost);
+                 return self->OnGone(lost);
+               }
+               const bool may_help =
+                   IsRetryable(result.status()) || IsOutcomeUnknown(result.status());
+               const Duration pause =
+                   FullJitter(self->failures_++, kRetryBase, kRetryCap, self->engine_.prng());
+               const bool there = self->state_ == State::kOwning || self->state_ == State::kWaiting;
+               if (!may_help || !there || self->engine_.now() + pause >= deadline) {
+                 return updated(result.status());
+               }
+               self->engine_.After(pause, [self, deadline, updated = std::move(updated)]() mutable {
+                 if (self->state_ != State::kOwning && self->state_ != State::kWaiting) {
+                   return updated(absl::AbortedError("it was lost or given up meanwhile"));
+                 }
+                 self->Update(self->request_.value, deadline, std::move(updated));
+               });
+             });
 }
 
 // A try found its place taken, and has no key there.
@@ -391,8 +391,8 @@ void Contender::Cancel(const absl::Status& why) {
   state_ = State::kLeaving;
   why_ = why;
   leave_deadline_ = kNever;
-  patience_ = engine_.After(kCancelPatience,
-                            [self = shared_from_this()] { self->FinishCancelled(); });
+  patience_ =
+      engine_.After(kCancelPatience, [self = shared_from_this()] { self->FinishCancelled(); });
   engine_.CancelTimer(timer_);
   if (call_ != 0) {
     engine_.Cancel(call_);  // its answer goes on with Leave

@@ -135,8 +135,8 @@ class Contender : public std::enable_shared_from_this<Contender> {
   int64_t token_ = 0;
   int joins_ = 0;
   int failures_ = 0;
-  Instant stray_until_{};       // until then a join of unknown outcome may take effect
-  bool leave_unknown_ = false;  // a removal may have taken effect
+  Instant stray_until_{};        // until then a join of unknown outcome may take effect
+  bool leave_unknown_ = false;   // a removal may have taken effect
   bool left_some_lost_ = false;  // a removal found a key that was not ours any more
   bool refused_ = false;         // kLeaving before done: a try that found its place taken
   absl::Status why_;             // kLeaving before done: what done will say, unless refused_

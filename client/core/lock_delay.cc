@@ -38,9 +38,8 @@ void LockDelay::Place(const Compare& condition, Placed placed) {
 
 void LockDelay::Put(const Compare& condition, Placed placed) {
   attempted_ = true;
-  TxnRequest put{
-      .conditions = {condition},
-      .success = {conclave::Put(request_.hold_key, request_.holder, {.lease = lease_})}};
+  TxnRequest put{.conditions = {condition},
+                 .success = {conclave::Put(request_.hold_key, request_.holder, {.lease = lease_})}};
   calls::Txn(engine_, put, engine_.now() + kStepTimeout,
              [this, placed = std::move(placed)](absl::StatusOr<TxnResult> result) mutable {
                // The lease may be gone if this took long: begin anew.

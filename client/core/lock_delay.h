@@ -3,8 +3,8 @@
 // The holder has, besides its place in the queue, the key "<name>~hold" on a lease of its own that
 // outlives the session's. A clean release deletes it. If the holder dies, its place in the queue
 // goes with its session, but contenders of ours wait until the hold has gone too; so what the
-// holder had under way, like a write on its way to a disk, has time to arrive or to fail. Contenders
-// of other kinds of clients know nothing of it.
+// holder had under way, like a write on its way to a disk, has time to arrive or to fail.
+// Contenders of other kinds of clients know nothing of it.
 //
 // The lease is granted for one and a half times the session's TTL and the delay, and renewed at a
 // third: whenever the holder stops, at least the TTL and the delay remain.
@@ -25,8 +25,8 @@ class LockDelay {
  public:
   struct Request {
     std::string hold_key{};
-    std::string holder{};    // the value: whoever has the same need not wait
-    Duration duration{};     // TTL of the session and the delay
+    std::string holder{};  // the value: whoever has the same need not wait
+    Duration duration{};   // TTL of the session and the delay
   };
   using Placed = absl::AnyInvocable<void(absl::Status)>;
 

@@ -16,9 +16,8 @@ const KeyValue* LastBefore(const RangeResult& range, int64_t token) {
 }
 
 Op ReadLastBefore(const KeyRange& range, int64_t token, bool own) {
-  RangeOptions options{.limit = 1,
-                       .sort_order = SortOrder::kDescend,
-                       .sort_target = SortTarget::kCreateRevision};
+  RangeOptions options{
+      .limit = 1, .sort_order = SortOrder::kDescend, .sort_target = SortTarget::kCreateRevision};
   if (token != 0) {
     options.max_create_revision = token - 1;
   } else if (own) {

@@ -25,7 +25,7 @@ struct Turn {
 
   Kind kind = Kind::kOurs;
   KeyRange watch{};
-  bool puts = false;                                  // watch puts too, not only deletes
+  bool puts = false;                                    // watch puts too, not only deletes
   absl::AnyInvocable<bool(const WatchEvent&)> wakes{};  // empty: every event wakes
   // kOurs: somebody behind us waits for our turn to come, not for our end. Our key is written once
   // more to tell him.

@@ -2,13 +2,13 @@
 // recipe, which these exclude as well.
 //
 // A reader waits for the last writer before it; a writer for the last key before it, of either
-// kind. So a release wakes those who wait for just that key: all readers behind a writer, one writer
-// behind the last of them.
+// kind. So a release wakes those who wait for just that key: all readers behind a writer, one
+// writer behind the last of them.
 //
 // A writer that has become a reader keeps its key and its place, and writes the key once more:
-// version 2 under "write/" is a reader. (A new key under "read/" would stand behind the writers that
-// wait already, and let them in.) Whoever holds a write lock is first, so before such a key there
-// is nobody.
+// version 2 under "write/" is a reader. (A new key under "read/" would stand behind the writers
+// that wait already, and let them in.) Whoever holds a write lock is first, so before such a key
+// there is nobody.
 #pragma once
 
 #include <string>

@@ -5,9 +5,9 @@
 // all k up to ours is at most n. That is strict order of arrival, so a great request is not starved
 // by small ones.
 //
-// The first who waits watches those before it, who all hold; releases that free too little for it do
-// not wake it. Everybody else watches only the waiter before him, who writes his key once more when
-// his turn has come. So a release wakes the first waiter, who wakes the next one.
+// The first who waits watches those before it, who all hold; releases that free too little for it
+// do not wake it. Everybody else watches only the waiter before him, who writes his key once more
+// when his turn has come. So a release wakes the first waiter, who wakes the next one.
 //
 // Reads are bounded: each key has at least one permit, so the n + 1 oldest ones tell the holders.
 #pragma once

@@ -65,7 +65,8 @@ class ContenderTest : public testing::EngineFixture {
     kv->set_lease(lease);
     kv->set_value(value);
   }
-  // Our key was put at `revision`; `before` is the create revision of the last one before it, if any.
+  // Our key was put at `revision`; `before` is the create revision of the last one before it, if
+  // any.
   void AnswerJoin(int64_t revision, int64_t before = 0) {
     TxnResponse response;
     response.set_succeeded(true);
