@@ -24,7 +24,7 @@ using testing::ServerUnderTest;
 using testing::TestCluster;
 using testing::WaitFor;
 
-std::vector<std::string> Addresses(const std::vector<Instance>& instances) {
+std::vector<std::string> Addresses(const InstanceList& instances) {
   std::vector<std::string> addresses;
   for (const Instance& instance : instances) addresses.push_back(instance.address);
   return addresses;
