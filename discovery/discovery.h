@@ -8,9 +8,10 @@
 //
 // A service's instances are the keys "<service>/..." whose values are naming JSON
 // (registry/instance.h), whoever wrote them: our registry, Go's endpoints manager, `etcdctl put`.
-// The view is listed once and then follows the watch; it survives reconnects, restarts and
-// compaction (the state is listed again and the difference reported), and it is never emptied by an
-// error: while the cluster is out of reach, the last known set stays, marked by stale_since().
+// Or what another project writes (DiscoveryOptions::format). The view is listed once and then
+// follows the watch; it survives reconnects, restarts and compaction (the state is listed again and
+// the difference reported), and it is never emptied by an error: while the cluster is out of reach,
+// the last known set stays, marked by stale_since().
 //
 // A value that cannot be read is left out, counted in skipped(), and logged once; the others stay.
 //
@@ -35,6 +36,7 @@
 #include "conclave/client/client.h"
 #include "conclave/discovery/filter.h"
 #include "conclave/discovery/snapshot.h"
+#include "conclave/registry/codec.h"
 #include "conclave/registry/instance.h"
 
 namespace conclave {
@@ -103,6 +105,8 @@ class SnapshotReader {
 };
 
 struct DiscoveryOptions {
+  // How the programs that register write their instances, and where: see registry/codec.h.
+  Format format = Format::kEtcdNaming;
   // List by a linearizable read, not from any member's own state. The view begins with the newest
   // state then, but cannot begin while there is no quorum.
   bool linearizable = false;

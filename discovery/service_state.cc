@@ -133,6 +133,7 @@ void ServiceState::Take(const KeyValue& kv, Changes* changes, Change* change) {
           ? absl::InvalidArgumentError(absl::StrCat("larger than ", kValueBytesMax, " bytes"))
       : options_.decode ? options_.decode(kv.key, kv.value)
                         : DecodeNamingValue(kv.value);
+  if (absl::IsNotFound(instance.status())) return Drop(kv.key, changes);  // another service's
   if (!instance.ok()) {
     int64_t& logged = unreadable_[kv.key];
     if (logged != kv.mod_revision) {

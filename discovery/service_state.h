@@ -38,7 +38,8 @@ class ServiceState {
   // A larger value is left out as unreadable.
   static constexpr size_t kValueBytesMax = 256 << 10;
 
-  // The instance in the value of a key.
+  // The instance in the value of a key. NotFound: it belongs to another service, and that is no
+  // fault.
   using Decode =
       std::function<absl::StatusOr<Instance>(std::string_view key, std::string_view value)>;
 

@@ -20,11 +20,15 @@ constexpr absl::Duration kStalenessEvery = absl::Seconds(1);
 
 }  // namespace
 
-WatchedService::WatchedService(std::shared_ptr<const World> world, std::string service)
+WatchedService::WatchedService(std::shared_ptr<const World> world, const std::string& service)
     : world_(std::move(world)),
       name_(service),
+      prefix_(CodecFor(world_->options.format).Prefix(service)),
       metrics_(world_->client.impl()->metrics(), service),
-      state_({.service = std::move(service),
+      state_({.service = service,
+              .decode = [service, &codec = CodecFor(world_->options.format)](
+                            std::string_view key,
+                            std::string_view value) { return codec.Decode(service, key, value); },
               .shrink_guard = world_->options.shrink_guard,
               .shrink_hold = world_->options.shrink_hold}),
       snapshot_(state_.snapshot()) {}
@@ -73,7 +77,7 @@ void WatchedService::StartWatch() {
   options.serializable_list = !world_->options.linearizable;
   options.report_connection = true;
   options.report_progress = true;
-  Watch watch = world_->client.Watch(Prefix(ServicePrefix(name_)), options,
+  Watch watch = world_->client.Watch(Prefix(prefix_), options,
                                      [weak = weak_from_this()](const WatchBatch& batch) {
                                        if (const auto self = weak.lock()) self->OnBatch(batch);
                                      });
@@ -162,7 +166,7 @@ void WatchedService::OnGuardTimer() {
 }
 
 void WatchedService::AskForConfirmation() {
-  RangeRequest request{.range = Prefix(ServicePrefix(name_))};
+  RangeRequest request{.range = Prefix(prefix_)};
   request.options.keys_only = true;
   world_->client.RangeAsync(std::move(request), {},
                             [weak = weak_from_this()](absl::StatusOr<RangeResult> result) {

@@ -35,7 +35,7 @@ class WatchedService : public std::enable_shared_from_this<WatchedService> {
     std::shared_ptr<Worker> disk;
   };
 
-  WatchedService(std::shared_ptr<const World> world, std::string service);
+  WatchedService(std::shared_ptr<const World> world, const std::string& service);
 
   void Begin();
   void AddView(const std::shared_ptr<ServiceView>& view);
@@ -68,6 +68,7 @@ class WatchedService : public std::enable_shared_from_this<WatchedService> {
 
   const std::shared_ptr<const World> world_;
   const std::string name_;
+  const std::string prefix_;  // of all keys of the service
   const ServiceMetrics metrics_;
 
   // Of the callback thread only.

@@ -3,8 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <prometheus/registry.h>
 
 #include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,6 +16,8 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "conclave/client/client.h"
+#include "conclave/discovery/cache_file.h"
+#include "conclave/registry/codec.h"
 #include "conclave/registry/instance.h"
 #include "conclave/tests/support/test_cluster.h"
 
@@ -243,6 +249,212 @@ TEST_P(DiscoveryTest, SurvivesARestartOfTheClusterAndACompactionMeanwhile) {
     PutInstance(other, Name(), "10.0.0.1:80");
     EXPECT_TRUE(Becomes(*service, {"10.0.0.1:80", "10.0.0.2:80"})) << "it follows again";
   }
+}
+
+TEST_P(DiscoveryTest, HandlesWithAFilterSeeTheirPartOfTheSameWatch) {
+  CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
+  Client client = Connect(*cluster);
+  const auto put = [&](const Instance& instance) {
+    ASSERT_TRUE(
+        client.Put(InstanceKey(Name(), instance.address), EncodeNamingValue(instance)).ok());
+  };
+  put({.address = "10.0.0.1:80", .zone = "east"});
+  put({.address = "10.0.0.2:80", .zone = "west", .tags = {"canary"}});
+  Discovery discovery(client);
+  auto all = discovery.Watch(Name());
+  auto east = discovery.Watch(Name(), {.prefer_zone = "east"});
+  auto stable = discovery.Watch(Name(), {.exclude_tags = {"canary"}});
+  ASSERT_TRUE(all.ok() && east.ok() && stable.ok());
+  EXPECT_TRUE(Becomes(*all, {"10.0.0.1:80", "10.0.0.2:80"}));
+  EXPECT_TRUE(Becomes(*east, {"10.0.0.1:80"}));
+  EXPECT_TRUE(Becomes(*stable, {"10.0.0.1:80"}));
+  // One that is watched already is known at once.
+  EXPECT_TRUE(discovery.Watch(Name(), {.zones = {"west"}})->snapshot()->known());
+  std::atomic<int> heard = 0;
+  Subscription subscription =
+      stable->Subscribe([&](const Snapshot&, const Delta& delta) { heard += !delta.empty(); });
+  ASSERT_TRUE(WaitFor([&] { return heard == 1; }));
+  put({.address = "10.0.0.3:80", .tags = {"canary"}});
+  EXPECT_TRUE(Becomes(*all, {"10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"}));
+  DeleteInstance(client, Name(), "10.0.0.1:80");
+  EXPECT_TRUE(Becomes(*east, {"10.0.0.2:80", "10.0.0.3:80"}));
+  EXPECT_TRUE(east->snapshot()->spilled_over());
+  ASSERT_TRUE(WaitFor([&] { return heard == 2; })) << "not of what the filter leaves out";
+  EXPECT_EQ(discovery.Watch(Name(), {.version = "*1"}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_P(DiscoveryTest, AReaderSeesWhatTheServiceSees) {
+  CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
+  Client client = Connect(*cluster);
+  Discovery discovery(client);
+  auto service = discovery.Watch(Name());
+  ASSERT_TRUE(service.ok());
+  SnapshotReader reader(*service);
+  for (int i = 0; i < 20; ++i) {
+    PutInstance(client, Name(), "10.0.0." + std::to_string(i) + ":80");
+    ASSERT_TRUE(WaitFor([&] { return reader.Read().instances().size() == i + 1u; }));
+    EXPECT_EQ(&reader.Read(), service->snapshot().get());
+  }
+  EXPECT_LT(absl::Now() - service->last_heard(), absl::Minutes(1));
+}
+
+TEST_P(DiscoveryTest, ReadsWhatOtherProjectsWrite) {
+  CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
+  Client client = Connect(*cluster);
+  for (const Format format : {Format::kEtcdNaming, Format::kKratos, Format::kKitex, Format::kGoZero,
+                              Format::kGoMicro, Format::kSkyDns}) {
+    const Codec& codec = CodecFor(format);
+    const std::string name = std::string(FormatName(format)) + "-" + std::to_string(run_);
+    const Instance instance{.service = name, .address = "10.0.0.7:80"};
+    ASSERT_TRUE(client.Put(codec.Key(instance, 77), codec.Encode(instance)).ok());
+    ASSERT_TRUE(client.Put(codec.Prefix(name) + "1", "\x01 garbage").ok());
+    auto service = Discovery(client, {.format = format}).Watch(name);
+    ASSERT_TRUE(service.ok()) << service.status();
+    EXPECT_TRUE(Becomes(*service, {"10.0.0.7:80"})) << FormatName(format);
+    EXPECT_TRUE(service
+                    ->Wait([](const Snapshot& now) { return now.skipped() == 1; },
+                           {.timeout = absl::Seconds(20)})
+                    .ok())
+        << FormatName(format);
+  }
+}
+
+TEST_P(DiscoveryTest, BeginsWithTheSetOnDiskWhileTheClusterIsAway) {
+  CONCLAVE_START_CLUSTER(cluster, GetParam());
+  std::string pattern = ::testing::TempDir() + "/discovery_XXXXXX";
+  ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+  const DiscoveryOptions options{.cache_dir = pattern + "/cache",
+                                 .cache_after = absl::Milliseconds(100)};
+  const std::string path = CacheFile::PathOf(options.cache_dir, Name());
+  {
+    Client client = Connect(*cluster);
+    PutInstance(client, Name(), "10.0.0.1:80");
+    PutInstance(client, Name(), "10.0.0.2:80");
+    Discovery discovery(client, options);
+    auto service = discovery.Watch(Name());
+    ASSERT_TRUE(service.ok());
+    ASSERT_TRUE(Becomes(*service, {"10.0.0.1:80", "10.0.0.2:80"}));
+    ASSERT_TRUE(WaitFor([&] { return CacheFile::Read(path, Name()).ok(); }));
+  }
+  for (int member = 0; member < cluster->size(); ++member) cluster->Kill(member);
+  const absl::Time saved_at = CacheFile::Read(path, Name())->saved_at;
+  Client client = Connect(*cluster);
+  Discovery discovery(client, options);
+  auto service = discovery.Watch(Name());
+  ASSERT_TRUE(service.ok());
+  ASSERT_TRUE(Becomes(*service, {"10.0.0.1:80", "10.0.0.2:80"}));
+  EXPECT_TRUE(service->snapshot()->from_cache());
+  EXPECT_EQ(service->snapshot()->stale_since(), saved_at);
+  // A damaged file is as good as none.
+  std::ofstream(CacheFile::PathOf(options.cache_dir, Name("b"))) << "garbage";
+  auto other = discovery.Watch(Name("b"));
+  ASSERT_TRUE(other.ok());
+  for (int member = 0; member < cluster->size(); ++member) {
+    ASSERT_TRUE(cluster->Restart(member).ok());
+  }
+  ASSERT_TRUE(cluster->WaitAllHealthy().ok());
+  DeleteInstance(Connect(*cluster), Name(), "10.0.0.1:80");
+  EXPECT_TRUE(Becomes(*service, {"10.0.0.2:80"}));
+  EXPECT_FALSE(service->snapshot()->from_cache());
+  EXPECT_FALSE(service->snapshot()->stale_since().has_value());
+  EXPECT_TRUE(Becomes(*other, {}));
+  std::filesystem::remove_all(pattern);
+}
+
+TEST_P(DiscoveryTest, AListThatShrinksSuddenlyIsHeldUntilASecondOneConfirmsIt) {
+  CONCLAVE_START_CLUSTER(cluster, GetParam());
+  Client client = Connect(*cluster);
+  for (int i = 0; i < 6; ++i) PutInstance(client, Name(), "10.0.0." + std::to_string(i) + ":80");
+  std::atomic<int> warnings = 0;
+  auto watching = Client::Connect(
+      {.endpoints = cluster->endpoints(), .log_sink = [&](LogLevel level, std::string_view line) {
+         warnings += level == LogLevel::kWarning && line.find("list lacks 5 of 6") != line.npos;
+       }});
+  ASSERT_TRUE(watching.ok());
+  Discovery discovery(*watching, {.shrink_hold = absl::Seconds(4)});
+  auto service = discovery.Watch(Name());
+  ASSERT_TRUE(service.ok());
+  const auto size_is = [](size_t size) {
+    return [size](const Snapshot& now) { return now.instances().size() == size; };
+  };
+  ASSERT_TRUE(service->Wait(size_is(6), {.timeout = absl::Seconds(20)}).ok());
+  // Five go while the watcher is away, and their history with them.
+  for (int member = 0; member < cluster->size(); ++member) cluster->Kill(member);
+  ASSERT_TRUE(service
+                  ->Wait([](const Snapshot& now) { return now.stale_since().has_value(); },
+                         {.timeout = absl::Seconds(60)})
+                  .ok());
+  for (int member = 0; member < cluster->size(); ++member) {
+    ASSERT_TRUE(cluster->Restart(member).ok());
+  }
+  ASSERT_TRUE(cluster->WaitAllHealthy().ok());
+  const auto deleted = Connect(*cluster).Delete(
+      KeyRange(InstanceKey(Name(), "10.0.0.1"), InstanceKey(Name(), "10.0.0.9")));
+  ASSERT_TRUE(deleted.ok());
+  const auto last = Connect(*cluster).Put("unrelated", "");
+  ASSERT_TRUE(last.ok());
+  ASSERT_TRUE(Connect(*cluster).Compact(last->revision).ok());
+  // Either the watch was back before the compaction and saw them go, or it lists again and holds.
+  ASSERT_TRUE(service
+                  ->Wait(
+                      [](const Snapshot& now) {
+                        return now.suspect_since().has_value() || now.instances().size() == 1;
+                      },
+                      {.timeout = absl::Seconds(60)})
+                  .ok());
+  if (service->snapshot()->suspect_since().has_value()) {
+    EXPECT_EQ(service->snapshot()->instances().size(), 6u);
+    EXPECT_EQ(service->snapshot()->held(), 5);
+    EXPECT_EQ(warnings, 1);
+  }
+  EXPECT_TRUE(service->Wait(size_is(1), {.timeout = absl::Seconds(60)}).ok());
+  EXPECT_FALSE(service->snapshot()->suspect_since().has_value());
+}
+
+TEST_P(DiscoveryTest, CountsWhatItSees) {
+  CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
+  auto registry = std::make_shared<prometheus::Registry>();
+  auto client = Client::Connect({.endpoints = cluster->endpoints(), .metrics = registry});
+  ASSERT_TRUE(client.ok());
+  PutInstance(*client, Name(), "10.0.0.1:80");
+  ASSERT_TRUE(client->Put(Name("/x"), "garbage").ok());
+  auto service = Discovery(*client).Watch(Name());
+  ASSERT_TRUE(service.ok());
+  ASSERT_TRUE(Becomes(*service, {"10.0.0.1:80"}));
+  const auto value = [&](const std::string& name) {
+    for (const auto& family : registry->Collect()) {
+      if (family.name != name) continue;
+      for (const auto& metric : family.metric) {
+        if (metric.label.at(0).value != Name()) continue;
+        return family.type == prometheus::MetricType::Counter ? metric.counter.value
+                                                              : metric.gauge.value;
+      }
+    }
+    return -1.0;
+  };
+  EXPECT_EQ(value("conclave_discovery_instances"), 1);
+  // A member that lags may have listed the one before the other was there.
+  EXPECT_TRUE(WaitFor([&] { return value("conclave_discovery_skipped") == 1; }));
+  EXPECT_EQ(value("conclave_discovery_unreadable_total"), 1);
+  EXPECT_EQ(value("conclave_discovery_lists_total"), 1);
+  EXPECT_GE(value("conclave_discovery_updates_total"), 1);
+  EXPECT_EQ(value("conclave_discovery_stale_seconds"), 0);
+  EXPECT_EQ(value("conclave_discovery_guard_holds_total"), 0);
+}
+
+TEST_P(DiscoveryTest, OptionsThatMakeNoSenseAreRefused) {
+  CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
+  Client client = Connect(*cluster);
+  const auto refused = [&](const DiscoveryOptions& options) {
+    return Discovery(client, options).Watch("s").status().code() ==
+           absl::StatusCode::kInvalidArgument;
+  };
+  EXPECT_TRUE(refused({.resolve_interval = absl::ZeroDuration()}));
+  EXPECT_TRUE(refused({.shrink_guard = 1.0}));
+  EXPECT_TRUE(refused({.shrink_guard = -0.1}));
+  EXPECT_TRUE(refused({.shrink_hold = absl::ZeroDuration()}));
+  EXPECT_TRUE(refused({.cache_after = -absl::Seconds(1)}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Servers, DiscoveryTest, ::testing::ValuesIn(testing::AllServers()),
