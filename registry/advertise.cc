@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <optional>
+#include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -29,6 +30,8 @@ std::optional<std::string> LocalAddressTowards(const addrinfo& info) {
                              0, NI_NUMERICHOST) != 0) {
     return std::nullopt;
   }
+  // A link-local address with its scope: of no use to others.
+  if (std::string_view(text).find('%') != std::string_view::npos) return std::nullopt;
   return info.ai_family == AF_INET6 ? absl::StrCat("[", text, "]") : std::string(text);
 }
 

@@ -65,7 +65,7 @@ void GracefulStop(const std::vector<Registration*>& registrations,
                   const GracefulStopOptions& options) {
   if (options.not_serving) options.not_serving();
   for (Registration* registration : registrations) {
-    registration->Update([](Instance& instance) { instance.state = InstanceState::kDraining; });
+    registration->Drain();
   }
   Pause(options.notice);
   for (Registration* registration : registrations) {

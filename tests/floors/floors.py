@@ -48,7 +48,10 @@ FLOORS = {
 # Folders whose code is a function of its inputs: the world comes in through arguments.
 DETERMINISTIC = ["server/env/memory", "server/raft", "server/mvcc", "server/lease", "server/watch", "server/auth",
                  "server/apply", "server/wal", "server/snapshot", "server/node", "client/core",
-                 "lock/core", "api/wire"]
+                 "lock/core", "api/wire"] + [
+                     f"registry/{name}.{ending}" for ending in ("h", "cc") for name in (
+                         "codec", "go_json", "health_damper", "override", "registrar",
+                         "shared_lease")] + ["registry/codec"]
 WORLDLY = {
     r"std::j?thread\b": "a thread",
     r"std::random_device\b": "true randomness",

@@ -154,7 +154,7 @@ TEST_P(RegistryTest, ComesBackWhenTheKeyIsOverwritten) {
 TEST_P(RegistryTest, ARepairWritesTheLatestInstance) {
   Registration registration = MustRegister({.address = "h:1", .weight = 1});
   ASSERT_TRUE(registration.WaitRegistered(kLong).ok());
-  registration.Update([](Instance& instance) {
+  (void)registration.Update([](Instance& instance) {
     instance.weight = 2;
     instance.address = "other:1";  // not to be changed
   });
@@ -169,7 +169,7 @@ TEST_P(RegistryTest, ARepairWritesTheLatestInstance) {
   ASSERT_TRUE(client().Delete(service_ + "/h:1").ok());
   EXPECT_TRUE(has_weight(2));
   for (int64_t weight = 3; weight <= 20; ++weight) {
-    registration.Update([weight](Instance& instance) { instance.weight = weight; });
+    (void)registration.Update([weight](Instance& instance) { instance.weight = weight; });
   }
   EXPECT_TRUE(has_weight(20));
 }
