@@ -51,6 +51,49 @@ class ContenderTest : public testing::EngineFixture {
     engine_.Advance(now_);
     return contender;
   }
+  std::shared_ptr<Contender> StartAs(Contender::Request request) {
+    auto contender = std::make_shared<Contender>(session_, std::move(request));
+    contender->Start(
+        [this](absl::StatusOr<Contender::Outcome> outcome) {
+          ++answers_;
+          outcome_ = std::move(outcome);
+        },
+        [this](const absl::Status& why) { lost_ = why; });
+    engine_.Advance(now_);
+    return contender;
+  }
+  // As a Mutex with a lock-delay of 30 s.
+  std::shared_ptr<Contender> StartWithDelay() {
+    return StartAs(
+        {.value = "me",
+         .rule = std::make_shared<OneAtATime>(
+             OneAtATime::Options{.names = {"lock"}, .heed_hold = true, .holder = "us"}),
+         .keys = {kKey},
+         .local_queues = {"lock/"},
+         .companions = {"lock~revoke"},
+         .delay = LockDelay::Request{
+             .hold_key = "lock~hold", .holder = "us", .duration = seconds(60) + seconds(30)}});
+  }
+  // As a MultiLock of "a" and "b".
+  std::shared_ptr<Contender> StartForTwo() {
+    return StartAs({.value = "me",
+                    .rule = std::make_shared<OneAtATime>(
+                        OneAtATime::Options{.names = {"a", "b"}, .holder = "us"}),
+                    .keys = {"a/2a", "b/2a"},
+                    .local_queues = {"a/", "b/"}});
+  }
+  // Both keys were put at `revision`; nobody is before them.
+  void AnswerJoinOfTwo(int64_t revision) {
+    TxnResponse response;
+    response.set_succeeded(true);
+    response.mutable_header()->set_revision(revision);
+    for (int i = 0; i < 2; ++i) response.add_responses()->mutable_response_put();
+    for (const char* key : {"a/2a", "b/2a"}) {
+      SetKv(response.add_responses()->mutable_response_range()->add_kvs(), key, revision, kLease,
+            "me");
+    }
+    Answer(response);
+  }
   TxnRequest LastTxn() {
     TxnRequest txn;
     EXPECT_EQ(LastCall().method, "/etcdserverpb.KV/Txn");
@@ -279,6 +322,168 @@ TEST_F(ContenderTest, ATryLeavesNoKeyAndTellsTheOwner) {
   EXPECT_FALSE(outcome_->owns);
   EXPECT_EQ(outcome_->owner->value, "them");
   EXPECT_EQ(wire_.calls.size(), calls);
+}
+
+TEST_F(ContenderTest, CancelledInAnyPhaseItRemovesWhatItMayHavePut) {
+  for (const std::string phase : {"joining", "waiting", "looking"}) {
+    SCOPED_TRACE(phase);
+    answers_ = 0;
+    auto contender = Start();
+    if (phase != "joining") AnswerJoin(9, 7);
+    if (phase == "looking") {
+      CreatedWatch(0);
+      CreatedWatch(1);
+      DeletedKey(1, "lock/99", 10);
+    }
+    contender->Cancel(absl::CancelledError("stop"));
+    engine_.Advance(now_);
+    if (phase != "waiting") {
+      EXPECT_TRUE(LastCall().cancelled);
+      FailCall(1, "CANCELLED");
+    }
+    EXPECT_EQ(answers_, 0);
+    EXPECT_EQ(LastTxn().success(0).request_delete_range().key(), kKey);
+    AnswerDeleted(true);
+    EXPECT_EQ(answers_, 1);
+    EXPECT_EQ(outcome_.status().code(), absl::StatusCode::kCancelled);
+    EXPECT_EQ(session_->First("lock/"), nullptr);
+  }
+}
+
+TEST_F(ContenderTest, AHandOverCostsTheWaiterOneRequest) {
+  auto contender = Start();
+  AnswerJoin(9, 7);
+  const size_t waiting = wire_.calls.size();
+  CreatedWatch(0);
+  CreatedWatch(1);
+  EXPECT_EQ(wire_.calls.size(), waiting);
+  DeletedKey(1, "lock/99", 10);
+  AnswerLook(10, 9, std::nullopt);
+  EXPECT_TRUE(contender->owning());
+  EXPECT_EQ(wire_.calls.size(), waiting + 1);
+}
+
+TEST_F(ContenderTest, AJoinThatWasNotAnsweredIsSweptUpAfterALaterOneWas) {
+  auto contender = Start();
+  FailCall(14, "Socket closed");  // may lie in some member's queue
+  Go(seconds(1));
+  AnswerJoin(5);
+  ASSERT_TRUE(outcome_.ok() && outcome_->owns);
+  contender->Release(now_ + seconds(5), [](const absl::Status&) {});
+  AnswerDeleted(true);
+  const size_t calls = wire_.calls.size();
+  Go(seconds(13));
+  ASSERT_EQ(wire_.calls.size(), calls + 1);
+  EXPECT_EQ(LastTxn().compare(0).lease(), kLease);
+  EXPECT_EQ(LastTxn().success(0).request_delete_range().key(), kKey);
+}
+
+TEST_F(ContenderTest, ALockDelayIsInPlaceBeforeAnybodyOwns) {
+  auto contender = StartWithDelay();
+  TxnResponse joined;
+  joined.set_succeeded(true);
+  joined.mutable_header()->set_revision(5);
+  joined.add_responses()->mutable_response_put();
+  joined.add_responses()->mutable_response_range();
+  joined.add_responses()->mutable_response_range();
+  Answer(joined);
+  EXPECT_EQ(answers_, 0);
+  EXPECT_EQ(LastCall().method, "/etcdserverpb.Lease/LeaseGrant");
+  etcdserverpb::LeaseGrantRequest asked;
+  ASSERT_TRUE(asked.ParseFromString(LastCall().request));
+  EXPECT_EQ(asked.ttl(), 135);  // half as much again: so much is left whenever the holder stops
+  etcdserverpb::LeaseGrantResponse grant;
+  grant.set_id(0x77);
+  grant.set_ttl(135);
+  Answer(grant);
+  EXPECT_EQ(answers_, 0);
+  EXPECT_EQ(LastTxn().success(0).request_put().key(), "lock~hold");
+  EXPECT_EQ(LastTxn().success(0).request_put().lease(), 0x77);
+  EXPECT_EQ(LastTxn().compare(0).create_revision(), 5);
+  TxnResponse placed;
+  placed.set_succeeded(true);
+  placed.add_responses()->mutable_response_put();
+  Answer(placed);
+  ASSERT_TRUE(outcome_.ok() && outcome_->owns);
+  contender->Release(now_ + seconds(5), [](const absl::Status&) {});
+  ASSERT_EQ(LastTxn().success_size(), 3);
+  EXPECT_EQ(LastTxn().success(1).request_delete_range().key(), "lock~revoke");
+  EXPECT_EQ(LastTxn().success(2).request_delete_range().key(), "lock~hold");
+  TxnResponse gone;
+  gone.set_succeeded(true);
+  for (int i = 0; i < 3; ++i) gone.add_responses()->mutable_response_delete_range();
+  Answer(gone);
+  EXPECT_EQ(LastCall().method, "/etcdserverpb.Lease/LeaseRevoke");
+}
+
+TEST_F(ContenderTest, CancelledWhileItSecuresTheHoldItLeavesNeither) {
+  auto contender = StartWithDelay();
+  TxnResponse joined;
+  joined.set_succeeded(true);
+  joined.mutable_header()->set_revision(5);
+  joined.add_responses()->mutable_response_put();
+  joined.add_responses()->mutable_response_range();
+  joined.add_responses()->mutable_response_range();
+  Answer(joined);
+  etcdserverpb::LeaseGrantResponse grant;
+  grant.set_id(0x77);
+  grant.set_ttl(135);
+  Answer(grant);
+  contender->Cancel(absl::DeadlineExceededError("too late"));
+  engine_.Advance(now_);
+  ASSERT_EQ(LastTxn().success_size(), 3);
+  EXPECT_EQ(LastTxn().success(2).request_delete_range().key(), "lock~hold");
+  TxnResponse gone;
+  gone.set_succeeded(true);
+  for (int i = 0; i < 3; ++i) gone.add_responses()->mutable_response_delete_range();
+  Answer(gone);
+  EXPECT_EQ(outcome_.status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(LastCall().method, "/etcdserverpb.Lease/LeaseRevoke");
+}
+
+TEST_F(ContenderTest, SeveralKeysArePutTogetherAndOneLostTakesTheOthersAlong) {
+  auto contender = StartForTwo();
+  EXPECT_EQ(LastTxn().compare_size(), 2);
+  EXPECT_EQ(LastTxn().success(0).request_put().key(), "a/2a");
+  EXPECT_EQ(LastTxn().success(1).request_put().key(), "b/2a");
+  AnswerJoinOfTwo(5);
+  ASSERT_TRUE(outcome_.ok() && outcome_->owns);
+  CreatedWatch(0);
+  CreatedWatch(1);
+  DeletedKey(0, "a/2a", 8);
+  ASSERT_TRUE(lost_.has_value());
+  EXPECT_EQ(LastTxn().success_size(), 2);
+  AnswerDeleted(false);  // not all of them are ours: so each for itself
+  EXPECT_EQ(LastTxn().success(0).request_delete_range().key(), "a/2a");
+  AnswerDeleted(false);
+  EXPECT_EQ(LastTxn().success(0).request_delete_range().key(), "b/2a");
+  EXPECT_EQ(LastTxn().compare(0).create_revision(), 5);
+  AnswerDeleted(true);
+  EXPECT_EQ(session_->First("a/"), nullptr);
+  EXPECT_EQ(session_->First("b/"), nullptr);
+}
+
+TEST_F(ContenderTest, ForSeveralNamesItIsFirstInAllLocalQueuesBeforeItJoins) {
+  auto held = StartAs({.name = "b", .value = "me"});
+  AnswerJoin(5);
+  const size_t calls = wire_.calls.size();
+  auto both = StartForTwo();
+  auto behind = StartAs({.name = "a", .value = "me"});  // does not overtake it
+  EXPECT_EQ(wire_.calls.size(), calls);
+  held->Release(now_ + seconds(5), [](const absl::Status&) {});
+  AnswerDeleted(true);
+  EXPECT_EQ(LastTxn().success(1).request_put().key(), "b/2a");
+  AnswerJoinOfTwo(8);
+  EXPECT_TRUE(both->owning());
+  EXPECT_FALSE(behind->owning());
+  both->Release(now_ + seconds(5), [](const absl::Status&) {});
+  TxnResponse gone;
+  gone.set_succeeded(true);
+  for (int i = 0; i < 2; ++i) gone.add_responses()->mutable_response_delete_range();
+  Answer(gone);
+  EXPECT_EQ(LastTxn().success(0).request_put().key(), "a/2a");
+  AnswerJoin(12);
+  EXPECT_TRUE(behind->owning());
 }
 
 TEST_F(ContenderTest, TheEndOfTheSessionEndsEverything) {

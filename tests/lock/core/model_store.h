@@ -32,10 +32,8 @@ class ModelStore {
   void PutTogether(const std::vector<std::string>& keys) {
     ++revision_;
     for (const std::string& key : keys) {
-      keys_[key] = {.key = key,
-                    .create_revision = revision_,
-                    .mod_revision = revision_,
-                    .version = 1};
+      keys_[key] = {
+          .key = key, .create_revision = revision_, .mod_revision = revision_, .version = 1};
     }
   }
   WatchEvent Delete(const std::string& key) {
