@@ -47,6 +47,8 @@ struct DialOptions {
   // A call that has had no answer yet and got UNAVAILABLE is sent to another instance up to this
   // often (gRPC allows 5 attempts in all). Only for services whose calls may safely be repeated.
   uint32_t retries_max = 0;
+  // Connect only for the first call, and hang up after 10 s without any.
+  bool lazy = false;
 
   absl::Duration reconnect_backoff_initial = absl::Milliseconds(200);
   absl::Duration reconnect_backoff_max = absl::Seconds(2);

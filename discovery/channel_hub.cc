@@ -35,11 +35,21 @@ std::string Bootstrap(const std::string& socket_path) {
   return bootstrap.dump();
 }
 
+constexpr absl::Duration kLazyIdleTimeout = absl::Seconds(10);
+
 grpc::ChannelArguments Arguments(const DialOptions& options, std::string_view service,
                                  const std::string& socket_path) {
-  grpc::ChannelArguments args = options.args;
+  grpc::ChannelArguments args = ConnectionArguments(options, service);
   args.SetString(GRPC_ARG_TEST_ONLY_DO_NOT_USE_IN_PROD_XDS_BOOTSTRAP_CONFIG,
                  Bootstrap(socket_path));
+  if (options.lazy) args.SetInt(GRPC_ARG_CLIENT_IDLE_TIMEOUT_MS, Milliseconds(kLazyIdleTimeout));
+  return args;
+}
+
+}  // namespace
+
+grpc::ChannelArguments ConnectionArguments(const DialOptions& options, std::string_view service) {
+  grpc::ChannelArguments args = options.args;
   args.SetString(GRPC_ARG_DEFAULT_AUTHORITY,
                  options.authority.empty() ? AuthorityOf(service) : options.authority);
   args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
@@ -50,8 +60,6 @@ grpc::ChannelArguments Arguments(const DialOptions& options, std::string_view se
   args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Milliseconds(options.keepalive_timeout));
   return args;
 }
-
-}  // namespace
 
 std::string AuthorityOf(std::string_view service) {
   std::string authority(service);
@@ -116,7 +124,7 @@ absl::StatusOr<ChannelHub::Opened> ChannelHub::Open(
   server_->Declare(opened.listener, ClusterOf(service), std::move(policy));
   opened.channel = grpc::CreateCustomChannel("xds:///" + opened.listener, credentials,
                                              Arguments(options, service, directory_->SocketPath()));
-  keeper_.Keep(opened.channel);
+  if (!options.lazy) keeper_.Keep(opened.channel);
   return opened;
 }
 

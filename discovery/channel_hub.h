@@ -27,6 +27,7 @@
 
 namespace grpc {
 class Channel;
+class ChannelArguments;
 class ChannelCredentials;
 }  // namespace grpc
 
@@ -73,6 +74,9 @@ class ChannelHub {
 // The service's name where gRPC takes only a host name (the :authority header, the target):
 // letters, digits and "._-" stay, everything else becomes "-".
 std::string AuthorityOf(std::string_view service);
+
+// What the options say of connections: authority, backoff, keepalive.
+grpc::ChannelArguments ConnectionArguments(const DialOptions& options, std::string_view service);
 
 // The service's name where gRPC shows it: as it is, but for "%", quotes, backslashes, control
 // characters and non-ASCII bytes, which become %XX. (gRPC 1.51 pastes a cluster's name into JSON

@@ -24,6 +24,8 @@ class DiscoveryImpl {
  public:
   DiscoveryImpl(Client client, DiscoveryOptions options);
 
+  const Client& client() const { return world_->client; }
+
   absl::StatusOr<Service> WatchService(std::string_view target, const ServiceFilter& filter);
 
   // For channels. A feed carries a service's instances to the hub for as long as a channel wants
