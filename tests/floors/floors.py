@@ -42,6 +42,7 @@ FLOORS = {
     "lock": ["client", "lock/core"],
     "election": ["client"],
     "discovery/xds": [],
+    "discovery/picking": ["discovery"],
     "discovery": ["client", "registry", "discovery/xds"],
 }
 
