@@ -30,6 +30,8 @@ Contender::Request ToContender(const Claim::Request& request, SessionCore& sessi
                           .rule = request.rule,
                           .keys = request.keys,
                           .local_queues = request.local_queues,
+                          .beside_key = request.beside_key,
+                          .beside_value = request.beside_value,
                           .companions = request.companions};
   if (request.number_keys) {
     const std::string suffix =

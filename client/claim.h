@@ -41,6 +41,8 @@ class Claim : public std::enable_shared_from_this<Claim> {
     std::string key_suffix{};  // behind that number
     std::vector<std::string> local_queues{};
     std::vector<std::string> companions{};  // deleted with the keys
+    std::string beside_key{};               // put with the keys; see Contender::Request
+    std::string beside_value{};
     // Keep the name from others for so long after we vanish, as `holder`; zero: no.
     absl::Duration delay{};
     std::string holder{};

@@ -269,6 +269,7 @@ absl::StatusOr<Session> Client::OpenSession(SessionOptions options, const CallOp
   }
   SessionCore::Request request;
   request.ttl_seconds = absl::ToInt64Seconds(absl::Ceil(options.ttl, absl::Seconds(1)));
+  request.lease = options.lease;
   if (options.margin.has_value()) {
     request.margin = absl::ToChronoNanoseconds(std::max(*options.margin, absl::ZeroDuration()));
   }

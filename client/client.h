@@ -125,6 +125,9 @@ struct SessionOptions {
   std::optional<absl::Duration> margin{};
   // On the callback thread.
   absl::AnyInvocable<void(SessionHealth)> on_health{};
+  // Not 0: take over this lease, of an earlier life of this process, with all that it holds; its
+  // TTL stays. NotFound if it is gone. Nobody else may be keeping it.
+  LeaseId lease = 0;
 };
 
 // One lease, kept alive at a third of its TTL. Registrations, locks and elections of a process

@@ -54,6 +54,9 @@ class Contender : public std::enable_shared_from_this<Contender> {
     // The local queues to go through first, all of them; needed where `keys` are not unique to this
     // contender.
     std::vector<std::string> local_queues{};
+    // If set: a key that is put along with ours, on the same lease; also if ours was there before.
+    std::string beside_key{};
+    std::string beside_value{};
     // Deleted along with our keys when we give them up.
     std::vector<std::string> companions{};
     std::optional<LockDelay::Request> delay{};

@@ -32,6 +32,7 @@ class LeaseKeeper : private ResumingStream::Owner {
   // `sent_at`: when the grant was sent. The margin is capped at half of the TTL.
   void Keep(LeaseId lease, Duration ttl, Duration margin, Instant sent_at, Observer observer);
   void Forget(LeaseId lease);
+  bool Keeps(LeaseId lease) const { return leases_.count(lease) != 0; }
   void Shutdown();
   void OnEndpointsChanged() { stream_.OnEndpointsChanged(); }
 

@@ -23,20 +23,42 @@ constexpr Duration kRetryCap = std::chrono::seconds(1);
 
 CallId SessionCore::Open(Engine& engine, const Request& request, Instant deadline,
                          Observer observer, Opened opened) {
+  if (request.lease != 0) {
+    return TakeOver(engine, request, deadline, std::move(observer), std::move(opened));
+  }
   const Instant sent_at = engine.now();
   return calls::Grant(engine, request.ttl_seconds, 0, CallKind::kRead, deadline,
                       [&engine, sent_at, request, observer = std::move(observer),
                        opened = std::move(opened)](absl::StatusOr<GrantResult> grant) mutable {
                         if (!grant.ok()) return opened(grant.status());
-                        const Duration ttl = absl::ToChronoNanoseconds(grant->ttl);
-                        std::shared_ptr<SessionCore> session(
-                            new SessionCore(engine, grant->id, ttl, std::move(observer)));
-                        session->revoke_on_loss_ = request.revoke_on_loss;
-                        session->Begin(
-                            request.margin.value_or(std::max(kMarginMin, ttl / kMarginDivisor)),
-                            sent_at);
-                        opened(std::move(session));
+                        opened(Make(engine, grant->id, absl::ToChronoNanoseconds(grant->ttl),
+                                    request, sent_at, std::move(observer)));
                       });
+}
+
+CallId SessionCore::TakeOver(Engine& engine, const Request& request, Instant deadline,
+                             Observer observer, Opened opened) {
+  const Instant sent_at = engine.now();
+  return calls::KeepAliveOnce(
+      engine, request.lease, deadline,
+      [&engine, sent_at, request, observer = std::move(observer),
+       opened = std::move(opened)](absl::StatusOr<absl::Duration> ttl) mutable {
+        if (!ttl.ok()) return opened(ttl.status());
+        if (engine.leases().Keeps(request.lease)) {
+          return opened(absl::FailedPreconditionError("a session of this client has that lease"));
+        }
+        opened(Make(engine, request.lease, absl::ToChronoNanoseconds(*ttl), request, sent_at,
+                    std::move(observer)));
+      });
+}
+
+std::shared_ptr<SessionCore> SessionCore::Make(Engine& engine, LeaseId lease, Duration ttl,
+                                               const Request& request, Instant sent_at,
+                                               Observer observer) {
+  std::shared_ptr<SessionCore> session(new SessionCore(engine, lease, ttl, std::move(observer)));
+  session->revoke_on_loss_ = request.revoke_on_loss;
+  session->Begin(request.margin.value_or(std::max(kMarginMin, ttl / kMarginDivisor)), sent_at);
+  return session;
 }
 
 void SessionCore::Begin(Duration margin, Instant sent_at) {

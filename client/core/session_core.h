@@ -25,6 +25,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
 
   struct Request {
     int64_t ttl_seconds = 10;
+    LeaseId lease = 0;  // 0: grant one; else take this one over, which must live
     std::optional<Duration> margin{};  // default max(10 % of the granted TTL, 500 ms)
     // Once the session is lost by the local deadline: free what it holds on the server at once,
     // which locks want; or leave that to the lease's own end, so that its keys can still move to
@@ -59,6 +60,11 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   uint64_t NextNumber() { return next_number_++; }
 
  private:
+  static CallId TakeOver(Engine& engine, const Request& request, Instant deadline,
+                         Observer observer, Opened opened);
+  static std::shared_ptr<SessionCore> Make(Engine& engine, LeaseId lease, Duration ttl,
+                                           const Request& request, Instant sent_at,
+                                           Observer observer);
   SessionCore(Engine& engine, LeaseId lease, Duration ttl, Observer observer)
       : engine_(engine), lease_(lease), ttl_(ttl), observer_(std::move(observer)) {}
   void Begin(Duration margin, Instant sent_at);
