@@ -1,10 +1,12 @@
 #include "conclave/election/election.h"
 
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "conclave/client/claim.h"
 #include "conclave/client/client_impl.h"
+#include "conclave/election/candidate_note.h"
 #include "conclave/election/leader_tracker.h"
 
 namespace conclave {
@@ -15,6 +17,17 @@ KeyRange CandidatesOf(const std::string& name) { return Prefix(absl::StrCat(name
 RangeOptions OldestFirst(int64_t limit) {
   return {
       .limit = limit, .sort_order = SortOrder::kAscend, .sort_target = SortTarget::kCreateRevision};
+}
+
+absl::Status NoName() { return absl::InvalidArgumentError("an election's name is not empty"); }
+
+absl::StatusOr<std::shared_ptr<Claim>> Contend(const Session& session,
+                                               const Claim::Request& request,
+                                               const CallOptions& call) {
+  if (request.name.empty()) return NoName();
+  absl::StatusOr<Claim::Attempt> attempt = Claim::Acquire(session.rep(), request, call);
+  if (!attempt.ok()) return attempt.status();
+  return std::move(attempt->claim);
 }
 
 }  // namespace
@@ -57,25 +70,69 @@ Election::Election(const Client& client, std::string_view name) : client_(client
 
 absl::StatusOr<Leadership> Election::Campaign(const Session& session, std::string_view value,
                                               const CallOptions& call) {
-  absl::StatusOr<Claim::Attempt> attempt =
-      Claim::Acquire(session.rep(), {.name = name_, .value = std::string(value)}, call);
-  if (!attempt.ok()) return attempt.status();
-  return Leadership(std::move(attempt->claim));
+  absl::StatusOr<std::shared_ptr<Claim>> claim =
+      Contend(session, {.name = name_, .value = std::string(value)}, call);
+  if (!claim.ok()) return claim.status();
+  return Leadership(*std::move(claim));
+}
+
+absl::StatusOr<Leadership> Election::CampaignAs(const Session& session,
+                                                const CandidateInfo& candidate,
+                                                const CallOptions& call) {
+  if (candidate.id.empty() || candidate.id.size() > kCandidateIdMax) {
+    return absl::InvalidArgumentError("a candidate's id has 1 to 256 bytes");
+  }
+  absl::StatusOr<std::shared_ptr<Claim>> claim =
+      Contend(session,
+              {.name = name_,
+               .value = candidate.proposal,
+               .side_prefix = NotePrefix(name_),
+               .side_value = EncodeNote({.id = candidate.id, .priority = candidate.priority})},
+              call);
+  if (!claim.ok()) return claim.status();
+  return Leadership(*std::move(claim));
+}
+
+absl::StatusOr<Candidate> Election::RunWhileLeader(const CandidateOptions& options,
+                                                   Candidate::Term term) const {
+  return Candidate::Start(client_, name_, options, std::move(term));
+}
+
+absl::StatusOr<std::vector<LeaderInfo>> Election::Look(int64_t limit,
+                                                       const CallOptions& call) const {
+  if (name_.empty()) return NoName();
+  // The notes in the order of the keys of the same leases' candidates, whatever that is: matched.
+  absl::StatusOr<TxnResult> look =
+      client_.Txn()
+          .Then(conclave::Range(CandidatesOf(name_), OldestFirst(limit)),
+                conclave::Range(Prefix(NotePrefix(name_))))
+          .Commit(call);
+  if (!look.ok()) return look.status();
+  std::map<std::string, CandidateNote> notes;
+  for (const KeyValue& kv : look->range(1).kvs) {
+    if (std::optional<CandidateNote> note = ParseNote(kv.value)) notes[kv.key] = *std::move(note);
+  }
+  std::vector<LeaderInfo> candidates;
+  for (const KeyValue& kv : look->range(0).kvs) {
+    LeaderInfo info = LeaderInfoOf(kv);
+    if (auto note = notes.find(NoteKeyOf(name_, kv.key)); note != notes.end()) {
+      info.id = note->second.id;
+      info.priority = note->second.priority;
+    }
+    candidates.push_back(std::move(info));
+  }
+  return candidates;
 }
 
 absl::StatusOr<std::optional<LeaderInfo>> Election::Leader(const CallOptions& call) const {
-  absl::StatusOr<RangeResult> range = client_.Range(CandidatesOf(name_), OldestFirst(1), call);
-  if (!range.ok()) return range.status();
-  if (range->kvs.empty()) return std::optional<LeaderInfo>();
-  return std::optional<LeaderInfo>(LeaderInfoOf(range->kvs.front()));
+  absl::StatusOr<std::vector<LeaderInfo>> first = Look(1, call);
+  if (!first.ok()) return first.status();
+  if (first->empty()) return std::optional<LeaderInfo>();
+  return std::optional<LeaderInfo>(std::move(first->front()));
 }
 
 absl::StatusOr<std::vector<LeaderInfo>> Election::Participants(const CallOptions& call) const {
-  absl::StatusOr<RangeResult> range = client_.Range(CandidatesOf(name_), OldestFirst(0), call);
-  if (!range.ok()) return range.status();
-  std::vector<LeaderInfo> participants;
-  for (const KeyValue& kv : range->kvs) participants.push_back(LeaderInfoOf(kv));
-  return participants;
+  return Look(0, call);
 }
 
 Observation Election::Observe(LeaderCallback callback,

@@ -9,6 +9,9 @@
 // order of arrival. Keys and values are those of Go's concurrency.Election and of `etcdctl elect`,
 // so all of these take part in the same election.
 //
+// Names are prefixes: an election "a" counts the keys of an election "a/b" among its own, as Go's
+// does. So do not nest them.
+//
 // A leader that was stopped for longer than its lease cannot know that by itself: what it changes
 // must be fenced by term(), or written under StillLeader().
 #pragma once
@@ -25,46 +28,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "conclave/client/client.h"
+#include "conclave/election/candidate.h"
+#include "conclave/election/leadership.h"
 
 namespace conclave {
-
-class Claim;
-
-struct LeaderInfo {
-  std::string proposal{};  // what it campaigned with, or proclaimed last
-  std::string key{};
-  LeaseId lease = 0;
-  int64_t term = 0;  // create revision of the key; grows with every leader
-
-  friend bool operator==(const LeaderInfo&, const LeaderInfo&) = default;
-};
-
-// To lead, as long as it lasts. Giving up: Resign, or the destructor, which does not wait.
-class [[nodiscard]] Leadership {
- public:
-  Leadership(Leadership&&) noexcept;
-  Leadership& operator=(Leadership&&) noexcept;
-  ~Leadership();
-
-  int64_t term() const;  // the fencing token
-  // A condition for a transaction: it runs only while we lead.
-  Compare StillLeader() const;
-  // False as soon as the leadership is known to be lost, or can no longer be shown to last: the
-  // session's local deadline has passed. From the clock; no call.
-  bool leading() const;
-  // Fires at the same moment, and at Resign.
-  std::stop_token stop_token() const;
-
-  // Changes what observers see. Aborted: we do not lead any more.
-  absl::Status Proclaim(std::string_view value, const CallOptions& call = {});
-  // leading() is false before anybody else can lead. Aborted: we did not lead any more.
-  absl::Status Resign(const CallOptions& call = {});
-
- private:
-  friend class Election;
-  explicit Leadership(std::shared_ptr<Claim> claim);
-  std::shared_ptr<Claim> claim_;
-};
 
 // An observer as long as it lives. After its destructor has returned no callback runs; it may go in
 // its own.
@@ -86,6 +53,7 @@ using LeaderCallback = absl::AnyInvocable<void(const std::optional<LeaderInfo>&)
 
 class Election {
  public:
+  // The name is not empty; every call says InvalidArgument else.
   Election(const Client& client, std::string_view name);
 
   // Waits until we lead; without a timeout as long as the session lives. DeadlineExceeded and
@@ -93,6 +61,14 @@ class Election {
   // key.
   absl::StatusOr<Leadership> Campaign(const Session& session, std::string_view value,
                                       const CallOptions& call = {});
+  // The same, and others see who we are: the id and the priority, which stand beside the key.
+  absl::StatusOr<Leadership> CampaignAs(const Session& session, const CandidateInfo& candidate,
+                                        const CallOptions& call = {});
+  // Takes part for as long as the candidate lives: its own session, its own thread, one call of
+  // `term` for each term (see candidate.h). InvalidArgument for options that cannot be.
+  absl::StatusOr<Candidate> RunWhileLeader(const CandidateOptions& options,
+                                           Candidate::Term term) const;
+
   // Who leads; nullopt: nobody.
   absl::StatusOr<std::optional<LeaderInfo>> Leader(const CallOptions& call = {}) const;
   // The leader, then those who wait, in order.
@@ -101,10 +77,13 @@ class Election {
   // On the callback thread: who leads now, first; then every change, in order, "nobody" included.
   // Goes on across lost connections and compactions (changes that were compacted away come as one).
   // `on_end`, if given, gets the status when observing cannot go on at all (no permission).
+  // LeaderInfo::id and priority stay empty here.
   Observation Observe(LeaderCallback callback,
                       absl::AnyInvocable<void(const absl::Status&)> on_end = nullptr) const;
 
  private:
+  absl::StatusOr<std::vector<LeaderInfo>> Look(int64_t limit, const CallOptions& call) const;
+
   Client client_;
   std::string name_;
 };

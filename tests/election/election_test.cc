@@ -152,6 +152,56 @@ TEST_P(ElectionTest, ACampaignThatGivesUpLeavesNoKey) {
   EXPECT_EQ(Candidates(election), 1u);
 }
 
+TEST_P(ElectionTest, AProcessThatComesBackKeepsItsLeadership) {
+  Election election(client(), name_);
+  Session session = NewSession(absl::Seconds(20));
+  auto leader = election.Campaign(session, "before", {.timeout = absl::Seconds(5)});
+  ASSERT_TRUE(leader.ok());
+  const int64_t term = leader->term();
+  // Its successor, another client, knows the lease; the first one is still there only because a
+  // process cannot die halfway.
+  auto other = Client::Connect({.endpoints = cluster_->endpoints()});
+  ASSERT_TRUE(other.ok());
+  auto resumed = other->OpenSession({.lease = session.lease_id()});
+  ASSERT_TRUE(resumed.ok()) << resumed.status();
+  EXPECT_EQ(resumed->ttl(), session.ttl());
+  Election again(*other, name_);
+  auto still = again.CampaignAs(*resumed, {.id = "node-1", .proposal = "after"},
+                                {.timeout = absl::Seconds(5)});
+  ASSERT_TRUE(still.ok()) << still.status();
+  EXPECT_EQ(still->term(), term);
+  auto seen = election.Leader();
+  ASSERT_TRUE(seen.ok() && seen->has_value());
+  EXPECT_EQ((*seen)->proposal, "after");
+  EXPECT_EQ((*seen)->id, "node-1");
+  EXPECT_EQ(other->OpenSession({.lease = session.lease_id()}).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(other->OpenSession({.lease = 0x7ead}).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_P(ElectionTest, WhoACandidateIsStandsBesideItsKeyAndGoesWithIt) {
+  Election election(client(), name_);
+  Session a = NewSession(), b = NewSession();
+  auto first = election.CampaignAs(a, {.id = "node-1", .proposal = "p", .priority = 7},
+                                   {.timeout = absl::Seconds(5)});
+  ASSERT_TRUE(first.ok()) << first.status();
+  auto second = CampaignInThread(election, b, "q");
+  ASSERT_TRUE(WaitFor([&] { return Candidates(election) == 2; }));
+  auto all = election.Participants();
+  ASSERT_TRUE(all.ok());
+  EXPECT_EQ(all->at(0).id, "node-1");
+  EXPECT_EQ(all->at(0).proposal, "p");
+  EXPECT_EQ(all->at(0).priority, 7);
+  EXPECT_EQ(all->at(1).id, "");
+  ASSERT_TRUE(first->Resign().ok());
+  ASSERT_TRUE(second.get().ok());
+  auto notes = client().Range(Prefix(name_ + "~"));
+  ASSERT_TRUE(notes.ok());
+  EXPECT_EQ(notes->count, 0);
+  EXPECT_EQ(election.CampaignAs(a, {.proposal = "p"}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
 TEST_P(ElectionTest, TakesPartWithEtcdctl) {
   Election election(client(), name_);
   Session session = NewSession();

@@ -41,6 +41,7 @@ FLOORS = {
     "lock/core": ["client/core"],
     "lock": ["client", "lock/core"],
     "election": ["client"],
+    "coordination": ["client", "lock", "election"],
     "discovery/xds": [],
     "discovery/picking": ["discovery"],
     "discovery": ["client", "registry", "discovery/xds"],

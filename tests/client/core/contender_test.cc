@@ -182,6 +182,42 @@ TEST_F(ContenderTest, OneRoundTripWhenNobodyElseIsThere) {
   EXPECT_EQ(wire_.calls.size(), calls);
 }
 
+TEST_F(ContenderTest, ASecondKeyComesAndGoesWithTheFirst) {
+  auto contender = std::make_shared<Contender>(
+      session_,
+      Contender::Request{
+          .name = "lock", .value = "me", .side_prefix = "lock~about/", .side_value = "more"});
+  contender->Start([this](absl::StatusOr<Contender::Outcome> outcome) { outcome_ = outcome; },
+                   [](const absl::Status&) {});
+  engine_.Advance(now_);
+  // In the same transaction, also if the key is ours from before.
+  const TxnRequest join = LastTxn();
+  for (const auto& branch : {join.success(), join.failure()}) {
+    ASSERT_EQ(branch.size(), 3);
+    EXPECT_EQ(branch.Get(2).request_put().key(), "lock~about/2a");
+    EXPECT_EQ(branch.Get(2).request_put().value(), "more");
+    EXPECT_EQ(branch.Get(2).request_put().lease(), kLease);
+  }
+  TxnResponse joined;
+  joined.set_succeeded(true);
+  joined.mutable_header()->set_revision(5);
+  joined.add_responses()->mutable_response_put();
+  SetKv(joined.add_responses()->mutable_response_range()->add_kvs(), kKey, 5, kLease, "me");
+  joined.add_responses()->mutable_response_put();
+  Answer(joined);
+  ASSERT_TRUE(outcome_.ok() && outcome_->owns);
+  contender->Release(now_ + seconds(5), [](const absl::Status&) {});
+  engine_.Advance(now_);
+  const TxnRequest leave = LastTxn();
+  EXPECT_EQ(leave.success(1).request_delete_range().key(), "lock~about/2a");
+  EXPECT_EQ(leave.failure(0).request_delete_range().key(), "lock~about/2a");
+  TxnResponse left;
+  left.set_succeeded(true);
+  left.add_responses()->mutable_response_delete_range();
+  left.add_responses()->mutable_response_delete_range();
+  Answer(left);
+}
+
 TEST_F(ContenderTest, WaitsForOnePredecessorAndLooksAgain) {
   auto contender = Start();
   EXPECT_EQ(LastTxn().success(1).request_range().limit(), 2);  // ours and the last one before it
