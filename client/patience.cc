@@ -31,6 +31,20 @@ CallOptions Patience::ForCall() const {
   return call;
 }
 
+CallOptions Patience::ForWait() const {
+  CallOptions call{.stop = stop_};
+  if (deadline_ != kNever) call.timeout = absl::FromChrono(deadline_ - impl_->loop().Now());
+  return call;
+}
+
+CallOptions Patience::Bounded(const ClientImpl& impl, const CallOptions& call) {
+  CallOptions bounded = call;
+  if (!call.timeout.has_value() && call.deadline == absl::InfiniteFuture()) {
+    bounded.timeout = impl.options().request_timeout;
+  }
+  return bounded;
+}
+
 absl::Status Patience::Check() const {
   if (stop_.stop_requested()) return absl::CancelledError("stop was requested");
   if (session_ != nullptr && !session_->alive()) {
@@ -112,7 +126,7 @@ absl::Status Patience::WaitForChange(const ChangeWait::Request& request) {
                                    absl::AnyInvocable<void(absl::StatusOr<bool>)> done) -> CallId {
                *wait = std::make_shared<ChangeWait>(
                    engine, session_ == nullptr ? nullptr : session_->core(), request);
-               (*wait)->Start(deadline,
+               (*wait)->Start(deadline_,
                               [done = std::move(done)](const absl::Status& status) mutable {
                                 if (status.ok()) return done(true);
                                 done(status);

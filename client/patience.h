@@ -34,6 +34,10 @@ class Patience {
 
   // What is left, for one call of it: at most the client's request_timeout.
   CallOptions ForCall() const;
+  // What is left, for a wait of it: without a limit if there was none.
+  CallOptions ForWait() const;
+  // For recipes that do not wait: no timeout and no deadline mean the client's request_timeout.
+  static CallOptions Bounded(const ClientImpl& impl, const CallOptions& call);
   // Reads; what fails for want of a member is tried again until the time is over.
   absl::StatusOr<TxnResult> Read(const TxnRequest& request);
   // Commits a transaction that may be repeated: if its outcome is unknown, too.

@@ -88,6 +88,7 @@ struct Candidate::Rep {
   mutable std::condition_variable_any bell;
   Leadership* leadership = nullptr;  // guarded by mutex; while it lasts
   std::thread::id runner;            // guarded by mutex; while the function runs
+  int64_t terms = 0;                 // guarded by mutex; begun so far
   bool gone = false;                 // guarded by mutex
 };
 
@@ -141,13 +142,15 @@ absl::Status Candidate::Await(const CallOptions& call) const {
   const absl::Time deadline =
       std::min(call.deadline, absl::Now() + call.timeout.value_or(absl::InfiniteDuration()));
   std::unique_lock lock(rep_->mutex);
-  const auto leads_or_gone = [this] { return rep_->gone || rep_->Leads(); };
+  // A term that has begun and ended meanwhile counts as well.
+  const auto led = [this, before = rep_->terms] { return rep_->Leads() || rep_->terms != before; };
+  const auto leads_or_gone = [this, &led] { return rep_->gone || led(); };
   if (deadline == absl::InfiniteFuture()) {
     rep_->bell.wait(lock, call.stop, leads_or_gone);
   } else {
     rep_->bell.wait_until(lock, call.stop, absl::ToChronoTime(deadline), leads_or_gone);
   }
-  if (rep_->Leads()) return absl::OkStatus();
+  if (led()) return absl::OkStatus();
   if (call.stop.stop_requested()) return absl::CancelledError("stop was requested");
   if (rep_->gone) return absl::CancelledError("the candidate is gone");
   return absl::DeadlineExceededError("this candidate does not lead yet");
@@ -168,11 +171,8 @@ absl::Status Candidate::TransferTo(std::string_view id, const CallOptions& call)
     within = rep_->runner == std::this_thread::get_id();
   }
   if (id == rep_->options.id) return absl::OkStatus();
-  CallOptions bounded = call;
   const std::shared_ptr<ClientImpl>& impl = rep_->client.impl();
-  if (!call.timeout.has_value() && call.deadline == absl::InfiniteFuture()) {
-    bounded.timeout = impl->options().request_timeout;
-  }
+  const CallOptions bounded = Patience::Bounded(*impl, call);
   const absl::Duration time =
       std::min(bounded.timeout.value_or(absl::InfiniteDuration()), bounded.deadline - absl::Now());
   Patience patience(impl, nullptr, bounded);
@@ -322,6 +322,7 @@ Candidate::Rep::End Candidate::Rep::Serve(Leadership& elected, const std::stop_t
     {
       std::lock_guard lock(mutex);
       leadership = &elected;
+      ++terms;
       runner = std::this_thread::get_id();
       bell.notify_all();
     }

@@ -68,7 +68,7 @@ class [[nodiscard]] Candidate {
   bool IsLeader() const;
   // While it leads.
   std::optional<int64_t> term() const;
-  // Waits until this candidate leads; without a timeout for ever.
+  // Waits until this candidate leads, or has led since the call; without a timeout for ever.
   absl::Status Await(const CallOptions& call = {}) const;
   // The leader, then those who wait, in order.
   absl::StatusOr<std::vector<LeaderInfo>> Participants(const CallOptions& call = {}) const;

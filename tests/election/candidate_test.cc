@@ -123,7 +123,7 @@ TEST_P(CandidateTest, TransferHandsTheLeadToTheOneNamedPastThoseBefore) {
   EXPECT_TRUE(transferred.ok()) << transferred;
   EXPECT_TRUE(third->Await({.timeout = absl::Seconds(10)}).ok());
   EXPECT_EQ(b.terms, 0);
-  EXPECT_EQ(c.terms, 1);
+  EXPECT_TRUE(WaitFor([&] { return c.terms == 1; }));
   // All three are still candidates, the two who made way behind; the mark is gone.
   EXPECT_TRUE(WaitFor([&] { return InQueue(election) == 3; }));
   auto queue = election.Participants();
