@@ -141,6 +141,39 @@ class WithGo:
         second.expect("leader")
         self.assertEqual(observer.expect("go-again"), "go-again")
 
+    def test_a_mixed_fleet_leads_in_the_order_of_its_coming(self):
+        name = "elections/fleet"
+        observer = self.go("observe", name)
+        waiting = []
+
+        def join(who):
+            if who.startswith("go"):
+                process = self.go("campaign", name, who)
+            else:
+                process = self.example("election_demo", "--name", name, "--id", who, "--ttl", "10s")
+            waiting.append((who, process))
+            self.wait_for_keys(f"{name}/", len(waiting))
+
+        for who in ("go-1", "us-1", "go-2", "us-2"):
+            join(who)
+        last_term = 0
+        for turn in range(8):
+            who, process = waiting.pop(0)
+            go = who.startswith("go")
+            line = process.expect("leader " if go else "leads, term")
+            term = number(line) if go else int(line.split()[-1])
+            self.assertGreater(term, last_term)
+            last_term = term
+            self.assertEqual(observer.expect(who), who)
+            self.assertEqual(range_count(self.cluster, f"{name}/"), len(waiting) + 1)
+            if go:
+                process.go_on()
+                process.expect("resigned")
+            else:
+                process.stop()
+            if turn < 4:
+                join(f"{who}-again")
+
     def test_go_finds_and_calls_what_we_registered(self):
         servers = [self.example("greeter_server", "--service", "from-us", "--listen", "127.0.0.1:0")
                    for _ in range(2)]
