@@ -82,12 +82,14 @@ absl::StatusOr<Leadership> Election::CampaignAs(const Session& session,
   if (candidate.id.empty() || candidate.id.size() > kCandidateIdMax) {
     return absl::InvalidArgumentError("a candidate's id has 1 to 256 bytes");
   }
+  const std::string note_key = absl::StrCat(NotePrefix(name_), absl::Hex(session.lease_id()));
   absl::StatusOr<std::shared_ptr<Claim>> claim =
       Contend(session,
               {.name = name_,
                .value = candidate.proposal,
-               .side_prefix = NotePrefix(name_),
-               .side_value = EncodeNote({.id = candidate.id, .priority = candidate.priority})},
+               .companions = {note_key},
+               .beside_key = note_key,
+               .beside_value = EncodeNote({.id = candidate.id, .priority = candidate.priority})},
               call);
   if (!claim.ok()) return claim.status();
   return Leadership(*std::move(claim));
