@@ -1,43 +1,22 @@
 #include "conclave/client/client.h"
 
+#include <algorithm>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "conclave/client/client_impl.h"
 #include "conclave/client/core/calls.h"
+#include "conclave/client/core/endpoint_name.h"
+#include "conclave/client/core/endpoint_sync.h"
 #include "conclave/client/core/watch_mux.h"
+#include "conclave/client/dns/srv_lookup.h"
 
 namespace conclave {
 namespace {
 
-constexpr size_t kEndpointsMax = 64;
 constexpr absl::Duration kMinTtl = absl::Seconds(1);
+constexpr absl::Duration kMaxTtl = absl::Seconds(kTtlSecondsMax);
 constexpr absl::Duration kCloseTimeout = absl::Seconds(1);
-
-absl::StatusOr<std::string> ParseEndpoint(const std::string& text) {
-  absl::string_view rest = text;
-  const auto wrong = [&text](const char* why) {
-    return absl::InvalidArgumentError(absl::StrCat("endpoint \"", text, "\": ", why));
-  };
-  absl::ConsumePrefix(&rest, "http://");
-  absl::ConsumeSuffix(&rest, "/");
-  if (absl::StrContains(rest, "://")) return wrong("only http:// is known");
-  const size_t colon = rest.rfind(':');
-  if (colon == absl::string_view::npos || colon == 0) return wrong("wants host:port");
-  const absl::string_view host = rest.substr(0, colon);
-  if (absl::StrContains(host, ":") && (host.front() != '[' || host.back() != ']')) {
-    return wrong("an IPv6 address stands in brackets, [::1]:2379");
-  }
-  if (absl::StrContains(rest, "/") || absl::StrContains(rest, " ")) return wrong("wants host:port");
-  int port = 0;
-  if (!absl::SimpleAtoi(rest.substr(colon + 1), &port) || port < 1 || port > 65535) {
-    return wrong("the port is not in 1..65535");
-  }
-  return std::string(rest);
-}
 
 // An asynchronous call of a user's: `done` moves to the callback thread, the stop token is heard.
 template <typename Result>
@@ -76,14 +55,26 @@ void StartAsync(
   });
 }
 
+absl::Status CheckTtl(absl::Duration ttl) {
+  if (ttl >= kMinTtl && ttl <= kMaxTtl) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("a TTL of ", absl::FormatDuration(ttl), ": it is at least 1 s and at most ",
+                   kTtlSecondsMax, " s; fractions of a second are rounded up"));
+}
+
 absl::Status OnlyStatus(const absl::StatusOr<int64_t>& result) { return result.status(); }
 
 }  // namespace
 
 absl::StatusOr<Client> Client::Connect(ConnectOptions options) {
   if (options.endpoints.empty()) return absl::InvalidArgumentError("no endpoints");
-  if (options.endpoints.size() > kEndpointsMax) {
+  if (options.endpoints.size() > EndpointSync::kEndpointsMax) {
     return absl::InvalidArgumentError("more than 64 endpoints");
+  }
+  if (options.retry_budget.per_call < 0 || options.retry_budget.per_second <= 0 ||
+      options.retry_budget.burst < 1) {
+    return absl::InvalidArgumentError(
+        "retry_budget: per_call is at least 0, per_second greater than 0, burst at least 1");
   }
   if (options.request_timeout <= absl::ZeroDuration() ||
       options.attempt_timeout <= absl::ZeroDuration()) {
@@ -91,14 +82,33 @@ absl::StatusOr<Client> Client::Connect(ConnectOptions options) {
   }
   std::vector<std::string> endpoints;
   for (const std::string& text : options.endpoints) {
+    if (IsSrvTarget(text)) {
+      if (absl::Status bad = ParseSrvTarget(text).status(); !bad.ok()) return bad;
+      continue;  // the DNS is asked later
+    }
     absl::StatusOr<std::string> endpoint = ParseEndpoint(text);
     if (!endpoint.ok()) return endpoint.status();
-    endpoints.push_back(*std::move(endpoint));
+    if (std::find(endpoints.begin(), endpoints.end(), *endpoint) == endpoints.end()) {
+      endpoints.push_back(*std::move(endpoint));
+    }
   }
   return Client(ClientImpl::Make(std::move(options), std::move(endpoints)));
 }
 
-const std::vector<std::string>& Client::endpoints() const { return impl_->endpoints(); }
+std::vector<std::string> Client::endpoints() const { return impl_->endpoints(); }
+
+absl::Status Client::SyncEndpoints(const CallOptions& call) const {
+  return WaitForCall<bool>(*impl_, call,
+                           [impl = impl_.get(), deadline = impl_->DeadlineOf(call)](
+                               Engine&, calls::Done<bool> done) {
+                             return impl->endpoint_sync().Sync(
+                                 deadline, [done = std::move(done)](const absl::Status& s) mutable {
+                                   if (s.ok()) return done(true);
+                                   done(s);
+                                 });
+                           })
+      .status();
+}
 
 void Client::RunOnCallbackThread(absl::AnyInvocable<void()> work) const {
   impl_->callbacks().Run(std::move(work));
@@ -215,7 +225,7 @@ void Client::TxnAsync(TxnRequest request, CallOptions call, Done<TxnResult> done
 
 absl::StatusOr<GrantResult> Client::Grant(absl::Duration ttl, const GrantOptions& options,
                                           const CallOptions& call) const {
-  if (ttl < kMinTtl) return absl::InvalidArgumentError("a lease lives for at least one second");
+  if (absl::Status bad = CheckTtl(ttl); !bad.ok()) return bad;
   const int64_t seconds = absl::ToInt64Seconds(absl::Ceil(ttl, absl::Seconds(1)));
   return WaitForCall<GrantResult>(*impl_, call,
                                   [seconds, id = options.id, deadline = impl_->DeadlineOf(call)](
@@ -264,9 +274,7 @@ absl::StatusOr<std::vector<LeaseId>> Client::Leases(const CallOptions& call) con
 // --------------------------------------------------------------------------------------
 
 absl::StatusOr<Session> Client::OpenSession(SessionOptions options, const CallOptions& call) const {
-  if (options.ttl < kMinTtl) {
-    return absl::InvalidArgumentError("a session's TTL is at least one second");
-  }
+  if (absl::Status bad = CheckTtl(options.ttl); !bad.ok()) return bad;
   SessionCore::Request request;
   request.ttl_seconds = absl::ToInt64Seconds(absl::Ceil(options.ttl, absl::Seconds(1)));
   request.lease = options.lease;
@@ -338,6 +346,9 @@ struct Watch::Rep {
   const std::shared_ptr<ClientImpl> impl;
   GuardedCallback<const WatchBatch&> callback;
   WatchHandle handle = 0;  // on the loop's thread
+  const std::shared_ptr<WatchVitals> vitals = std::make_shared<WatchVitals>();
+  std::atomic<int> waiting = 0;        // batches, for the callback thread
+  std::atomic<int64_t> delivered = 0;  // revision of the last batch that the callback has had
 };
 
 conclave::Watch Client::Watch(const KeyRange& range, const WatchOptions& options,
@@ -351,11 +362,15 @@ conclave::Watch Client::Watch(const KeyRange& range, const WatchOptions& options
           if (self == nullptr) return;
           ClientImpl& impl = *self->impl;
           impl.BatchQueued(engine);
+          ++self->waiting;
           impl.callbacks().Run([self = std::move(self), batch = std::move(batch)] {
             self->callback.Run(batch);
+            self->delivered = batch.revision;
+            --self->waiting;
             self->impl->BatchDone();
           });
-        });
+        },
+        rep->vitals);
   });
   return conclave::Watch(std::move(rep));
 }
@@ -380,6 +395,22 @@ void Watch::Cancel() {
   rep_ = nullptr;
 }
 
+WatchLag Watch::lag() const {
+  if (rep_ == nullptr) return {};
+  ClientImpl& impl = *rep_->impl;
+  // A batch may come between the looks at these: then it is behind by one batch more, not less.
+  const bool none_waits = rep_->waiting == 0;
+  WatchLag lag{.received = rep_->vitals->received, .connected = rep_->vitals->connected};
+  // What was received without an event (a sign of life) needs no callback.
+  lag.delivered = none_waits && rep_->waiting == 0 ? lag.received : rep_->delivered.load();
+  lag.newest = std::max<int64_t>(impl.vitals().newest_revision, lag.received);
+  const Instant heard = impl.vitals().watch_heard;
+  if (heard != Instant{}) {
+    lag.silence = absl::FromChrono(std::max(Duration(0), impl.loop().Now() - heard));
+  }
+  return lag;
+}
+
 // ---- Cluster
 // ---------------------------------------------------------------------------------------
 
@@ -393,17 +424,18 @@ absl::StatusOr<std::vector<Member>> Client::MemberList(const CallOptions& call) 
 
 absl::StatusOr<MemberStatus> Client::Status(std::string_view endpoint,
                                             const CallOptions& call) const {
-  const std::vector<std::string>& all = impl_->endpoints();
-  for (size_t i = 0; i < all.size(); ++i) {
-    if (all[i] != endpoint) continue;
-    return WaitForCall<MemberStatus>(
-        *impl_, call,
-        [i, deadline = impl_->DeadlineOf(call)](Engine& engine, calls::Done<MemberStatus> done) {
-          return calls::Status(engine, i, deadline, std::move(done));
+  return WaitForCall<MemberStatus>(
+      *impl_, call,
+      [name = std::string(endpoint), deadline = impl_->DeadlineOf(call)](
+          Engine& engine, calls::Done<MemberStatus> done) -> CallId {
+        if (std::optional<size_t> id = engine.pool().Find(name)) {
+          return calls::Status(engine, *id, deadline, std::move(done));
+        }
+        engine.Defer([name, done = std::move(done)]() mutable {
+          done(absl::InvalidArgumentError(absl::StrCat("not an endpoint of this client: ", name)));
         });
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "not an endpoint of this client: ", absl::string_view(endpoint.data(), endpoint.size())));
+        return 0;
+      });
 }
 
 }  // namespace conclave

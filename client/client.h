@@ -33,6 +33,7 @@
 #include "absl/time/time.h"
 #include "conclave/client/core/error.h"
 #include "conclave/client/core/log.h"
+#include "conclave/client/core/retry_budget.h"
 #include "conclave/client/core/types.h"
 
 namespace prometheus {
@@ -46,7 +47,10 @@ class SessionRep;  // what a Session and the recipes on it share
 class Client;
 
 struct ConnectOptions {
-  // "host:port", "http://host:port"; IPv6 in brackets. At least one.
+  // "host:port", "http://host:port"; IPv6 in brackets. At least one. Or "srv://example.com": the
+  // SRV records of _etcd-client._tcp.example.com, asked for now and at every auto_sync_interval
+  // (a minute if that is 0); with "?name=prod" those of _etcd-client-prod._tcp, with
+  // "?dns=10.0.0.53:53" from that server. Until the DNS has answered, calls wait.
   std::vector<std::string> endpoints{};
   // For calls that name no timeout of their own.
   absl::Duration request_timeout = absl::Seconds(5);
@@ -62,6 +66,12 @@ struct ConnectOptions {
   // member if none comes within watch_answer_timeout.
   absl::Duration watch_silence = absl::Seconds(30);
   absl::Duration watch_answer_timeout = absl::Seconds(5);
+  // Ask the cluster this often at which addresses its members are, beginning now, and use those
+  // (see Client::SyncEndpoints). 0: never. Less than a second is raised to one.
+  absl::Duration auto_sync_interval = absl::ZeroDuration();
+  // Attempts beyond the first ones: a share of the calls and so many a second, for all of the
+  // client.
+  RetryBudgetOptions retry_budget{};
   // Takes the log lines of the client and of the recipes on it. Unset: warnings and errors go to
   // stderr, one line each.
   LogSink log_sink{};
@@ -108,6 +118,9 @@ class [[nodiscard]] Watch {
   ~Watch();  // waits for a callback that runs, unless this is that callback
 
   void Cancel();  // as the destructor
+
+  // How far it is behind. Any thread, also the callback's; does not wait.
+  WatchLag lag() const;
 
  private:
   friend class Client;
@@ -215,7 +228,12 @@ class Client {
   // Of one member; `endpoint` is one of endpoints().
   absl::StatusOr<MemberStatus> Status(std::string_view endpoint,
                                       const CallOptions& call = {}) const;
-  const std::vector<std::string>& endpoints() const;
+  // Those that are in use now: the members' own after a sync, then the ones given as a fallback.
+  std::vector<std::string> endpoints() const;
+  // Asks the members for their addresses and uses those from now on: of all who are no learners, if
+  // they are plain http. What was given to Connect stays as a fallback, used while none of them
+  // answers. NotFound: there is no such address, and nothing was changed.
+  absl::Status SyncEndpoints(const CallOptions& call = {}) const;
 
   // Runs `work` on the callback thread, after what is already queued there.
   void RunOnCallbackThread(absl::AnyInvocable<void()> work) const;

@@ -4,8 +4,11 @@
 #include <random>
 
 #include "absl/time/clock.h"
+#include "conclave/client/client_metrics.h"
 #include "conclave/client/core/watch_mux.h"
+#include "conclave/client/dns/srv_lookup.h"
 #include "conclave/client/grpc/io_loop.h"
+#include "conclave/client/srv_feed.h"
 
 namespace conclave {
 namespace {
@@ -14,17 +17,12 @@ namespace {
 // stream.
 constexpr int kWatchBacklogMax = 1024;
 constexpr Duration kKeepaliveTimeMin = std::chrono::seconds(10);
+constexpr Duration kSyncIntervalMin = std::chrono::seconds(1);
+constexpr Duration kSyncIntervalMax = std::chrono::hours(24 * 365);
+constexpr Duration kSrvInterval = std::chrono::minutes(1);  // for those who name none
+constexpr Duration kSampleInterval = std::chrono::seconds(1);
 
 Duration ToDuration(absl::Duration duration) { return absl::ToChronoNanoseconds(duration); }
-
-EngineOptions EngineOptionsOf(const ConnectOptions& options,
-                              const std::vector<std::string>& endpoints) {
-  return {.endpoints = endpoints,
-          .seed = std::random_device{}() * uint64_t{0x9e3779b97f4a7c15} + std::random_device{}(),
-          .attempt_timeout = ToDuration(options.attempt_timeout),
-          .watch_silence = ToDuration(options.watch_silence),
-          .watch_answer_timeout = ToDuration(options.watch_answer_timeout)};
-}
 
 // All but the engine's part.
 IoLoopOptions LoopOptionsOf(const ConnectOptions& options) {
@@ -42,15 +40,87 @@ ConnectOptions Complete(ConnectOptions options) {
 ClientImpl::ClientImpl(ConnectOptions options, std::vector<std::string> endpoints,
                        LoopFactory make_loop)
     : options_(Complete(std::move(options))),
+      metrics_(options_.metrics == nullptr ? nullptr
+                                           : std::make_unique<ClientMetrics>(options_.metrics)),
       endpoints_(std::move(endpoints)),
-      loop_(make_loop(EngineOptionsOf(options_, endpoints_))) {}
+      loop_(make_loop(EngineOptionsOf(endpoints_))) {
+  StartFeeds();
+}
+
+// The feed's thread puts work into the loop: it ends before the loop does.
+ClientImpl::~ClientImpl() {
+  if (srv_feed_ != nullptr) srv_feed_->Stop();
+}
+
+EngineOptions ClientImpl::EngineOptionsOf(const std::vector<std::string>& endpoints) const {
+  return {.endpoints = endpoints,
+          .seed = std::random_device{}() * uint64_t{0x9e3779b97f4a7c15} + std::random_device{}(),
+          .attempt_timeout = ToDuration(options_.attempt_timeout),
+          .watch_silence = ToDuration(options_.watch_silence),
+          .watch_answer_timeout = ToDuration(options_.watch_answer_timeout),
+          .retry_budget = options_.retry_budget,
+          .log = options_.log_sink,
+          .observer = metrics_.get(),
+          .vitals = vitals_};
+}
+
+void ClientImpl::StartFeeds() {
+  Duration interval(0);
+  if (options_.auto_sync_interval > absl::ZeroDuration()) {
+    interval =
+        std::clamp(ToDuration(options_.auto_sync_interval), kSyncIntervalMin, kSyncIntervalMax);
+  }
+  std::vector<SrvTarget> targets;
+  for (const std::string& text : options_.endpoints) {
+    if (IsSrvTarget(text))
+      targets.push_back(*ParseSrvTarget(text));  // Connect has refused bad ones
+  }
+  std::vector<std::string> given = endpoints_;
+  if (!targets.empty()) {
+    srv_feed_ = std::make_unique<SrvFeed>(*loop_, std::move(targets),
+                                          interval > Duration(0) ? interval : kSrvInterval,
+                                          [this, given](std::vector<std::string> found) {
+                                            found.insert(found.end(), given.begin(), given.end());
+                                            endpoint_sync_->SetGiven(std::move(found));
+                                          });
+  }
+  loop_->Post([this, given = std::move(given), interval](Engine& engine) mutable {
+    endpoint_sync_ = std::make_unique<EndpointSync>(
+        engine, std::move(given), interval,
+        [this](const std::vector<EndpointPool::Endpoint>& endpoints) {
+          std::lock_guard lock(endpoints_mutex_);
+          endpoints_.clear();
+          for (const EndpointPool::Endpoint& each : endpoints) endpoints_.push_back(each.name);
+        });
+    if (srv_feed_ != nullptr) srv_feed_->Start(engine);
+    if (metrics_ != nullptr) SampleMetrics(engine);
+  });
+}
+
+void ClientImpl::SampleMetrics(Engine& engine) {
+  ClientMetrics::Sample sample{
+      .endpoints = engine.pool().States(), .now = engine.now(), .backlog = watch_backlog_};
+  if (std::optional<int64_t> received = engine.watches().SlowestReceived()) {
+    sample.watch_lag = std::max<int64_t>(0, vitals_->newest_revision - *received);
+    const Instant heard = vitals_->watch_heard;
+    if (heard != Instant{}) {
+      sample.watch_silence_s = std::chrono::duration<double>(engine.now() - heard).count();
+    }
+  }
+  metrics_->OnSample(sample);
+  engine.After(kSampleInterval, [this, &engine] { SampleMetrics(engine); });
+}
+
+std::vector<std::string> ClientImpl::endpoints() const {
+  std::lock_guard lock(endpoints_mutex_);
+  return endpoints_;
+}
 
 std::shared_ptr<ClientImpl> ClientImpl::Make(ConnectOptions options,
                                              std::vector<std::string> endpoints) {
   IoLoopOptions settings = LoopOptionsOf(options);
   return Make(std::move(options), std::move(endpoints),
               [settings = std::move(settings)](EngineOptions engine) mutable {
-                settings.endpoints = engine.endpoints;
                 settings.engine = std::move(engine);
                 return std::make_unique<IoLoop>(std::move(settings));
               });

@@ -17,6 +17,7 @@
 #include "absl/functional/any_invocable.h"
 #include "conclave/base/check.h"
 #include "conclave/client/client.h"
+#include "conclave/client/core/endpoint_sync.h"
 #include "conclave/client/core/engine.h"
 #include "conclave/client/core/engine_loop.h"
 #include "conclave/client/core/session_core.h"
@@ -24,8 +25,12 @@
 
 namespace conclave {
 
+class ClientMetrics;
+class SrvFeed;
+
 // Threads: the loop (engine), callbacks (the user's), signals (stop tokens only, so that a slow
-// callback does not delay the word that a lock is lost).
+// callback does not delay the word that a lock is lost). With srv:// endpoints a fourth one exists
+// while the DNS is asked.
 class ClientImpl {
  public:
   // What runs the engine. The clock, the network and the thread come with it.
@@ -39,8 +44,13 @@ class ClientImpl {
                                           std::vector<std::string> endpoints,
                                           LoopFactory make_loop);
 
+  ~ClientImpl();
+
   const ConnectOptions& options() const { return options_; }
-  const std::vector<std::string>& endpoints() const { return endpoints_; }
+  std::vector<std::string> endpoints() const;
+  // On the loop's thread.
+  EndpointSync& endpoint_sync() { return *endpoint_sync_; }
+  const EngineVitals& vitals() const { return *vitals_; }
   EngineLoop& loop() { return *loop_; }
   Executor& callbacks() { return callbacks_; }
   Executor& signals() { return signals_; }
@@ -62,9 +72,17 @@ class ClientImpl {
  private:
   ClientImpl(ConnectOptions options, std::vector<std::string> endpoints, LoopFactory make_loop);
   Instant After(absl::Duration duration) const;
+  EngineOptions EngineOptionsOf(const std::vector<std::string>& endpoints) const;
+  void StartFeeds();                   // of endpoints
+  void SampleMetrics(Engine& engine);  // now and every second
 
   const ConnectOptions options_;
-  const std::vector<std::string> endpoints_;
+  const std::shared_ptr<EngineVitals> vitals_ = std::make_shared<EngineVitals>();
+  const std::unique_ptr<ClientMetrics> metrics_;  // null: none are wanted
+  mutable std::mutex endpoints_mutex_;
+  std::vector<std::string> endpoints_;           // guarded by endpoints_mutex_
+  std::unique_ptr<EndpointSync> endpoint_sync_;  // on the loop's thread
+  std::unique_ptr<SrvFeed> srv_feed_;            // null: no srv://
   std::atomic<int> watch_backlog_ = 0;
   std::atomic<bool> watches_paused_ = false;
   Executor signals_;

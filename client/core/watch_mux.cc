@@ -78,6 +78,15 @@ void WatchMux::Pause(bool paused) {
   if (stream_.open()) ArmSilenceTimer();
 }
 
+std::optional<int64_t> WatchMux::SlowestReceived() const {
+  std::optional<int64_t> slowest;
+  for (const auto& [handle, watcher] : watches_) {
+    const int64_t received = watcher.vitals->received;
+    slowest = std::min(slowest.value_or(received), received);
+  }
+  return slowest;
+}
+
 // ---- Listing
 // ---------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -62,6 +63,9 @@ class WatchMux : private ResumingStream::Owner {
   void OnEndpointsChanged() { stream_.OnEndpointsChanged(); }
 
   size_t size() const { return watches_.size(); }
+  // The revision up to which the watch that is furthest behind has received all; nullopt without
+  // watches.
+  std::optional<int64_t> SlowestReceived() const;
 
  private:
   enum class State { kListing, kUncreated, kCreating, kActive };

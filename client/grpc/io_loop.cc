@@ -94,8 +94,17 @@ class IoLoop::Impl : public Transport {
   void SendOnStream(WireId id, std::string_view message) override;
   void CloseStream(WireId id) override;
   void PauseStream(WireId id, bool paused) override;
+  void AddEndpoint(size_t endpoint, std::string_view name) override;
+  void RemoveEndpoint(size_t endpoint) override { connections_.erase(endpoint); }
 
  private:
+  // Of one endpoint. Who uses it keeps it, also when the endpoint has been removed.
+  struct Connection {
+    explicit Connection(std::shared_ptr<grpc::Channel> to)
+        : channel(std::move(to)), stub(channel) {}
+    std::shared_ptr<grpc::Channel> channel;
+    grpc::GenericStub stub;
+  };
   class UnaryEvent;
   class Stream;
   class WakeEvent;
@@ -108,8 +117,7 @@ class IoLoop::Impl : public Transport {
 
   const IoLoopOptions options_;
   grpc::CompletionQueue queue_;
-  std::vector<std::shared_ptr<grpc::Channel>> channels_;
-  std::vector<std::unique_ptr<grpc::GenericStub>> stubs_;
+  std::map<size_t, std::shared_ptr<Connection>> connections_;
   Mailbox<absl::AnyInvocable<void(Engine&)>> mailbox_;
   std::vector<absl::AnyInvocable<void(Engine&)>> taken_;
   std::unique_ptr<Engine> engine_;
@@ -133,7 +141,7 @@ class IoLoop::Impl::UnaryEvent : public Event {
   UnaryEvent(Impl& loop, const Unary& call)
       : loop_(loop),
         id_(call.id),
-        endpoint_(call.endpoint),
+        connection_(loop.connections_.at(call.endpoint)),
         method_(call.method),
         request_(BufferOf(call.request)),
         deadline_(InWallTime(call.timeout)) {
@@ -161,12 +169,11 @@ class IoLoop::Impl::UnaryEvent : public Event {
 
  private:
   void Proceed() {
-    grpc::Channel& channel = *loop_.channels_[endpoint_];
+    grpc::Channel& channel = *connection_->channel;
     const grpc_connectivity_state state = channel.GetState(/*try_to_connect=*/true);
     if (state == GRPC_CHANNEL_READY) {
       started_ = true;
-      reader_ =
-          loop_.stubs_[endpoint_]->PrepareUnaryCall(&context_, method_, request_, &loop_.queue_);
+      reader_ = connection_->stub.PrepareUnaryCall(&context_, method_, request_, &loop_.queue_);
       reader_->StartCall();
       reader_->Finish(&response_, &status_, this);
       return;
@@ -199,7 +206,7 @@ class IoLoop::Impl::UnaryEvent : public Event {
 
   Impl& loop_;
   const WireId id_;
-  const size_t endpoint_;
+  const std::shared_ptr<Connection> connection_;
   const std::string method_;
   const grpc::ByteBuffer request_;
   const gpr_timespec deadline_;
@@ -235,7 +242,8 @@ class IoLoop::Impl::Stream {
   Stream(Impl& loop, WireId id, size_t endpoint, std::string_view method)
       : loop_(loop), id_(id), start_(*this), read_(*this), write_(*this), finish_(*this) {
     context_.AddMetadata("hasleader", "true");
-    stream_ = loop.stubs_[endpoint]->PrepareCall(&context_, std::string(method), &loop.queue_);
+    connection_ = loop.connections_.at(endpoint);
+    stream_ = connection_->stub.PrepareCall(&context_, std::string(method), &loop.queue_);
     Pend();
     stream_->StartCall(&start_);
   }
@@ -332,6 +340,7 @@ class IoLoop::Impl::Stream {
   Handler<&Stream::OnRead> read_;
   Handler<&Stream::OnWrite> write_;
   Handler<&Stream::OnFinish> finish_;
+  std::shared_ptr<Connection> connection_;
   grpc::ClientContext context_;
   std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream_;
   grpc::ByteBuffer incoming_;
@@ -386,9 +395,8 @@ class IoLoop::Impl::WakeEvent : public Event {
 };
 
 IoLoop::Impl::Impl(IoLoopOptions options) : options_(std::move(options)) {
-  for (const std::string& endpoint : options_.endpoints) {
-    channels_.push_back(MakeChannel(endpoint));
-    stubs_.push_back(std::make_unique<grpc::GenericStub>(channels_.back()));
+  for (size_t i = 0; i < options_.engine.endpoints.size(); ++i) {
+    AddEndpoint(i, options_.engine.endpoints[i]);
   }
   engine_ = std::make_unique<Engine>(options_.engine, *this);
   engine_->Advance(BootTime());
@@ -398,6 +406,10 @@ IoLoop::Impl::Impl(IoLoopOptions options) : options_(std::move(options)) {
 IoLoop::Impl::~Impl() {
   Post([this](Engine&) { ending_ = true; });
   thread_.join();
+}
+
+void IoLoop::Impl::AddEndpoint(size_t endpoint, std::string_view name) {
+  connections_[endpoint] = std::make_shared<Connection>(MakeChannel(std::string(name)));
 }
 
 std::shared_ptr<grpc::Channel> IoLoop::Impl::MakeChannel(const std::string& endpoint) const {

@@ -18,7 +18,6 @@
 namespace conclave {
 
 struct IoLoopOptions {
-  std::vector<std::string> endpoints{};  // "host:port"
   EngineOptions engine{};
   Duration keepalive_time = std::chrono::seconds(10);
   Duration keepalive_timeout = std::chrono::seconds(3);

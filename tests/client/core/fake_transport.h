@@ -72,7 +72,10 @@ class FakeTransport : public Transport {
 // An engine over the fake, with three members and a clock that the test turns.
 class EngineFixture : public ::testing::Test {
  protected:
-  explicit EngineFixture(size_t members = 3) : engine_(Options(members), wire_) { Go(Duration(0)); }
+  explicit EngineFixture(size_t members = 3) : EngineFixture(Options(members)) {}
+  explicit EngineFixture(EngineOptions options) : engine_(std::move(options), wire_) {
+    Go(Duration(0));
+  }
   // While the test's own members still live: Shutdown answers every call.
   void TearDown() override { engine_.Shutdown(); }
 

@@ -75,6 +75,27 @@ TEST_F(LeaseKeeperTest, ALostStreamRenewsAtOnceOnAnotherMember) {
   EXPECT_EQ(health_.back(), SessionHealth::kAlive);
 }
 
+TEST_F(LeaseKeeperTest, MembersWithoutALeaderDoNotLoseALeaseBeforeItsDeadline) {
+  Keep(1);
+  const Instant deadline = now_ + seconds(9) - milliseconds(900);
+  Go(seconds(3));
+  // An election that takes four seconds: every member refuses, whichever is asked.
+  while (now_ < Instant(std::chrono::hours(1)) + seconds(7)) {
+    if (!LastStream().closed && engine_.NextDeadline() != kNever) {
+      engine_.OnStreamClosed(LastStream().id, {.code = 14, .message = "etcdserver: no leader"});
+      engine_.Advance(now_);
+    }
+    Go(milliseconds(50));
+  }
+  EXPECT_EQ(health_, std::vector{SessionHealth::kSuspect});
+  EXPECT_LT(wire_.streams.size(), 60u) << "with pauses";
+  Go(milliseconds(1000));
+  ASSERT_LT(now_, deadline);
+  Renewed(1);
+  EXPECT_EQ(health_.back(), SessionHealth::kAlive);
+  EXPECT_GT(deadline_, now_);
+}
+
 TEST_F(LeaseKeeperTest, AHungMemberIsLeftLongBeforeTheLeaseEnds) {
   Keep(1);
   Go(seconds(3));

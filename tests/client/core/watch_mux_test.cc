@@ -173,6 +173,118 @@ TEST_F(WatchMuxTest, CompactionListsAgainAndNeverTurnsTimeBack) {
   EXPECT_EQ(StartOf(LastStream().sent.size() - 1), 61);
 }
 
+// ---- The difference after a compaction
+// -------------------------------------------------------------
+
+class DiffTest : public WatchMuxTest {
+ protected:
+  void Compacted() {
+    WatchResponse compacted;
+    compacted.set_watch_id(0);
+    compacted.set_canceled(true);
+    compacted.set_compact_revision(50);
+    Say(compacted);
+  }
+  void List(int64_t revision, const std::vector<std::pair<std::string, int64_t>>& keys) {
+    etcdserverpb::RangeResponse state;
+    state.mutable_header()->set_revision(revision);
+    for (const auto& [key, mod_revision] : keys) {
+      mvccpb::KeyValue& kv = *state.add_kvs();
+      kv.set_key(key);
+      kv.set_value("v" + std::to_string(mod_revision));
+      kv.set_mod_revision(mod_revision);
+    }
+    Answer(state);
+  }
+  // "+a@5" put, "-a@9" deleted, "(v5)" what stood there before.
+  static std::vector<std::string> Shown(const WatchBatch& batch) {
+    std::vector<std::string> shown;
+    for (const WatchEvent& event : batch.events) {
+      std::string text = event.type == WatchEvent::Type::kPut ? "+" : "-";
+      text += event.kv.key + "@" + std::to_string(event.kv.mod_revision);
+      if (event.prev_kv.has_value()) text += "(" + event.prev_kv->value + ")";
+      shown.push_back(text);
+    }
+    return shown;
+  }
+  void AddPrefix(const WatchOptions& options) {
+    engine_.watches().Add(Prefix("k/"), options,
+                          [this](WatchBatch batch) { batches_.push_back(std::move(batch)); });
+    engine_.Advance(now_);
+  }
+};
+
+using Lines = std::vector<std::string>;
+
+TEST_F(DiffTest, AResyncedBatchCarriesWhatChangedSinceTheLastDelivery) {
+  AddPrefix({.list_first = true, .prev_kv = true, .diff_on_resync = true});
+  List(20, {{"k/gone", 3}, {"k/same", 9}, {"k/changed", 5}});
+  ASSERT_EQ(batches_.size(), 1u);
+  EXPECT_EQ(Shown(batches_[0]), (Lines{"+k/gone@3", "+k/changed@5", "+k/same@9"}));
+  Created(0, 20);
+  WatchResponse events = Events(0, {21}, false, "k/late");
+  events.mutable_events(0)->mutable_kv()->set_value("v21");
+  Say(events);
+  Compacted();
+  List(60, {{"k/changed", 41}, {"k/new", 30}, {"k/same", 9}});
+  ASSERT_EQ(batches_.size(), 3u);
+  EXPECT_TRUE(batches_[2].resynced);
+  EXPECT_EQ(batches_[2].state.size(), 3u);
+  EXPECT_EQ(Shown(batches_[2]),
+            (Lines{"+k/new@30", "+k/changed@41(v5)", "-k/gone@60(v3)", "-k/late@60(v21)"}));
+}
+
+TEST_F(DiffTest, DeletesThatWereSeenAreNotToldAgain) {
+  AddPrefix({.list_first = true, .diff_on_resync = true});
+  List(20, {{"k/a", 3}, {"k/b", 4}});
+  Created(0, 20);
+  WatchResponse deleted = Events(0, {21}, false, "k/a");
+  deleted.mutable_events(0)->set_type(mvccpb::Event::DELETE);
+  Say(deleted);
+  Compacted();
+  List(60, {{"k/b", 4}});
+  ASSERT_EQ(batches_.size(), 3u);
+  EXPECT_TRUE(batches_[2].events.empty());
+}
+
+TEST_F(DiffTest, FiltersHoldForTheDifferenceToo) {
+  AddPrefix({.list_first = true, .no_deletes = true, .diff_on_resync = true});
+  List(20, {{"k/a", 3}});
+  Created(0, 20);
+  Compacted();
+  List(60, {{"k/b", 50}});
+  ASSERT_EQ(batches_.size(), 2u);
+  EXPECT_EQ(Shown(batches_[1]), Lines{"+k/b@50"});
+}
+
+TEST_F(DiffTest, WithoutTheOptionThereIsTheStateAlone) {
+  AddPrefix({.list_first = true});
+  List(20, {{"k/a", 3}});
+  ASSERT_EQ(batches_.size(), 1u);
+  EXPECT_TRUE(batches_[0].events.empty());
+  EXPECT_EQ(batches_[0].state.size(), 1u);
+}
+
+TEST_F(WatchMuxTest, ItsVitalsSayWhatHasComeAndWhetherItIsConnected) {
+  auto vitals = std::make_shared<WatchVitals>();
+  engine_.watches().Add(
+      "k", {.from_revision = 3}, [](WatchBatch) {}, vitals);
+  EXPECT_FALSE(vitals->connected);
+  Created(0, 10);
+  EXPECT_TRUE(vitals->connected);
+  Say(Events(0, {5}));
+  EXPECT_EQ(vitals->received, 5);
+  EXPECT_EQ(engine_.watches().SlowestReceived(), 5);
+  WatchResponse progress;
+  progress.mutable_header()->set_revision(12);
+  Say(progress);
+  EXPECT_EQ(vitals->received, 12);
+  EXPECT_EQ(engine_.options().vitals->newest_revision, 12);
+  EXPECT_EQ(engine_.options().vitals->watch_heard.load(), now_);
+  BreakStream();
+  EXPECT_FALSE(vitals->connected);
+}
+
 TEST_F(WatchMuxTest, AWatchRemovedBeforeItWasNumberedIsCancelledAfterwards) {
   WatchHandle first = Add("a", {});
   Add("b", {.from_revision = 1});
