@@ -88,10 +88,10 @@ endfunction()
 set(common_deps absl::status absl::statusor absl::strings absl::time absl::synchronization
   absl::flat_hash_map absl::any_invocable absl::function_ref Threads::Threads)
 conclave_shared(conclave_so conclave
-  FOLDERS base api client_core client_grpc client instance registry registry_grpc lock election
+  FOLDERS base api client_core client_dns client_grpc client instance registry registry_grpc lock election
     coordination xds_proto xds discovery picking discovery_picking
   DEPS ${common_deps} gRPC::grpc++ protobuf::libprotobuf spdlog::spdlog prometheus-cpp::core
-    nlohmann_json::nlohmann_json OpenSSL::Crypto ${CONCLAVE_RESOLVER_LIBRARIES})
+    nlohmann_json::nlohmann_json OpenSSL::Crypto resolv ${CONCLAVE_RESOLVER_LIBRARIES})
 conclave_shared(conclave_server_so conclave-server
   FOLDERS wire env memory env_memory raft_quorum raft_tracker raft_confchange raft mvcc lease auth watch
     apply wal snapshot node posix rpc http recipes app testing
