@@ -1,6 +1,8 @@
 // Faults: members killed, stopped, restarted under calls, watches and sessions.
 #include <atomic>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -19,7 +21,6 @@ using testing::AllServers;
 using testing::Collector;
 using testing::ServerName;
 using testing::ServerUnderTest;
-using testing::SingleServers;
 using testing::TripleServers;
 using testing::WaitFor;
 
@@ -263,6 +264,66 @@ TEST_P(HungMemberTest, ServiceGoesOnWhenTheLeaderIsKilled) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Servers, HungMemberTest, ::testing::ValuesIn(TripleServers()), ServerName);
+
+// ---- A member that has lost its quorum
+// -----------------------------------------------------------
+
+class LeaderlessTest : public ::testing::TestWithParam<ServerUnderTest> {};
+
+// The member answers, but has no leader: the other two of its cluster are dead. Beside it the
+// client knows a healthy one, of a cluster of its own, so that a network need not be cut.
+TEST_P(LeaderlessTest, CallsWatchesAndSessionsLeaveAMemberThatAnswersButHasNoLeader) {
+  CONCLAVE_START_CLUSTER(lone, ServerUnderTest{.kind = GetParam().kind, .members = 3});
+  CONCLAVE_START_CLUSTER(whole, GetParam());
+  lone->Kill(1);
+  lone->Kill(2);
+  auto probe = Client::Connect({.endpoints = {lone->endpoint(0)}});
+  ASSERT_TRUE(probe.ok());
+  ASSERT_TRUE(WaitFor([&] {
+    absl::Status status = probe->Get("k", {}, {.timeout = absl::Milliseconds(500)}).status();
+    std::optional<ErrorDetail> detail = GetErrorDetail(status);
+    return detail.has_value() && detail->server_error == "etcdserver: no leader";
+  }));
+  EXPECT_TRUE(probe->Get("k", {.serializable = true}).ok()) << "it does answer";
+
+  std::vector<Client> clients;
+  std::vector<std::unique_ptr<Collector>> seen;
+  std::vector<Watch> watches;
+  std::vector<Session> sessions;
+  for (int i = 0; i < 6; ++i) {
+    auto client = Client::Connect({.endpoints = {lone->endpoint(0), whole->endpoint(0)}});
+    ASSERT_TRUE(client.ok());
+    clients.push_back(*client);
+    seen.push_back(std::make_unique<Collector>());
+    watches.push_back(client->Watch("k", {.list_first = true}, seen.back()->Callback()));
+    auto session = client->OpenSession({.ttl = absl::Seconds(3)});
+    ASSERT_TRUE(session.ok()) << session.status();
+    sessions.push_back(*std::move(session));
+    for (int call = 0; call < 4; ++call) {
+      auto put = client->Put("other", "1", {}, {.timeout = absl::Seconds(3)});
+      EXPECT_TRUE(put.ok()) << put.status();
+      auto kv = client->Get("other", {}, {.timeout = absl::Seconds(3)});
+      EXPECT_TRUE(kv.ok() && kv->has_value()) << kv.status();
+    }
+  }
+  for (auto& collector : seen) {
+    ASSERT_TRUE(collector->WaitFor([](const auto& batches) { return !batches.empty(); }));
+  }
+  ASSERT_TRUE(clients[0].Put("k", "1").ok());
+  for (auto& collector : seen) EXPECT_TRUE(collector->WaitForEvents(1));
+  // Through more than a lease's lifetime no session is lost, wherever its renewals go first.
+  EXPECT_FALSE(WaitFor(
+      [&] {
+        for (const Session& session : sessions) {
+          if (!session.alive()) return true;
+        }
+        return false;
+      },
+      absl::Seconds(4)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Servers, LeaderlessTest, ::testing::ValuesIn(testing::SingleServers()),
+                         ServerName);
 
 }  // namespace
 }  // namespace conclave
