@@ -22,7 +22,6 @@ inline constexpr absl::Duration kLockDelayMax = absl::Hours(1);
 // control characters that neither begins nor ends with a slash nor has an empty part.
 absl::Status CheckLockName(std::string_view name);
 absl::Status CheckLockInfo(std::string_view info);
-bool IsUtf8(std::string_view text);
 
 std::string HostAndPid();
 // What others may read about a holder. Other clients ignore the value, and store what they like.

@@ -5,34 +5,12 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "conclave/base/utf8.h"
 
 namespace conclave {
 namespace {
 
 constexpr int kNestingMax = 64;
-
-// The length of the well-formed UTF-8 sequence at the front of `text`, 0 if there is none. Overlong
-// forms, surrogates and code points past U+10FFFF are not well-formed.
-size_t SequenceLength(std::string_view text, uint32_t& code_point) {
-  const auto byte = [text](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(0);
-  const size_t length = first < 0x80   ? 1
-                        : first < 0xc2 ? 0
-                        : first < 0xe0 ? 2
-                        : first < 0xf0 ? 3
-                        : first < 0xf5 ? 4
-                                       : 0;
-  if (length == 0 || length > text.size()) return 0;
-  code_point = length == 1 ? first : first & (0x7fu >> length);
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-    code_point = (code_point << 6) | (byte(i) & 0x3fu);
-  }
-  if (length == 3 && (code_point < 0x800 || (code_point >= 0xd800 && code_point < 0xe000)))
-    return 0;
-  if (length == 4 && (code_point < 0x10000 || code_point > 0x10ffff)) return 0;
-  return length;
-}
 
 void AppendAscii(char c, std::string& out) {
   switch (c) {
@@ -94,7 +72,7 @@ std::string GoJsonString(std::string_view text) {
   std::string out = "\"";
   while (!text.empty()) {
     uint32_t code_point = 0;
-    const size_t length = SequenceLength(text, code_point);
+    const size_t length = Utf8Sequence(text, &code_point);
     if (length == 0) {
       out += "\\ufffd";
       text.remove_prefix(1);
@@ -161,16 +139,6 @@ const nlohmann::ordered_json* FindMember(const nlohmann::ordered_json& object,
 std::string StringMember(const nlohmann::ordered_json& object, std::string_view name) {
   const nlohmann::ordered_json* member = FindMember(object, name);
   return member != nullptr && member->is_string() ? member->get<std::string>() : std::string();
-}
-
-bool IsUtf8(std::string_view text) {
-  uint32_t code_point = 0;
-  while (!text.empty()) {
-    const size_t length = SequenceLength(text, code_point);
-    if (length == 0) return false;
-    text.remove_prefix(length);
-  }
-  return true;
 }
 
 }  // namespace conclave

@@ -28,6 +28,4 @@ const nlohmann::ordered_json* FindMember(const nlohmann::ordered_json& object,
 // The text of that member; empty if it is absent or no text.
 std::string StringMember(const nlohmann::ordered_json& object, std::string_view name);
 
-bool IsUtf8(std::string_view text);
-
 }  // namespace conclave

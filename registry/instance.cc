@@ -11,6 +11,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "conclave/base/utf8.h"
 #include "conclave/registry/go_json.h"
 
 namespace conclave {

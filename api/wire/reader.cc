@@ -3,6 +3,8 @@
 #include <climits>
 #include <cstddef>
 
+#include "conclave/base/utf8.h"
+
 namespace conclave::wire {
 namespace {
 
@@ -111,34 +113,6 @@ void Reader::SkipGroup(uint32_t field, int depth) {
     SkipValue(tag, depth);
   }
   Fail();  // the group is not closed
-}
-
-bool IsUtf8(std::string_view text) {
-  const auto* at = reinterpret_cast<const uint8_t*>(text.data());
-  const uint8_t* const end = at + text.size();
-  while (at != end) {
-    const uint8_t lead = *at++;
-    if (lead < 0x80) continue;
-    int more;
-    uint32_t point;
-    uint32_t least;
-    if (lead >= 0xc2 && lead < 0xe0) {
-      more = 1, point = lead & 0x1f, least = 0x80;
-    } else if (lead >= 0xe0 && lead < 0xf0) {
-      more = 2, point = lead & 0x0f, least = 0x800;
-    } else if (lead >= 0xf0 && lead < 0xf5) {
-      more = 3, point = lead & 0x07, least = 0x10000;
-    } else {
-      return false;
-    }
-    if (end - at < more) return false;
-    for (; more > 0; --more) {
-      if ((*at & 0xc0) != 0x80) return false;
-      point = point << 6 | (*at++ & 0x3f);
-    }
-    if (point < least || point > 0x10ffff || (point >= 0xd800 && point < 0xe000)) return false;
-  }
-  return true;
 }
 
 }  // namespace conclave::wire

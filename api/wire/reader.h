@@ -120,7 +120,4 @@ inline uint32_t Reader::Size() {
   return SizeSlow();
 }
 
-// True if `text` is well-formed UTF-8 (no surrogates, nothing overlong, at most U+10FFFF).
-[[nodiscard]] bool IsUtf8(std::string_view text);
-
 }  // namespace conclave::wire

@@ -87,18 +87,6 @@ TEST(Reader, BoundsTheDepthOfGroups) {
   EXPECT_FALSE(Skips(std::string(1 << 20, '\x0b')));
 }
 
-TEST(Reader, KnowsUtf8) {
-  EXPECT_TRUE(IsUtf8(""));
-  EXPECT_TRUE(IsUtf8("plain"));
-  EXPECT_TRUE(IsUtf8("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"));
-  EXPECT_FALSE(IsUtf8("\x80"));
-  EXPECT_FALSE(IsUtf8("\xc3"));
-  EXPECT_FALSE(IsUtf8("\xc0\x80"));          // overlong
-  EXPECT_FALSE(IsUtf8("\xe0\x80\x80"));      // overlong
-  EXPECT_FALSE(IsUtf8("\xed\xa0\x80"));      // a surrogate
-  EXPECT_FALSE(IsUtf8("\xf4\x90\x80\x80"));  // beyond U+10FFFF
-}
-
 TEST(Builder, ClosesSubmessagesOfAnySize) {
   for (const size_t size : {0u, 1u, 127u, 128u, 16383u, 16384u, 100000u}) {
     Builder builder;
