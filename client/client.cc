@@ -315,7 +315,9 @@ Session& Session::operator=(Session&& other) noexcept {
 }
 
 Session::~Session() {
-  if (rep_ != nullptr) (void)Close({.timeout = kCloseTimeout});
+  if (rep_ == nullptr) return;
+  LastWord last_word;
+  (void)Close({.timeout = kCloseTimeout});
 }
 
 LeaseId Session::lease_id() const { return rep_ == nullptr ? 0 : rep_->lease(); }

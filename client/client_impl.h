@@ -167,6 +167,21 @@ class SessionRep {
   GuardedCallback<SessionHealth> on_health_;
 };
 
+// In a destructor that waits: while it lives, the calls of this thread are last words.
+class LastWord {
+ public:
+  LastWord() { ++depth_; }
+  ~LastWord() { --depth_; }
+  LastWord(const LastWord&) = delete;
+  LastWord& operator=(const LastWord&) = delete;
+  static EngineLoop::Wait Kind() {
+    return depth_ > 0 ? EngineLoop::Wait::kLastWord : EngineLoop::Wait::kCall;
+  }
+
+ private:
+  static inline thread_local int depth_ = 0;
+};
+
 // One asynchronous call that a thread waits for. `start` runs on the loop's thread and gives the id
 // to cancel it by; `done` may be called on any thread.
 template <typename Result>
@@ -182,10 +197,11 @@ absl::StatusOr<Result> WaitForCall(
   CONCLAVE_CHECK(!impl.loop().OnThisThread(), "a blocking call on the IO thread");
   if (call.stop.stop_requested()) return absl::CancelledError("stop was requested before the call");
   auto wait = std::make_shared<Wait>();
-  impl.loop().WaitBegins();
-  impl.loop().Post([&impl, wait, start = std::move(start)](Engine& engine) mutable {
-    wait->id = start(engine, [wait, loop = &impl.loop()](absl::StatusOr<Result> result) {
-      loop->WaitEnds();
+  const EngineLoop::Wait kind = LastWord::Kind();
+  impl.loop().WaitBegins(kind);
+  impl.loop().Post([&impl, wait, kind, start = std::move(start)](Engine& engine) mutable {
+    wait->id = start(engine, [wait, kind, loop = &impl.loop()](absl::StatusOr<Result> result) {
+      loop->WaitEnds(kind);
       std::lock_guard lock(wait->mutex);
       wait->result = std::move(result);
       wait->bell.notify_one();

@@ -129,6 +129,7 @@ Registration& Registration::operator=(Registration&& other) noexcept {
 }
 Registration::~Registration() {
   if (rep_ == nullptr) return;
+  LastWord last_word;
   (void)Deregister({.timeout = kLastTimeout});
   rep_->on_state.Cancel();
 }

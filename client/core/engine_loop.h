@@ -25,8 +25,10 @@ class EngineLoop {
 
   // A thread begins to wait for something that comes from this loop; it has come. For a clock that
   // runs while somebody waits; the machine's does not ask. Each begin has its end, on any thread.
-  virtual void WaitBegins() {}
-  virtual void WaitEnds() {}
+  // kLastWord: it is a destructor's, which must not wait for ever.
+  enum class Wait { kCall, kLastWord };
+  virtual void WaitBegins(Wait) {}
+  virtual void WaitEnds(Wait) {}
 };
 
 }  // namespace conclave

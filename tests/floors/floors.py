@@ -43,6 +43,7 @@ FLOORS = {
     "lock": ["client", "lock/core"],
     "election": ["client"],
     "coordination": ["client", "lock", "election"],
+    "testing": ["client", "server/env/memory", "server/app"],
     "discovery/xds": [],
     "discovery/picking": ["discovery"],
     "discovery": ["client", "registry", "discovery/xds"],
