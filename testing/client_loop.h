@@ -44,7 +44,9 @@ class ClientLoop final : public EngineLoop, private Transport {
   bool OnThisThread() const override { return world_->OnThisThread(); }
   Instant Now() const override { return world_->now(); }
   void WaitBegins(Wait kind) override;
-  void WaitEnds(Wait kind) override { world_->WaitEnds(kind == Wait::kLastWord); }
+  void WaitEnds(Wait kind) override {
+    world_->WaitEnds(kind == Wait::kLastWord, /*give_way=*/!privileged_);
+  }
 
   // ---- The world's side. True if there was anything to do.
   bool DoWork();

@@ -157,8 +157,8 @@ void World::WaitBegins(bool last_word) {
   Ring();
 }
 
-void World::WaitEnds(bool last_word) {
-  {
+void World::WaitEnds(bool last_word, bool give_way) {
+  if (give_way) {
     std::lock_guard lock(mutex_);
     released_ = true;
   }

@@ -73,7 +73,7 @@ class World {
   // From client threads, or the world's: a call that its caller waits for begins; has its result.
   // Destructors' calls let the clock run, for nobody else would get to it.
   void WaitBegins(bool last_word);
-  void WaitEnds(bool last_word);
+  void WaitEnds(bool last_word, bool give_way);
   // There is something to do.
   void Ring();
 

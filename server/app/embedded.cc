@@ -9,12 +9,16 @@
 #include "conclave/base/status.h"
 #include "conclave/server/app/config.h"
 #include "conclave/server/app/server.h"
+#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave {
 namespace {
 
 constexpr Duration kReadyTimeout = std::chrono::seconds(10);
 constexpr Duration kStopTimeout = std::chrono::seconds(1);
+// Small, for every file of a disk in memory is there twice.
+constexpr uint64_t kMemorySegmentBytes = uint64_t{1} << 20;
+constexpr uint64_t kMemorySnapshotLogBytes = uint64_t{8} << 20;
 
 }  // namespace
 
@@ -28,6 +32,7 @@ class EmbeddedServer::Impl {
       std::filesystem::remove_all(data_dir, ignored);
     }
   }
+  absl::Status ChooseDisk(const Options& options, app::ServerOptions* settings);
   void Stop() {
     if (server) server->Stop(kStopTimeout);
   }
@@ -41,10 +46,20 @@ class EmbeddedServer::Impl {
 EmbeddedServer::EmbeddedServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 EmbeddedServer::~EmbeddedServer() = default;
 
-absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(Options options) {
-  auto impl = std::make_unique<Impl>();
-  impl->data_dir = options.data_dir;
-  if (impl->data_dir.empty()) {
+absl::Status EmbeddedServer::Impl::ChooseDisk(const Options& options,
+                                              app::ServerOptions* settings) {
+  if (options.in_memory) {
+    if (!options.data_dir.empty()) {
+      return absl::InvalidArgumentError("in_memory and data_dir exclude each other");
+    }
+    settings->disk = std::make_shared<env::MemoryDisk>("memory");
+    settings->config.data_dir = "memory";  // for messages
+    settings->config.log_segment_bytes = kMemorySegmentBytes;
+    settings->config.snapshot_log_bytes = kMemorySnapshotLogBytes;
+    return absl::OkStatus();
+  }
+  data_dir = options.data_dir;
+  if (data_dir.empty()) {
     std::error_code ignored;
     std::string pattern =
         (std::filesystem::temp_directory_path(ignored) / "conclave-XXXXXX").string();
@@ -52,14 +67,22 @@ absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(Options op
       return absl::UnavailableError(
           absl::StrCat("cannot make a temporary directory: ", std::strerror(errno)));
     }
-    impl->data_dir = pattern;
-    impl->temporary = true;
+    data_dir = pattern;
+    temporary = true;
   }
+  settings->config.data_dir = data_dir;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(Options options) {
+  if (options.name.empty()) return absl::InvalidArgumentError("a server's name is not empty");
+  auto impl = std::make_unique<Impl>();
   app::ServerOptions settings;
   settings.peers = false;
   CONCLAVE_ASSIGN_OR_RETURN(app::Url url, app::ParseUrl("http://" + options.listen));
-  settings.config.name = "embedded";
-  settings.config.data_dir = impl->data_dir;
+  CONCLAVE_RETURN_IF_ERROR(impl->ChooseDisk(options, &settings));
+  settings.config.name = options.name;
+  settings.config.quota_backend_bytes = options.quota_bytes;
   settings.config.listen_client_urls = {url};
   // Nobody dials it; but a member's id comes of its peer address, so it must stay the same.
   settings.config.listen_peer_urls = {{"embedded.invalid", 2380}};

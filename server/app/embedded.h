@@ -1,10 +1,14 @@
-// EmbeddedServer: a Conclave server of one member inside this process. For tests, examples and
-// tools.
+// EmbeddedServer: a Conclave server of one member inside this process. For tests, examples, tools,
+// and programs that bring their coordination along.
 //
-//   auto server = conclave::EmbeddedServer::Start({});
+//   auto server = conclave::EmbeddedServer::Start({.in_memory = true});
 //   // ... connect to (*server)->client_endpoint()
+//
+// It is the whole server, on a port of its own and on the machine's clock; any client may connect.
+// A test that wants to move the clock, or faults, takes conclave::testing::FakeServer.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -17,16 +21,24 @@ class EmbeddedServer {
  public:
   struct Options {
     // Where the data stays. Empty: a temporary directory, which is removed when the server ends.
-    std::string data_dir;
+    std::string data_dir{};
+    // Everything stays in memory, twice, and ends with the server; nothing is written anywhere.
+    // data_dir must be empty then.
+    bool in_memory = false;
     // "host:port" to serve at; port 0 picks a free one.
     std::string listen = "127.0.0.1:0";
+    // As clients see it in the list of members. A data directory belongs to one name.
+    std::string name = "embedded";
+    // Of live data; beyond it writes are refused. 0: 2 GiB.
+    int64_t quota_bytes = 0;
     // "debug", "info", "warn", "error": the log goes to stderr; empty: there is none.
-    std::string log_level;
+    std::string log_level{};
   };
 
   // Serves when it returns.
   //   Unavailable         the address is in use, or the server does not become ready within 10 s
   //   FailedPrecondition  the data directory is in use, or another member's
+  //   InvalidArgument     the options do not fit together; the message says why
   static absl::StatusOr<std::unique_ptr<EmbeddedServer>> Start(Options options);
   ~EmbeddedServer();
   EmbeddedServer(const EmbeddedServer&) = delete;
@@ -34,9 +46,11 @@ class EmbeddedServer {
 
   // "127.0.0.1:34567"
   std::string client_endpoint() const;
+  // Empty if it is in memory.
   const std::string& data_dir() const;
 
-  // Ends it; idempotent, and done by the destructor. Everything acknowledged is on the disk.
+  // Ends it; idempotent, and done by the destructor. Everything acknowledged is on the disk, if
+  // there is one.
   void Stop();
 
  private:

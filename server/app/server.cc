@@ -132,7 +132,7 @@ class Server::Impl final : public http::Backend {
 
   // In the order of their lives: what stands below uses what stands above.
   std::unique_ptr<http::FrontDoor> door_;
-  std::unique_ptr<env::Disk> disk_;
+  std::shared_ptr<env::Disk> disk_;
   std::unique_ptr<env::Lock> lock_;
   std::unique_ptr<posix::Worker> worker_;
   std::unique_ptr<posix::SnapshotWriter> snapshot_writer_;
@@ -171,7 +171,11 @@ absl::Status Server::Impl::BindDoor() {
 
 absl::Status Server::Impl::OpenMember(node::Options* settings, node::Opened* opened) {
   const Config& config = options_.config;
-  CONCLAVE_ASSIGN_OR_RETURN(disk_, posix::OpenDisk(config.data_dir));
+  if (options_.disk != nullptr) {
+    disk_ = options_.disk;
+  } else {
+    CONCLAVE_ASSIGN_OR_RETURN(disk_, posix::OpenDisk(config.data_dir));
+  }
   CONCLAVE_ASSIGN_OR_RETURN(const node::InitialCluster founders, Founders(config));
   settings->id = founders.Find(config.name)->id;
   settings->cluster_id = founders.cluster_id;

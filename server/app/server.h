@@ -12,13 +12,16 @@
 #include "conclave/base/time.h"
 #include "conclave/server/app/config.h"
 #include "conclave/server/app/log.h"
+#include "conclave/server/env/disk.h"
 
 namespace conclave::app {
 
 struct ServerOptions {
   Config config;
   std::shared_ptr<Log> log;
-  bool peers = true;               // false: no peer port (an embedded member has no peers)
+  bool peers = true;  // false: no peer port (an embedded member has no peers)
+  // Where everything is kept instead of in config.data_dir; null: there. One server at a time.
+  std::shared_ptr<env::Disk> disk;
   std::function<void()> on_ready;  // once, when it serves clients; any thread
   std::function<void()>
       on_stopped;  // the member has stopped of its own accord, or was asked to; any thread

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "conclave/discovery/discovery.h"
-#include "conclave/election/candidate.h"
 #include "conclave/election/election.h"
 #include "conclave/lock/mutex.h"
 #include "conclave/registry/registry.h"
@@ -114,25 +113,31 @@ TEST(ElectionOnFakeServerTest, ALeaderWhoseLeaseIsRevokedIsTold) {
   EXPECT_THAT(leaders, ElementsAre("nobody", "me", "nobody"));
 }
 
-TEST(ElectionOnFakeServerTest, ACandidateLeadsAgainAfterAnHourWithoutAServer) {
+TEST(ElectionOnFakeServerTest, ALeaderThatIsCutOffStandsDownBeforeTheNextOneLeads) {
   FakeServer server;
-  Client client = server.Connect();
-  std::atomic<int> terms = 0;
-  Candidate candidate(client, "elections/scheduler",
-                      {.proposal = "me", .cooldown = absl::Milliseconds(1)},
-                      [&](Leadership&, std::stop_token stop) {
-                        ++terms;
-                        std::promise<void> stopped;
-                        std::stop_callback on_stop(stop, [&] { stopped.set_value(); });
-                        stopped.get_future().wait();
-                      });
-  ASSERT_TRUE(server.AdvanceUntil([&] { return candidate.IsLeader(); }));
-  server.Kill();
-  server.Advance(absl::Hours(1));
-  EXPECT_FALSE(candidate.IsLeader());
-  server.Start();
-  EXPECT_TRUE(server.AdvanceUntil([&] { return candidate.IsLeader(); }, absl::Hours(1)));
-  EXPECT_EQ(terms, 2);
+  Client first = server.Connect();
+  Client second = server.Connect();
+  Session old_session = Open(first, absl::Seconds(8));
+  Session new_session = Open(second, absl::Seconds(8));
+  absl::StatusOr<Leadership> old_leader =
+      Election(first, "elections/scheduler").Campaign(old_session, "old");
+  ASSERT_TRUE(old_leader.ok());
+  Election election(second, "elections/scheduler");
+  std::future<absl::StatusOr<Leadership>> next =
+      std::async(std::launch::async, [&] { return election.Campaign(new_session, "new"); });
+  ASSERT_TRUE(server.AdvanceUntil([&] { return server.Keys("elections/").size() == 2; }));
+  server.Partition(first);
+  bool both = false;
+  ASSERT_TRUE(server.AdvanceUntil([&] {
+    both |= Ready(next) && old_leader->leading();
+    return Ready(next);
+  }));
+  EXPECT_FALSE(both);
+  EXPECT_TRUE(old_leader->stop_token().stop_requested());
+  absl::StatusOr<std::optional<LeaderInfo>> leader = election.Leader();
+  ASSERT_TRUE(leader.ok() && leader->has_value());
+  EXPECT_EQ((*leader)->proposal, "new");
+  EXPECT_GT((*leader)->term, old_leader->term());
 }
 
 // ---- Registry and discovery --------------------------------------------------------------------
