@@ -124,6 +124,18 @@ class WithGo:
         theirs.expect("unlocked")
         ours.finish()
 
+    def test_a_mixed_fleet_loses_no_update(self):
+        rounds = 15
+        fleet = [self.go("count", "locks/fleet", rounds) for _ in range(3)]
+        for _ in range(3):
+            worker = Process(pathlib.Path(ARGS.bin) / "tests" / "lock_worker", self.cluster.endpoints, "locks/fleet",
+                             "count", rounds)
+            self.addCleanup(worker.stop)
+            fleet.append(worker)
+        self.assertEqual(max(number(member.expect("counted")) for member in fleet), 6 * rounds)
+        for member in fleet:
+            member.finish()
+
     def test_leaders_follow_each_other(self):
         observer = self.go("observe", "elections/mixed")
         theirs = self.go("campaign", "elections/mixed", "go")

@@ -248,8 +248,8 @@ TEST_P(MutexTest, ProcessesExcludeEachOther) {
 }
 
 TEST_P(MutexTest, APausedHolderCannotWriteUnderItsOldToken) {
-  auto holder =
-      ChildProcess::Start({CONCLAVE_LOCK_WORKER, cluster_->JoinedEndpoints(), name_, "hold", "-"});
+  auto holder = ChildProcess::Start(
+      {CONCLAVE_LOCK_WORKER, cluster_->JoinedEndpoints(), name_, "hold", "mutex"});
   ASSERT_TRUE(holder.ok()) << holder.status();
   ASSERT_TRUE(WaitFor([&] { return (*holder)->Output() == "holding\n"; })) << (*holder)->Output();
   (*holder)->Signal(SIGSTOP);

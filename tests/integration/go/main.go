@@ -3,6 +3,8 @@
 //
 //	go-client kv ENDPOINTS
 //	go-client lock ENDPOINTS NAME            prints "locked REVISION"; unlocks at the next line
+//	go-client count ENDPOINTS NAME ROUNDS    adds one to the number in the key NAME-counter, under the lock, ROUNDS times;
+//	                                         prints "counted NUMBER"
 //	go-client campaign ENDPOINTS NAME VALUE  prints "leader REVISION"; resigns at the next line
 //	go-client observe ENDPOINTS NAME         prints the value of each leader
 //	go-client register ENDPOINTS SERVICE ADDRESS METADATA   deregisters at the next line
@@ -108,6 +110,31 @@ func lock(client *clientv3.Client, name string) {
 	check(session.Close())
 }
 
+func count(client *clientv3.Client, name string, rounds int) {
+	session, err := concurrency.NewSession(client, concurrency.WithTTL(sessionSeconds))
+	check(err)
+	mutex, counter, number := concurrency.NewMutex(session, name), name+"-counter", 0
+	for i := 0; i < rounds; i++ {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*callTimeout)
+		check(mutex.Lock(ctx))
+		got, err := client.Get(ctx, counter)
+		check(err)
+		number = 0
+		if len(got.Kvs) == 1 {
+			number, err = strconv.Atoi(string(got.Kvs[0].Value))
+			check(err)
+		}
+		number++
+		put, err := client.Txn(ctx).If(mutex.IsOwner()).Then(clientv3.OpPut(counter, strconv.Itoa(number))).Commit()
+		check(err)
+		expect(put.Succeeded, "to be the owner still")
+		check(mutex.Unlock(ctx))
+		cancel()
+	}
+	fmt.Println("counted", number)
+	check(session.Close())
+}
+
 func campaign(client *clientv3.Client, name, value string) {
 	session, err := concurrency.NewSession(client, concurrency.WithTTL(sessionSeconds))
 	check(err)
@@ -202,6 +229,10 @@ func main() {
 		kv(client)
 	case command == "lock" && len(args) == 3:
 		lock(client, args[2])
+	case command == "count" && len(args) == 4:
+		rounds, err := strconv.Atoi(args[3])
+		check(err)
+		count(client, args[2], rounds)
 	case command == "campaign" && len(args) == 4:
 		campaign(client, args[2], args[3])
 	case command == "observe" && len(args) == 3:
