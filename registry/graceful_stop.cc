@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "conclave/base/check.h"
 
 namespace conclave {
@@ -68,13 +69,16 @@ void GracefulStop(const std::vector<Registration*>& registrations,
     registration->Drain();
   }
   Pause(options.notice);
+  // One deadline for all of them, however many there are.
+  const absl::Time withdrawn_by = absl::Now() + kStoreTimeout;
   for (Registration* registration : registrations) {
-    (void)registration->Withdraw({.timeout = kStoreTimeout});
+    (void)registration->Withdraw({.deadline = withdrawn_by});
   }
   Pause(options.settle);
   if (options.shutdown) options.shutdown(options.grace);
+  const absl::Time revoked_by = absl::Now() + kStoreTimeout;
   for (Registration* registration : registrations) {
-    (void)registration->Deregister({.timeout = kStoreTimeout});
+    (void)registration->Deregister({.deadline = revoked_by});
   }
 }
 

@@ -201,6 +201,7 @@ void Registration::Undrain() {
 
 absl::Status Registration::Withdraw(const CallOptions& call) {
   if (rep_ == nullptr) return absl::OkStatus();
+  if (rep_->health != nullptr) rep_->health->Cancel();  // nobody asks any more
   return WaitForCall<bool>(
              *rep_->client, call,
              [rep = rep_, deadline = rep_->client->DeadlineOf(call)](

@@ -39,6 +39,7 @@ FLOORS = {
     "client/dns": [],
     "client": ["client/core", "client/dns", "client/grpc"],
     "registry": ["client"],
+    "registry/grpc": ["registry"],
     "lock/core": ["client/core"],
     "lock": ["client", "lock/core"],
     "election": ["client"],
@@ -67,7 +68,7 @@ WORLDLY = {
 # Who may see whose headers.
 FOREIGN = {
     r"#include [<\"](?:grpc|grpcpp)/": ("gRPC", ["server/rpc", "server/recipes", "server/app", "client/grpc",
-                                                 "discovery"]),
+                                                 "discovery", "registry/grpc"]),
     r"#include [<\"]google/protobuf/": ("protobuf", ["server/rpc", "server/http", "server/recipes",
                                                      "server/app", "client/grpc", "discovery"]),
 }

@@ -4,9 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "conclave/registry/advertise.h"
 #include "conclave/registry/graceful_stop.h"
+#include "conclave/tests/registry/registry_fixture.h"
 #include "conclave/tests/support/test_cluster.h"
 #include "gtest/gtest.h"
 
@@ -22,68 +21,11 @@ namespace {
 
 using testing::AllServers;
 using testing::Etcdctl;
+using testing::kLong;
+using testing::RegistryTest;
 using testing::ServerName;
-using testing::ServerUnderTest;
+using testing::States;
 using testing::WaitFor;
-
-constexpr absl::Duration kLong = absl::Seconds(20);
-
-// The states that a registration went through.
-class States {
- public:
-  absl::AnyInvocable<void(RegState, const absl::Status&)> Callback() {
-    return [this](RegState state, const absl::Status& why) {
-      std::lock_guard lock(mutex_);
-      states_.push_back(state);
-      last_ = why;
-    };
-  }
-  bool Had(RegState state) const {
-    std::lock_guard lock(mutex_);
-    return std::find(states_.begin(), states_.end(), state) != states_.end();
-  }
-  absl::Status last() const {
-    std::lock_guard lock(mutex_);
-    return last_;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::vector<RegState> states_;
-  absl::Status last_;
-};
-
-class RegistryTest : public ::testing::TestWithParam<ServerUnderTest> {
- protected:
-  void SetUp() override {
-    CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
-    cluster_ = cluster;
-    Connect(*cluster);
-    service_ = ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    service_ = service_.substr(0, service_.find('/'));
-  }
-  void Connect(const testing::TestCluster& cluster) {
-    absl::StatusOr<Client> client = Client::Connect({.endpoints = cluster.endpoints()});
-    ASSERT_TRUE(client.ok()) << client.status();
-    client_ = *std::move(client);
-  }
-  Client& client() { return *client_; }
-  std::optional<KeyValue> Stored(const std::string& address) {
-    auto kv = client().Get(InstanceKey(service_, address));
-    EXPECT_TRUE(kv.ok()) << kv.status();
-    return kv.ok() ? *kv : std::nullopt;
-  }
-  Registration MustRegister(Instance instance, RegistrationOptions options = {}) {
-    instance.service = service_;
-    auto registration = Registry(client()).Register(std::move(instance), std::move(options));
-    EXPECT_TRUE(registration.ok()) << registration.status();
-    return registration.ok() ? *std::move(registration) : Registration();
-  }
-
-  testing::TestCluster* cluster_ = nullptr;
-  std::optional<Client> client_;
-  std::string service_;
-};
 
 TEST_P(RegistryTest, AnInstanceStandsUnderItsServiceUntilItDeregisters) {
   States states;
@@ -154,10 +96,12 @@ TEST_P(RegistryTest, ComesBackWhenTheKeyIsOverwritten) {
 TEST_P(RegistryTest, ARepairWritesTheLatestInstance) {
   Registration registration = MustRegister({.address = "h:1", .weight = 1});
   ASSERT_TRUE(registration.WaitRegistered(kLong).ok());
-  (void)registration.Update([](Instance& instance) {
-    instance.weight = 2;
-    instance.address = "other:1";  // not to be changed
-  });
+  EXPECT_TRUE(registration
+                  .Update([](Instance& instance) {
+                    instance.weight = 2;
+                    instance.address = "other:1";  // not to be changed
+                  })
+                  .ok());
   EXPECT_EQ(registration.instance().address, "h:1");
   const auto has_weight = [&](int64_t weight) {
     return WaitFor([&, weight] {
