@@ -209,6 +209,38 @@ class WithGo:
         theirs.go_on()
         theirs.expect("deregistered")
 
+    def test_go_and_we_share_a_service(self):
+        follower = self.go("follow", "shared")
+        follower.expect("following")
+        ours = self.example("greeter_server", "--service", "shared", "--listen", "127.0.0.1:0")
+        our_address = ours.expect("listening on").split()[-1]
+        self.assertEqual(follower.expect("add"), f"add shared/{our_address} {our_address}")
+        elsewhere = self.example("greeter_server", "--service", "not-shared", "--listen", "127.0.0.1:0")
+        their_address = elsewhere.expect("listening on").split()[-1]
+        theirs = self.go("register", "shared", their_address, "of go")
+        self.assertEqual(follower.expect("add"), f"add shared/{their_address} {their_address}")
+        both = sorted([our_address, their_address])
+        found = sorted(line.split()[1] for line in self.go("endpoints", "shared").finish().splitlines())
+        self.assertEqual(found, both)
+        out = self.example("greeter_client", "--service", "shared", "--calls", "20").finish()
+        for address in both:
+            self.assertIn(f"{address} answered 10 calls", out)
+        theirs.expect("registered")
+        theirs.go_on()
+        self.assertEqual(follower.expect("delete"), f"delete shared/{their_address}")
+        ours.stop()
+        self.assertEqual(follower.expect("delete"), f"delete shared/{our_address}")
+
+    def test_a_key_that_go_deletes_comes_back(self):
+        follower = self.go("follow", "deleted-by-go")
+        follower.expect("following")
+        ours = self.example("greeter_server", "--service", "deleted-by-go", "--listen", "127.0.0.1:0")
+        address = ours.expect("listening on").split()[-1]
+        follower.expect(f"add deleted-by-go/{address}")
+        self.assertEqual(self.go("remove", "deleted-by-go", address).finish(), "removed\n")
+        follower.expect(f"delete deleted-by-go/{address}")
+        follower.expect(f"add deleted-by-go/{address}")
+
 
 class OnConclave(WithGo, unittest.TestCase):
     @classmethod

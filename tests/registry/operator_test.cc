@@ -214,6 +214,36 @@ TEST_P(OperatorTest, AGoZeroKeyFollowsItsLease) {
   EXPECT_TRUE(keys().empty());
 }
 
+// Watchers of the older naming package learn from the last value who has left.
+TEST_P(OperatorTest, WhoHasLeftStandsInThePreviousValue) {
+  std::vector<std::string> left;
+  std::mutex mutex;
+  Watch watch = client().Watch(Prefix(service_ + "/"), {.prev_kv = true, .no_puts = true},
+                               [&](const WatchBatch& batch) {
+                                 std::lock_guard lock(mutex);
+                                 for (const WatchEvent& event : batch.events) {
+                                   if (!event.prev_kv.has_value()) continue;
+                                   auto instance = DecodeNamingValue(event.prev_kv->value);
+                                   if (instance.ok()) left.push_back(instance->address);
+                                 }
+                               });
+  const auto has_left = [&](const std::vector<std::string>& who) {
+    return WaitFor([&] {
+      std::lock_guard lock(mutex);
+      return left == who;
+    });
+  };
+  Registry registry(client());
+  Registration first = MustRegister(registry, {.address = "h:1"});
+  Registration second = MustRegister(registry, {.address = "h:2"});
+  ASSERT_TRUE(first.WaitRegistered(kLong).ok());
+  ASSERT_TRUE(second.WaitRegistered(kLong).ok());
+  ASSERT_TRUE(first.Deregister().ok());
+  EXPECT_TRUE(has_left({"h:1"}));
+  ASSERT_TRUE(second.Deregister().ok());  // with its lease
+  EXPECT_TRUE(has_left({"h:1", "h:2"}));
+}
+
 TEST_P(OperatorTest, ShowsItselfInMetrics) {
   auto metrics = std::make_shared<prometheus::Registry>();
   auto measured = Client::Connect({.endpoints = cluster_->endpoints(), .metrics = metrics});

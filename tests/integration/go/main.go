@@ -8,7 +8,9 @@
 //	go-client campaign ENDPOINTS NAME VALUE  prints "leader REVISION"; resigns at the next line
 //	go-client observe ENDPOINTS NAME         prints the value of each leader
 //	go-client register ENDPOINTS SERVICE ADDRESS METADATA   deregisters at the next line
+//	go-client remove ENDPOINTS SERVICE ADDRESS   deletes that endpoint, whoever's it is
 //	go-client endpoints ENDPOINTS SERVICE    prints KEY ADDRESS METADATA for each endpoint
+//	go-client follow ENDPOINTS SERVICE       prints "add KEY ADDRESS" and "delete KEY" as they happen
 //	go-client call ENDPOINTS SERVICE METHOD N   N calls over etcd's resolver with round robin; prints each reply
 package main
 
@@ -166,6 +168,30 @@ func register(client *clientv3.Client, service, address, metadata string) {
 	fmt.Println("deregistered")
 }
 
+func remove(client *clientv3.Client, service, address string) {
+	manager, err := endpoints.NewManager(client, service)
+	check(err)
+	check(manager.DeleteEndpoint(context.Background(), service+"/"+address))
+	fmt.Println("removed")
+}
+
+func follow(client *clientv3.Client, service string) {
+	manager, err := endpoints.NewManager(client, service)
+	check(err)
+	channel, err := manager.NewWatchChannel(context.Background())
+	check(err)
+	fmt.Println("following")
+	for updates := range channel {
+		for _, update := range updates {
+			if update.Op == endpoints.Add {
+				fmt.Println("add", update.Key, update.Endpoint.Addr)
+			} else {
+				fmt.Println("delete", update.Key)
+			}
+		}
+	}
+}
+
 func list(client *clientv3.Client, service string) {
 	manager, err := endpoints.NewManager(client, service)
 	check(err)
@@ -239,6 +265,10 @@ func main() {
 		observe(client, args[2])
 	case command == "register" && len(args) == 5:
 		register(client, args[2], args[3], args[4])
+	case command == "remove" && len(args) == 4:
+		remove(client, args[2], args[3])
+	case command == "follow" && len(args) == 3:
+		follow(client, args[2])
 	case command == "endpoints" && len(args) == 3:
 		list(client, args[2])
 	case command == "call" && len(args) == 5:
