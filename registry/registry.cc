@@ -1,5 +1,6 @@
 #include "conclave/registry/registry.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -20,6 +21,7 @@ namespace {
 constexpr absl::Duration kTtlMin = absl::Seconds(1);
 constexpr absl::Duration kTtlMax = absl::Hours(24);
 constexpr absl::Duration kLastTimeout = absl::Seconds(1);
+constexpr absl::Duration kPatienceMax = absl::Hours(24 * 365);  // what a clock can add without harm
 
 absl::Status ValidateOptions(const RegistrationOptions& options) {
   if (options.session != nullptr && options.isolated_lease) {
@@ -58,12 +60,14 @@ struct Registration::Rep {
         codec(CodecFor(options.format)),
         taken(absl::StrCat(std::string(FormatName(options.format)), " ", codec.Key(wanted, 0),
                            codec.LeaseInKey() ? wanted.address : "")),
+        name(absl::StrCat(wanted.service, " at ", wanted.address)),
         metrics(client->metrics(), wanted),
         on_state(std::move(options.on_state)),
         instance(std::move(wanted)) {}
 
   void Start(const std::shared_ptr<Rep>& self, Engine& engine, std::shared_ptr<SharedLease> lease);
   void OnEvent(const std::shared_ptr<Rep>& self, const Registrar::Event& event);
+  void Say(const Registrar::Event& event) const;
   void Release() {
     if (!released.exchange(true)) registry->Release(taken);
   }
@@ -72,6 +76,7 @@ struct Registration::Rep {
   const std::shared_ptr<ClientImpl> client;
   const Codec& codec;
   const std::string taken;  // what stands for its key, whatever the lease
+  const std::string name;   // for the log
   std::atomic<bool> released = false;
   std::shared_ptr<Registrar> registrar;  // on the loop's thread; set before anything else is posted
   std::shared_ptr<HealthMonitor> health;  // set before anybody else sees the object; may be null
@@ -116,8 +121,16 @@ void Registration::Rep::OnEvent(const std::shared_ptr<Rep>& self, const Registra
   }
   if (!is_news) return;
   changed.notify_all();
+  Say(event);
   client->callbacks().Run(
       [self, state = event.state, why = event.why] { self->on_state.Run(state, why); });
+}
+
+void Registration::Rep::Say(const Registrar::Event& event) const {
+  const bool bad = event.state == RegState::kLost || absl::IsAlreadyExists(event.why);
+  client->Log(bad ? LogLevel::kWarning : LogLevel::kDebug,
+              absl::StrCat("registry: ", name, " is ", std::string(RegStateName(event.state)),
+                           event.why.ok() ? "" : ": ", event.why.ok() ? "" : event.why.message()));
 }
 
 Registration::Registration() = default;
@@ -165,7 +178,8 @@ absl::Status Registration::WaitRegistered(absl::Duration timeout) const {
     return rep_->state == RegState::kRegistered || rep_->state == RegState::kDraining ||
            rep_->state == RegState::kGone;
   };
-  if (!rep_->changed.wait_for(lock, absl::ToChronoMicroseconds(timeout), settled)) {
+  const absl::Duration patience = std::min(timeout, kPatienceMax);
+  if (!rep_->changed.wait_for(lock, absl::ToChronoMicroseconds(patience), settled)) {
     return absl::DeadlineExceededError(
         absl::StrCat("not registered: ", rep_->why.ok() ? "no answer yet" : rep_->why.ToString()));
   }

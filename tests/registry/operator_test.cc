@@ -40,6 +40,12 @@ class OperatorTest : public RegistryTest {
   bool Becomes(const std::string& address, const std::string& value) {
     return WaitFor([&] { return Value(address) == value; }, kLong);
   }
+  // Of an event that has not happened yet.
+  int64_t NextRevision() {
+    auto range = client().Range("none");
+    EXPECT_TRUE(range.ok()) << range.status();
+    return range.ok() ? range->revision + 1 : 0;
+  }
   static std::string Plain(const std::string& metadata) {
     return R"({"Op":0,"Addr":"h:1","Metadata":)" + metadata + "}";
   }
@@ -90,10 +96,12 @@ TEST_P(OperatorTest, AnOverrideOutlivesRepairsAndRestarts) {
   // The next incarnation is never seen without it.
   std::vector<std::string> seen;
   std::mutex mutex;
-  Watch watch = client().Watch(InstanceKey(service_, "h:1"), {}, [&](const WatchBatch& batch) {
-    std::lock_guard lock(mutex);
-    for (const WatchEvent& event : batch.events) seen.push_back(event.kv.value);
-  });
+  Watch watch = client().Watch(InstanceKey(service_, "h:1"), {.from_revision = NextRevision()},
+                               [&](const WatchBatch& batch) {
+                                 std::lock_guard lock(mutex);
+                                 for (const WatchEvent& event : batch.events)
+                                   seen.push_back(event.kv.value);
+                               });
   Registration next = MustRegister({.address = "h:1"});
   ASSERT_TRUE(next.WaitRegistered(kLong).ok());
   ASSERT_TRUE(Etcdctl(*cluster_, {"del", absl::StrCat(".override/", service_, "/h:1")}).ok());
@@ -146,7 +154,7 @@ TEST_P(OperatorTest, DrainsAndComesBack) {
   registration.Undrain();
   EXPECT_TRUE(Becomes("h:1", Plain("null")));
   EXPECT_TRUE(WaitFor([&] { return registration.state() == RegState::kRegistered; }));
-  EXPECT_TRUE(states.Had(RegState::kDraining));
+  EXPECT_TRUE(WaitFor([&] { return states.Had(RegState::kDraining); }));
   EXPECT_EQ(RegStateName(RegState::kDraining), "draining");
 }
 
@@ -218,7 +226,8 @@ TEST_P(OperatorTest, AGoZeroKeyFollowsItsLease) {
 TEST_P(OperatorTest, WhoHasLeftStandsInThePreviousValue) {
   std::vector<std::string> left;
   std::mutex mutex;
-  Watch watch = client().Watch(Prefix(service_ + "/"), {.prev_kv = true, .no_puts = true},
+  Watch watch = client().Watch(Prefix(service_ + "/"),
+                               {.from_revision = NextRevision(), .prev_kv = true, .no_puts = true},
                                [&](const WatchBatch& batch) {
                                  std::lock_guard lock(mutex);
                                  for (const WatchEvent& event : batch.events) {
