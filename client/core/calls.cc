@@ -5,6 +5,7 @@
 
 #include "conclave/client/core/convert.h"
 #include "conclave/client/core/error.h"
+#include "conclave/client/core/validate.h"
 
 namespace conclave::calls {
 namespace {
@@ -35,65 +36,104 @@ CallId Send(Engine& engine, Engine::UnaryCall call, const google::protobuf::Mess
   });
 }
 
-// Which alternative each operation, or each result, is. They stand in the same order in both
-// variants.
-template <typename Variant>
-std::vector<size_t> KindsOf(const std::vector<Variant>& all) {
-  std::vector<size_t> kinds;
-  for (const Variant& each : all) kinds.push_back(each.index());
-  return kinds;
+// The call that is not made. Its answer comes later all the same, as that of every call.
+template <typename Result>
+CallId Refuse(Engine& engine, absl::Status status, Done<Result> done) {
+  engine.Defer([done = std::move(done), status = std::move(status)]() mutable { done(status); });
+  return 0;
 }
 
 bool Writes(const std::vector<Op>& ops) {
-  return std::any_of(ops.begin(), ops.end(),
-                     [](const Op& op) { return !std::holds_alternative<RangeRequest>(op); });
+  return std::any_of(ops.begin(), ops.end(), [](const Op& op) {
+    const auto* nested = std::get_if<TxnRequest>(&op);
+    return nested == nullptr ? !std::holds_alternative<RangeRequest>(op) : HasWrites(*nested);
+  });
+}
+
+// What kinds of results a transaction has: callers take them by their place and kind, and nobody
+// else checks what a server sent.
+struct Shape {
+  // The alternative of each operation and result; they stand in the same order in both variants.
+  std::vector<size_t> kinds{};
+  std::vector<std::pair<Shape, Shape>> nested{};  // success and failure, in the order of kinds
+};
+
+Shape ShapeOf(const std::vector<Op>& ops) {
+  Shape shape;
+  for (const Op& op : ops) {
+    shape.kinds.push_back(op.index());
+    const auto* nested = std::get_if<TxnRequest>(&op);
+    if (nested == nullptr) continue;
+    shape.nested.emplace_back(ShapeOf(nested->success), ShapeOf(nested->failure));
+  }
+  return shape;
+}
+
+bool Fits(const std::vector<OpResult>& results, const Shape& shape) {
+  if (results.size() != shape.kinds.size()) return false;
+  size_t nested = 0;
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (results[i].index() != shape.kinds[i]) return false;
+    const auto* txn = std::get_if<TxnResult>(&results[i]);
+    if (txn == nullptr) continue;
+    const auto& [success, failure] = shape.nested[nested++];
+    if (!Fits(txn->results, txn->succeeded ? success : failure)) return false;
+  }
+  return true;
 }
 
 }  // namespace
 
+bool HasWrites(const TxnRequest& request) {
+  return Writes(request.success) || Writes(request.failure);
+}
+
 CallId Range(Engine& engine, const RangeRequest& request, Instant deadline,
              Done<RangeResult> done) {
+  if (absl::Status bad = Validate(request); !bad.ok()) return Refuse(engine, bad, std::move(done));
+  const NameSpace& space = engine.options().name_space;
   return Send<etcdserverpb::RangeResponse>(
       engine,
       {.method = "/etcdserverpb.KV/Range",
        .deadline = deadline,
        .require_leader = !request.options.serializable},
-      ToProto(request), std::move(done),
-      [](etcdserverpb::RangeResponse& response) { return FromProto(response); });
+      ToProto(request, space), std::move(done),
+      [&space](etcdserverpb::RangeResponse& response) { return FromProto(response, space); });
 }
 
 CallId Put(Engine& engine, const PutRequest& request, Instant deadline, Done<PutResult> done) {
+  if (absl::Status bad = Validate(request); !bad.ok()) return Refuse(engine, bad, std::move(done));
+  const NameSpace& space = engine.options().name_space;
   return Send<etcdserverpb::PutResponse>(
       engine, {.method = "/etcdserverpb.KV/Put", .kind = CallKind::kWrite, .deadline = deadline},
-      ToProto(request), std::move(done),
-      [](etcdserverpb::PutResponse& response) { return FromProto(response); });
+      ToProto(request, space), std::move(done),
+      [&space](etcdserverpb::PutResponse& response) { return FromProto(response, space); });
 }
 
 CallId Delete(Engine& engine, const DeleteRequest& request, Instant deadline,
               Done<DeleteResult> done) {
+  if (absl::Status bad = Validate(request); !bad.ok()) return Refuse(engine, bad, std::move(done));
+  const NameSpace& space = engine.options().name_space;
   return Send<etcdserverpb::DeleteRangeResponse>(
       engine,
       {.method = "/etcdserverpb.KV/DeleteRange", .kind = CallKind::kWrite, .deadline = deadline},
-      ToProto(request), std::move(done),
-      [](etcdserverpb::DeleteRangeResponse& response) { return FromProto(response); });
+      ToProto(request, space), std::move(done),
+      [&space](etcdserverpb::DeleteRangeResponse& response) { return FromProto(response, space); });
 }
 
 CallId Txn(Engine& engine, const TxnRequest& request, Instant deadline, Done<TxnResult> done) {
-  const bool writes = Writes(request.success) || Writes(request.failure);
-  const std::vector<size_t> success = KindsOf(request.success);
-  const std::vector<size_t> failure = KindsOf(request.failure);
+  if (absl::Status bad = Validate(request); !bad.ok()) return Refuse(engine, bad, std::move(done));
+  const NameSpace& space = engine.options().name_space;
+  const CallKind kind = HasWrites(request) ? CallKind::kWrite : CallKind::kRead;
   return Send<etcdserverpb::TxnResponse>(
-      engine,
-      {.method = "/etcdserverpb.KV/Txn",
-       .kind = writes ? CallKind::kWrite : CallKind::kRead,
-       .deadline = deadline},
-      ToProto(request), std::move(done),
-      [&engine, success,
-       failure](etcdserverpb::TxnResponse& response) -> absl::StatusOr<TxnResult> {
-        TxnResult result = FromProto(response);
-        // Callers take the results by their place and kind: nobody else checks what a server sent.
-        if (KindsOf(result.results) != (result.succeeded ? success : failure)) {
-          return Undecodable(engine, "/etcdserverpb.KV/Txn", CallKind::kWrite);
+      engine, {.method = "/etcdserverpb.KV/Txn", .kind = kind, .deadline = deadline},
+      ToProto(request, space), std::move(done),
+      [&engine, &space, kind, success = ShapeOf(request.success),
+       failure = ShapeOf(request.failure)](
+          etcdserverpb::TxnResponse& response) -> absl::StatusOr<TxnResult> {
+        TxnResult result = FromProto(response, space);
+        if (!Fits(result.results, result.succeeded ? success : failure)) {
+          return Undecodable(engine, "/etcdserverpb.KV/Txn", kind);
         }
         return result;
       });
@@ -101,6 +141,10 @@ CallId Txn(Engine& engine, const TxnRequest& request, Instant deadline, Done<Txn
 
 CallId Compact(Engine& engine, int64_t revision, bool physical, Instant deadline,
                Done<int64_t> done) {
+  if (revision <= 0) {
+    return Refuse(engine, InvalidRequest("history is compacted at a revision greater than 0"),
+                  std::move(done));
+  }
   etcdserverpb::CompactionRequest request;
   request.set_revision(revision);
   request.set_physical(physical);
@@ -145,11 +189,14 @@ CallId TimeToLive(Engine& engine, LeaseId lease, bool keys, Instant deadline,
   request.set_keys(keys);
   return Send<etcdserverpb::LeaseTimeToLiveResponse>(
       engine, {.method = "/etcdserverpb.Lease/LeaseTimeToLive", .deadline = deadline}, request,
-      std::move(done), [](etcdserverpb::LeaseTimeToLiveResponse& response) {
+      std::move(done),
+      [&space = engine.options().name_space](etcdserverpb::LeaseTimeToLiveResponse& response) {
         TimeToLiveResult result{.id = response.id(),
                                 .remaining = absl::Seconds(response.ttl()),
                                 .granted = absl::Seconds(response.grantedttl())};
-        for (std::string& key : *response.mutable_keys()) result.keys.push_back(std::move(key));
+        for (std::string& key : *response.mutable_keys()) {
+          if (space.Strip(key)) result.keys.push_back(std::move(key));
+        }
         return result;
       });
 }

@@ -1,5 +1,6 @@
 // The typed calls over Engine::Call: what clients and recipes ask of the cluster. `done` runs once,
-// on the engine's thread, never from within.
+// on the engine's thread, never from within. A request that cannot be meant (see validate.h) is
+// answered with InvalidArgument and not sent.
 #pragma once
 
 #include <optional>
@@ -19,6 +20,8 @@ CallId Range(Engine& engine, const RangeRequest& request, Instant deadline, Done
 CallId Put(Engine& engine, const PutRequest& request, Instant deadline, Done<PutResult> done);
 CallId Delete(Engine& engine, const DeleteRequest& request, Instant deadline,
               Done<DeleteResult> done);
+// Whether it puts or deletes anything, in whatever branch and depth.
+bool HasWrites(const TxnRequest& request);
 // A transaction without puts and deletes is a read, and retried like one.
 CallId Txn(Engine& engine, const TxnRequest& request, Instant deadline, Done<TxnResult> done);
 // The answer: the revision of the store.

@@ -5,9 +5,9 @@
 namespace conclave {
 namespace {
 
-void FillCompare(const Compare& from, etcdserverpb::Compare& to) {
-  to.set_key(from.range.key);
-  to.set_range_end(from.range.end);
+void FillCompare(const Compare& from, const NameSpace& space, etcdserverpb::Compare& to) {
+  to.set_key(space.Key(from.range.key));
+  to.set_range_end(space.End(from.range.end));
   switch (from.result) {
     case Compare::Result::kEqual:
       to.set_result(etcdserverpb::Compare::EQUAL);
@@ -46,23 +46,34 @@ void FillCompare(const Compare& from, etcdserverpb::Compare& to) {
   }
 }
 
-void FillOp(const Op& from, etcdserverpb::RequestOp& to) {
+void FillOp(const Op& from, const NameSpace& space, etcdserverpb::RequestOp& to) {
   if (const auto* range = std::get_if<RangeRequest>(&from)) {
-    *to.mutable_request_range() = ToProto(*range);
+    *to.mutable_request_range() = ToProto(*range, space);
   } else if (const auto* put = std::get_if<PutRequest>(&from)) {
-    *to.mutable_request_put() = ToProto(*put);
+    *to.mutable_request_put() = ToProto(*put, space);
+  } else if (const auto* remove = std::get_if<DeleteRequest>(&from)) {
+    *to.mutable_request_delete_range() = ToProto(*remove, space);
   } else {
-    *to.mutable_request_delete_range() = ToProto(std::get<DeleteRequest>(from));
+    *to.mutable_request_txn() = ToProto(std::get<TxnRequest>(from), space);
   }
+}
+
+OpResult ResultOf(etcdserverpb::ResponseOp& op, int64_t revision, const NameSpace& space) {
+  if (op.has_response_range()) return FromProto(*op.mutable_response_range(), space);
+  if (op.has_response_put()) return FromProto(*op.mutable_response_put(), space);
+  if (op.has_response_delete_range()) return FromProto(*op.mutable_response_delete_range(), space);
+  // The header of a nested transaction is empty; its revision is that of the whole.
+  op.mutable_response_txn()->mutable_header()->set_revision(revision);
+  return FromProto(*op.mutable_response_txn(), space);
 }
 
 }  // namespace
 
-etcdserverpb::RangeRequest ToProto(const RangeRequest& request) {
+etcdserverpb::RangeRequest ToProto(const RangeRequest& request, const NameSpace& space) {
   const RangeOptions& options = request.options;
   etcdserverpb::RangeRequest proto;
-  proto.set_key(request.range.key);
-  proto.set_range_end(request.range.end);
+  proto.set_key(space.Key(request.range.key));
+  proto.set_range_end(space.End(request.range.end));
   proto.set_limit(options.limit);
   proto.set_revision(options.revision);
   proto.set_sort_order(
@@ -79,9 +90,9 @@ etcdserverpb::RangeRequest ToProto(const RangeRequest& request) {
   return proto;
 }
 
-etcdserverpb::PutRequest ToProto(const PutRequest& request) {
+etcdserverpb::PutRequest ToProto(const PutRequest& request, const NameSpace& space) {
   etcdserverpb::PutRequest proto;
-  proto.set_key(request.key);
+  proto.set_key(space.Key(request.key));
   proto.set_value(request.value);
   proto.set_lease(request.options.lease);
   proto.set_prev_kv(request.options.prev_kv);
@@ -90,72 +101,72 @@ etcdserverpb::PutRequest ToProto(const PutRequest& request) {
   return proto;
 }
 
-etcdserverpb::DeleteRangeRequest ToProto(const DeleteRequest& request) {
+etcdserverpb::DeleteRangeRequest ToProto(const DeleteRequest& request, const NameSpace& space) {
   etcdserverpb::DeleteRangeRequest proto;
-  proto.set_key(request.range.key);
-  proto.set_range_end(request.range.end);
+  proto.set_key(space.Key(request.range.key));
+  proto.set_range_end(space.End(request.range.end));
   proto.set_prev_kv(request.options.prev_kv);
   return proto;
 }
 
-etcdserverpb::TxnRequest ToProto(const TxnRequest& request) {
+etcdserverpb::TxnRequest ToProto(const TxnRequest& request, const NameSpace& space) {
   etcdserverpb::TxnRequest proto;
-  for (const Compare& compare : request.conditions) FillCompare(compare, *proto.add_compare());
-  for (const Op& op : request.success) FillOp(op, *proto.add_success());
-  for (const Op& op : request.failure) FillOp(op, *proto.add_failure());
+  for (const Compare& compare : request.conditions)
+    FillCompare(compare, space, *proto.add_compare());
+  for (const Op& op : request.success) FillOp(op, space, *proto.add_success());
+  for (const Op& op : request.failure) FillOp(op, space, *proto.add_failure());
   return proto;
 }
 
-KeyValue FromProto(mvccpb::KeyValue& kv) {
-  return {.key = std::move(*kv.mutable_key()),
-          .value = std::move(*kv.mutable_value()),
-          .create_revision = kv.create_revision(),
-          .mod_revision = kv.mod_revision(),
-          .version = kv.version(),
-          .lease = kv.lease()};
+std::optional<KeyValue> FromProto(mvccpb::KeyValue& kv, const NameSpace& space) {
+  if (!space.Strip(*kv.mutable_key())) return std::nullopt;
+  return KeyValue{.key = std::move(*kv.mutable_key()),
+                  .value = std::move(*kv.mutable_value()),
+                  .create_revision = kv.create_revision(),
+                  .mod_revision = kv.mod_revision(),
+                  .version = kv.version(),
+                  .lease = kv.lease()};
 }
 
-WatchEvent FromProto(mvccpb::Event& event) {
+std::optional<WatchEvent> FromProto(mvccpb::Event& event, const NameSpace& space) {
+  std::optional<KeyValue> kv = FromProto(*event.mutable_kv(), space);
+  if (!kv.has_value()) return std::nullopt;
   WatchEvent result;
   result.type =
       event.type() == mvccpb::Event::DELETE ? WatchEvent::Type::kDelete : WatchEvent::Type::kPut;
-  result.kv = FromProto(*event.mutable_kv());
-  if (event.has_prev_kv()) result.prev_kv = FromProto(*event.mutable_prev_kv());
+  result.kv = *std::move(kv);
+  if (event.has_prev_kv()) result.prev_kv = FromProto(*event.mutable_prev_kv(), space);
   return result;
 }
 
-RangeResult FromProto(etcdserverpb::RangeResponse& response) {
+RangeResult FromProto(etcdserverpb::RangeResponse& response, const NameSpace& space) {
   RangeResult result{
       .revision = response.header().revision(), .count = response.count(), .more = response.more()};
   result.kvs.reserve(static_cast<size_t>(response.kvs_size()));
-  for (mvccpb::KeyValue& kv : *response.mutable_kvs()) result.kvs.push_back(FromProto(kv));
-  return result;
-}
-
-PutResult FromProto(etcdserverpb::PutResponse& response) {
-  PutResult result{.revision = response.header().revision()};
-  if (response.has_prev_kv()) result.prev_kv = FromProto(*response.mutable_prev_kv());
-  return result;
-}
-
-DeleteResult FromProto(etcdserverpb::DeleteRangeResponse& response) {
-  DeleteResult result{.revision = response.header().revision(), .deleted = response.deleted()};
-  for (mvccpb::KeyValue& kv : *response.mutable_prev_kvs()) {
-    result.prev_kvs.push_back(FromProto(kv));
+  for (mvccpb::KeyValue& kv : *response.mutable_kvs()) {
+    if (auto own = FromProto(kv, space)) result.kvs.push_back(*std::move(own));
   }
   return result;
 }
 
-TxnResult FromProto(etcdserverpb::TxnResponse& response) {
+PutResult FromProto(etcdserverpb::PutResponse& response, const NameSpace& space) {
+  PutResult result{.revision = response.header().revision()};
+  if (response.has_prev_kv()) result.prev_kv = FromProto(*response.mutable_prev_kv(), space);
+  return result;
+}
+
+DeleteResult FromProto(etcdserverpb::DeleteRangeResponse& response, const NameSpace& space) {
+  DeleteResult result{.revision = response.header().revision(), .deleted = response.deleted()};
+  for (mvccpb::KeyValue& kv : *response.mutable_prev_kvs()) {
+    if (auto own = FromProto(kv, space)) result.prev_kvs.push_back(*std::move(own));
+  }
+  return result;
+}
+
+TxnResult FromProto(etcdserverpb::TxnResponse& response, const NameSpace& space) {
   TxnResult result{.revision = response.header().revision(), .succeeded = response.succeeded()};
   for (etcdserverpb::ResponseOp& op : *response.mutable_responses()) {
-    if (op.has_response_range()) {
-      result.results.emplace_back(FromProto(*op.mutable_response_range()));
-    } else if (op.has_response_put()) {
-      result.results.emplace_back(FromProto(*op.mutable_response_put()));
-    } else {
-      result.results.emplace_back(FromProto(*op.mutable_response_delete_range()));
-    }
+    result.results.push_back(ResultOf(op, result.revision, space));
   }
   return result;
 }

@@ -28,6 +28,7 @@
 #include "conclave/client/core/engine_observer.h"
 #include "conclave/client/core/judge.h"
 #include "conclave/client/core/log.h"
+#include "conclave/client/core/name_space.h"
 #include "conclave/client/core/retry_budget.h"
 #include "conclave/client/core/transport.h"
 
@@ -49,6 +50,7 @@ struct EngineVitals {
 struct EngineOptions {
   std::vector<std::string> endpoints{};  // "host:port"; may be none at first
   uint64_t seed = 0;
+  NameSpace name_space{};
   Duration attempt_timeout = std::chrono::seconds(1);
   Duration watch_silence = std::chrono::seconds(30);
   Duration watch_answer_timeout = std::chrono::seconds(5);

@@ -30,5 +30,8 @@ void SetErrorDetail(absl::Status& status, const ErrorDetail& detail);
 // Shorthands. An OK status is neither.
 bool IsRetryable(const absl::Status& status);
 bool IsOutcomeUnknown(const absl::Status& status);
+// The revision asked for: its history is gone for good; or this member does not have it yet.
+bool IsCompacted(const absl::Status& status);
+bool IsFutureRevision(const absl::Status& status);
 
 }  // namespace conclave

@@ -10,6 +10,10 @@ namespace {
 constexpr absl::string_view kDetailUrl = "type.conclave.dev/client.ErrorDetail";
 constexpr absl::string_view kServerPrefix = "etcdserver: ";
 
+constexpr absl::string_view kCompacted = "etcdserver: mvcc: required revision has been compacted";
+constexpr absl::string_view kFutureRevision =
+    "etcdserver: mvcc: required revision is a future revision";
+
 // What the protocol's error texts say beyond their codes. They are matched whole. Texts that are
 // absent here are judged by their code alone.
 enum class Meaning {
@@ -103,6 +107,16 @@ bool IsRetryable(const absl::Status& status) {
 bool IsOutcomeUnknown(const absl::Status& status) {
   std::optional<ErrorDetail> detail = GetErrorDetail(status);
   return detail.has_value() && detail->outcome == Outcome::kUnknown;
+}
+
+bool IsCompacted(const absl::Status& status) {
+  std::optional<ErrorDetail> detail = GetErrorDetail(status);
+  return detail.has_value() && detail->server_error == kCompacted;
+}
+
+bool IsFutureRevision(const absl::Status& status) {
+  std::optional<ErrorDetail> detail = GetErrorDetail(status);
+  return detail.has_value() && detail->server_error == kFutureRevision;
 }
 
 Verdict Judge(CallKind kind, const WireStatus& wire, std::string_view endpoint) {

@@ -36,4 +36,6 @@ Op Delete(const KeyRange& range, const DeleteOptions& options) {
   return DeleteRequest{.range = range, .options = options};
 }
 
+Op Txn(TxnRequest request) { return Op(std::move(request)); }
+
 }  // namespace conclave

@@ -146,8 +146,21 @@ struct DeleteRequest {
   DeleteOptions options{};
 };
 
-// One operation of a transaction.
-using Op = std::variant<RangeRequest, PutRequest, DeleteRequest>;
+struct Op;
+struct Compare;
+
+// If all conditions hold, `success` runs, else `failure`; all of it at one revision. No key may be
+// put twice in one run.
+struct TxnRequest {
+  std::vector<Compare> conditions{};
+  std::vector<Op> success{};
+  std::vector<Op> failure{};
+};
+
+// One operation of a transaction; a transaction is one, too.
+struct Op : std::variant<RangeRequest, PutRequest, DeleteRequest, TxnRequest> {
+  using variant::variant;
+};
 
 Op Get(std::string_view key);
 Op Range(const KeyRange& range, const RangeOptions& options = {});
@@ -209,13 +222,10 @@ inline compare_internal::Subject<std::string_view> Value(const KeyRange& range) 
 inline Compare Absent(const KeyRange& range) { return CreateRevision(range) == 0; }
 inline Compare Present(const KeyRange& range) { return CreateRevision(range) > 0; }
 
-struct TxnRequest {
-  std::vector<Compare> conditions{};
-  std::vector<Op> success{};
-  std::vector<Op> failure{};
-};
+// A transaction within a transaction: its conditions choose between its own branches.
+Op Txn(TxnRequest request);
 
-using OpResult = std::variant<RangeResult, PutResult, DeleteResult>;
+struct OpResult;
 
 struct TxnResult {
   int64_t revision = 0;
@@ -223,15 +233,34 @@ struct TxnResult {
   std::vector<OpResult> results{};
 
   // The i-th operation's result; the caller knows its kind. Aborts on a wrong index or kind.
-  const RangeResult& range(size_t i) const { return std::get<RangeResult>(results.at(i)); }
-  const PutResult& put(size_t i) const { return std::get<PutResult>(results.at(i)); }
-  const DeleteResult& deleted(size_t i) const { return std::get<DeleteResult>(results.at(i)); }
+  const RangeResult& range(size_t i) const;
+  const PutResult& put(size_t i) const;
+  const DeleteResult& deleted(size_t i) const;
+  const TxnResult& txn(size_t i) const;
   // The one key of a Get, or null if it was not there.
-  const KeyValue* get(size_t i) const {
-    const RangeResult& result = range(i);
-    return result.kvs.empty() ? nullptr : &result.kvs.front();
-  }
+  const KeyValue* get(size_t i) const;
 };
+
+struct OpResult : std::variant<RangeResult, PutResult, DeleteResult, TxnResult> {
+  using variant::variant;
+};
+
+inline const RangeResult& TxnResult::range(size_t i) const {
+  return std::get<RangeResult>(results.at(i));
+}
+inline const PutResult& TxnResult::put(size_t i) const {
+  return std::get<PutResult>(results.at(i));
+}
+inline const DeleteResult& TxnResult::deleted(size_t i) const {
+  return std::get<DeleteResult>(results.at(i));
+}
+inline const TxnResult& TxnResult::txn(size_t i) const {
+  return std::get<TxnResult>(results.at(i));
+}
+inline const KeyValue* TxnResult::get(size_t i) const {
+  const RangeResult& result = range(i);
+  return result.kvs.empty() ? nullptr : &result.kvs.front();
+}
 
 // ---- Lease
 // -----------------------------------------------------------------------------------------

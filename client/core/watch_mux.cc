@@ -7,6 +7,7 @@
 #include "conclave/client/core/calls.h"
 #include "conclave/client/core/convert.h"
 #include "conclave/client/core/error.h"
+#include "conclave/client/core/validate.h"
 
 namespace conclave {
 namespace {
@@ -37,6 +38,12 @@ WatchHandle WatchMux::Add(const KeyRange& range, const WatchOptions& options, Ca
   watcher.next_revision = options.list_first ? 0 : options.from_revision;
   watcher.vitals = vitals != nullptr ? std::move(vitals) : std::make_shared<WatchVitals>();
   if (engine_.observer() != nullptr) engine_.observer()->OnWatches(watches_.size());
+  absl::Status bad = Validate(range);
+  if (bad.ok() && options.from_revision < 0) bad = InvalidRequest("from_revision is negative");
+  if (!bad.ok()) {
+    End(handle, bad);
+    return handle;
+  }
   if (options.list_first) {
     List(handle, watcher);
   } else if (stream_.open()) {
@@ -227,8 +234,9 @@ void WatchMux::Create(WatchHandle handle, Watcher& watcher) {
   creating_.push_back(handle);
   etcdserverpb::WatchRequest request;
   etcdserverpb::WatchCreateRequest& create = *request.mutable_create_request();
-  create.set_key(watcher.range.key);
-  create.set_range_end(watcher.range.end);
+  const NameSpace& space = engine_.options().name_space;
+  create.set_key(space.Key(watcher.range.key));
+  create.set_range_end(space.End(watcher.range.end));
   create.set_start_revision(watcher.next_revision);
   create.set_prev_kv(watcher.options.prev_kv);
   create.set_progress_notify(true);
@@ -357,11 +365,12 @@ bool WatchMux::TakeEvents(etcdserverpb::WatchResponse& response, Watcher& watche
       Confuse("revisions that go back", std::to_string(revision));
       return false;
     }
-    if (!watcher.range.Contains(event.kv().key())) {
+    std::optional<WatchEvent> own = FromProto(event, engine_.options().name_space);
+    if (!own.has_value() || !watcher.range.Contains(own->kv.key)) {
       engine_.OnNonsense("event outside the range", event.kv().key());
       continue;
     }
-    watcher.fragments.push_back(FromProto(event));
+    watcher.fragments.push_back(*std::move(own));
   }
   if (watcher.fragments.size() <= kFragmentEventsMax) return true;
   Confuse("fragments without end", std::to_string(watcher.fragments.size()));
