@@ -8,12 +8,14 @@
 #include "conclave/client/core/calls.h"
 #include "conclave/client/core/endpoint_name.h"
 #include "conclave/client/core/endpoint_sync.h"
+#include "conclave/client/core/fence.h"
 #include "conclave/client/core/watch_mux.h"
 #include "conclave/client/dns/srv_lookup.h"
 
 namespace conclave {
 namespace {
 
+constexpr size_t kNameSpaceMax = 1024;
 constexpr absl::Duration kMinTtl = absl::Seconds(1);
 constexpr absl::Duration kMaxTtl = absl::Seconds(kTtlSecondsMax);
 constexpr absl::Duration kCloseTimeout = absl::Seconds(1);
@@ -80,6 +82,9 @@ absl::StatusOr<Client> Client::Connect(ConnectOptions options) {
       options.attempt_timeout <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError("timeouts are greater than 0");
   }
+  if (options.name_space.size() > kNameSpaceMax) {
+    return absl::InvalidArgumentError("name_space is longer than 1024 bytes");
+  }
   std::vector<std::string> endpoints;
   for (const std::string& text : options.endpoints) {
     if (IsSrvTarget(text)) {
@@ -140,9 +145,9 @@ absl::StatusOr<PutResult> Client::Put(std::string_view key, std::string_view val
                                       const PutOptions& options, const CallOptions& call) const {
   return WaitForCall<PutResult>(
       *impl_, call,
-      [request = PutRequest{std::string(key), std::string(value), options},
+      [request = PutRequest{std::string(key), std::string(value), options}, fence = fence_,
        deadline = impl_->DeadlineOf(call)](Engine& engine, calls::Done<PutResult> done) {
-        return calls::Put(engine, request, deadline, std::move(done));
+        return fenced::Put(engine, fence, request, deadline, std::move(done));
       });
 }
 
@@ -150,28 +155,47 @@ absl::StatusOr<DeleteResult> Client::Delete(const KeyRange& range, const DeleteO
                                             const CallOptions& call) const {
   return WaitForCall<DeleteResult>(
       *impl_, call,
-      [request = DeleteRequest{range, options}, deadline = impl_->DeadlineOf(call)](
+      [request = DeleteRequest{range, options}, fence = fence_, deadline = impl_->DeadlineOf(call)](
           Engine& engine, calls::Done<DeleteResult> done) {
-        return calls::Delete(engine, request, deadline, std::move(done));
+        return fenced::Delete(engine, fence, request, deadline, std::move(done));
       });
 }
 
-TxnBuilder Client::Txn() const { return TxnBuilder(impl_); }
+TxnBuilder Client::Txn() const { return TxnBuilder(impl_, fence_); }
 
 absl::StatusOr<TxnResult> TxnBuilder::Commit(const CallOptions& call) {
-  return Client(impl_).Commit(request_, call);
+  Client client(impl_);
+  client.fence_ = fence_;
+  return client.Commit(request_, call);
+}
+
+Client Client::Fenced(const std::vector<Compare>& conditions) const {
+  std::vector<Compare> all = conditions;
+  if (fence_ != nullptr) all.insert(all.end(), fence_->begin(), fence_->end());
+  Client client(impl_);
+  client.fence_ = std::make_shared<const std::vector<Compare>>(std::move(all));
+  return client;
+}
+
+absl::Status Client::RefuseIfFenced(std::string_view what) const {
+  if (fence_ == nullptr) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(absl::string_view(what.data(), what.size()),
+                   " cannot be fenced: ask the client that this fenced one was made from"));
 }
 
 absl::StatusOr<TxnResult> Client::Commit(const TxnRequest& request, const CallOptions& call) const {
-  return WaitForCall<TxnResult>(
-      *impl_, call,
-      [request, deadline = impl_->DeadlineOf(call)](Engine& engine, calls::Done<TxnResult> done) {
-        return calls::Txn(engine, request, deadline, std::move(done));
-      });
+  return WaitForCall<TxnResult>(*impl_, call,
+                                [request, fence = fence_, deadline = impl_->DeadlineOf(call)](
+                                    Engine& engine, calls::Done<TxnResult> done) {
+                                  return fenced::Txn(engine, fence, request, deadline,
+                                                     std::move(done));
+                                });
 }
 
 absl::Status Client::Compact(int64_t revision, const CompactOptions& options,
                              const CallOptions& call) const {
+  if (absl::Status fenced = RefuseIfFenced("Compact"); !fenced.ok()) return fenced;
   return OnlyStatus(WaitForCall<int64_t>(
       *impl_, call,
       [revision, physical = options.physical, deadline = impl_->DeadlineOf(call)](
@@ -193,9 +217,9 @@ void Client::RangeAsync(RangeRequest request, CallOptions call, Done<RangeResult
 void Client::PutAsync(PutRequest request, CallOptions call, Done<PutResult> done) const {
   StartAsync<PutResult>(
       impl_, std::move(call),
-      [request = std::move(request)](Engine& engine, Instant deadline,
-                                     calls::Done<PutResult> finished) {
-        return calls::Put(engine, request, deadline, std::move(finished));
+      [request = std::move(request), fence = fence_](Engine& engine, Instant deadline,
+                                                     calls::Done<PutResult> finished) {
+        return fenced::Put(engine, fence, request, deadline, std::move(finished));
       },
       std::move(done));
 }
@@ -203,9 +227,9 @@ void Client::PutAsync(PutRequest request, CallOptions call, Done<PutResult> done
 void Client::DeleteAsync(DeleteRequest request, CallOptions call, Done<DeleteResult> done) const {
   StartAsync<DeleteResult>(
       impl_, std::move(call),
-      [request = std::move(request)](Engine& engine, Instant deadline,
-                                     calls::Done<DeleteResult> finished) {
-        return calls::Delete(engine, request, deadline, std::move(finished));
+      [request = std::move(request), fence = fence_](Engine& engine, Instant deadline,
+                                                     calls::Done<DeleteResult> finished) {
+        return fenced::Delete(engine, fence, request, deadline, std::move(finished));
       },
       std::move(done));
 }
@@ -213,9 +237,9 @@ void Client::DeleteAsync(DeleteRequest request, CallOptions call, Done<DeleteRes
 void Client::TxnAsync(TxnRequest request, CallOptions call, Done<TxnResult> done) const {
   StartAsync<TxnResult>(
       impl_, std::move(call),
-      [request = std::move(request)](Engine& engine, Instant deadline,
-                                     calls::Done<TxnResult> finished) {
-        return calls::Txn(engine, request, deadline, std::move(finished));
+      [request = std::move(request), fence = fence_](Engine& engine, Instant deadline,
+                                                     calls::Done<TxnResult> finished) {
+        return fenced::Txn(engine, fence, request, deadline, std::move(finished));
       },
       std::move(done));
 }
@@ -236,6 +260,7 @@ absl::StatusOr<GrantResult> Client::Grant(absl::Duration ttl, const GrantOptions
 }
 
 absl::Status Client::Revoke(LeaseId lease, const CallOptions& call) const {
+  if (absl::Status fenced = RefuseIfFenced("Revoke"); !fenced.ok()) return fenced;
   return OnlyStatus(WaitForCall<int64_t>(
       *impl_, call,
       [lease, deadline = impl_->DeadlineOf(call)](Engine& engine, calls::Done<int64_t> done) {

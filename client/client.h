@@ -35,6 +35,7 @@
 #include "conclave/client/core/log.h"
 #include "conclave/client/core/retry_budget.h"
 #include "conclave/client/core/types.h"
+#include "conclave/client/pages.h"
 
 namespace prometheus {
 class Registry;
@@ -52,6 +53,9 @@ struct ConnectOptions {
   // (a minute if that is 0); with "?name=prod" those of _etcd-client-prod._tcp, with
   // "?dns=10.0.0.53:53" from that server. Until the DNS has answered, calls wait.
   std::vector<std::string> endpoints{};
+  // "/prod/": the client sees only the keys that begin with this, and sees them without it. Holds
+  // for everything on the client: KV, watches, the keys of leases, locks, elections, registrations.
+  std::string name_space{};
   // For calls that name no timeout of their own.
   absl::Duration request_timeout = absl::Seconds(5);
   // A read that a member has not answered by then goes to another one as well as counting against
@@ -102,9 +106,11 @@ class TxnBuilder {
 
  private:
   friend class Client;
-  explicit TxnBuilder(std::shared_ptr<ClientImpl> impl) : impl_(std::move(impl)) {}
+  TxnBuilder(std::shared_ptr<ClientImpl> impl, std::shared_ptr<const std::vector<Compare>> fence)
+      : impl_(std::move(impl)), fence_(std::move(fence)) {}
 
   std::shared_ptr<ClientImpl> impl_;
+  std::shared_ptr<const std::vector<Compare>> fence_;
   TxnRequest request_;
 };
 
@@ -177,6 +183,13 @@ class [[nodiscard]] Session {
   std::shared_ptr<SessionRep> rep_;
 };
 
+// What a client can be fenced by: a lock, a leadership, or anything that knows its condition.
+template <typename Held>
+concept Guard = requires(const Held& guard) {
+  guard.StillHeld();
+}
+|| requires(const Held& guard) { guard.StillLeader(); };
+
 class Client {
  public:
   // Checks the options; connects in the background. An unreachable cluster is not an error here.
@@ -188,6 +201,9 @@ class Client {
                                               const CallOptions& call = {}) const;
   absl::StatusOr<RangeResult> Range(const KeyRange& range, const RangeOptions& options = {},
                                     const CallOptions& call = {}) const;
+  // The whole range at one revision, page by page: see pages.h.
+  conclave::Pages Pages(const KeyRange& range, const PagesOptions& options = {},
+                        const CallOptions& call = {}) const;
   absl::StatusOr<PutResult> Put(std::string_view key, std::string_view value,
                                 const PutOptions& options = {}, const CallOptions& call = {}) const;
   absl::StatusOr<DeleteResult> Delete(const KeyRange& range, const DeleteOptions& options = {},
@@ -197,6 +213,22 @@ class Client {
   // Forgets all versions older than `revision` that are not the latest of their key.
   absl::Status Compact(int64_t revision, const CompactOptions& options = {},
                        const CallOptions& call = {}) const;
+
+  // ---- A handle on the same client whose every write (Put, Delete, transactions) happens only
+  // while the guard holds: its StillHeld() (a lock) or StillLeader() (a leadership) is a condition
+  // of each. Else the write fails with Aborted, and nothing was written. Reads are not fenced;
+  // Revoke and Compact, which cannot be, are refused (FailedPrecondition). Fences add up. Recipes
+  // that are made from the handle are not fenced.
+  template <Guard Held>
+  Client Fenced(const Held& guard) const {
+    if constexpr (requires { guard.StillHeld(); }) {
+      return Fenced(guard.StillHeld());
+    } else {
+      return Fenced(guard.StillLeader());
+    }
+  }
+  Client Fenced(const Compare& condition) const { return Fenced(std::vector<Compare>{condition}); }
+  Client Fenced(const std::vector<Compare>& conditions) const;
 
   // ---- The same without waiting: `done` runs once, on the callback thread.
   template <typename Result>
@@ -243,7 +275,11 @@ class Client {
   explicit Client(std::shared_ptr<ClientImpl> impl) : impl_(std::move(impl)) {}
 
  private:
+  friend class TxnBuilder;
+  absl::Status RefuseIfFenced(std::string_view what) const;
+
   std::shared_ptr<ClientImpl> impl_;
+  std::shared_ptr<const std::vector<Compare>> fence_;  // null: none
 };
 
 }  // namespace conclave

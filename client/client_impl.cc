@@ -55,6 +55,7 @@ ClientImpl::~ClientImpl() {
 EngineOptions ClientImpl::EngineOptionsOf(const std::vector<std::string>& endpoints) const {
   return {.endpoints = endpoints,
           .seed = std::random_device{}() * uint64_t{0x9e3779b97f4a7c15} + std::random_device{}(),
+          .name_space = NameSpace(options_.name_space),
           .attempt_timeout = ToDuration(options_.attempt_timeout),
           .watch_silence = ToDuration(options_.watch_silence),
           .watch_answer_timeout = ToDuration(options_.watch_answer_timeout),
