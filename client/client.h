@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -36,6 +37,7 @@
 #include "conclave/client/core/retry_budget.h"
 #include "conclave/client/core/types.h"
 #include "conclave/client/pages.h"
+#include "conclave/client/stm.h"
 
 namespace prometheus {
 class Registry;
@@ -210,6 +212,12 @@ class Client {
                                       const CallOptions& call = {}) const;
   [[nodiscard]] TxnBuilder Txn() const;
   absl::StatusOr<TxnResult> Commit(const TxnRequest& request, const CallOptions& call = {}) const;
+  // Runs the function as one transaction, again for as long as others interfere and the call's
+  // time allows: see stm.h. A commit of unknown outcome is not repeated but reported
+  // (IsOutcomeUnknown), unless a marker settles it.
+  absl::Status Atomically(absl::FunctionRef<absl::Status(Stm&)> transaction,
+                          const AtomicallyOptions& options = {},
+                          const CallOptions& call = {}) const;
   // Forgets all versions older than `revision` that are not the latest of their key.
   absl::Status Compact(int64_t revision, const CompactOptions& options = {},
                        const CallOptions& call = {}) const;

@@ -1,4 +1,5 @@
 // Clients under a name space against real servers, next to one that sees the whole store.
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -170,6 +171,36 @@ TEST_P(NameSpaceTest, RecipesObeyWithoutKnowing) {
   auto registration = Registry(*spaced_).Register({.service = "svc", .address = "127.0.0.1:80"});
   ASSERT_TRUE(registration.ok()) << registration.status();
   EXPECT_TRUE(testing::WaitFor([this] { return Whole("svc/127.0.0.1:80") != "(absent)"; }));
+}
+
+// The Go client of tests/integration, built next to this test.
+std::string GoClient() {
+  return (std::filesystem::read_symlink("/proc/self/exe").parent_path() / "go-client").string();
+}
+
+TEST_P(NameSpaceTest, GosClientHasTheSameKeys) {
+  if (!std::filesystem::exists(GoClient())) GTEST_SKIP() << "the Go client is not built";
+  const auto go = [this](std::vector<std::string> args) {
+    args.insert(args.begin(), GoClient());
+    args.insert(args.begin() + 2, cluster_->JoinedEndpoints());
+    auto process = testing::ChildProcess::Start(args, {"GO_CLIENT_NAMESPACE=" + space_});
+    EXPECT_TRUE(process.ok()) << process.status();
+    if (!process.ok()) return std::string();
+    auto code = (*process)->Wait();
+    EXPECT_TRUE(code.ok() && *code == 0) << (*process)->Output();
+    return (*process)->Output();
+  };
+  auto registration = Registry(*spaced_).Register({.service = "svc", .address = "127.0.0.1:80"});
+  ASSERT_TRUE(registration.ok()) << registration.status();
+  ASSERT_TRUE(testing::WaitFor([this] { return Whole("svc/127.0.0.1:80") != "(absent)"; }));
+  EXPECT_NE(go({"endpoints", "svc"}).find("svc/127.0.0.1:80 127.0.0.1:80"), std::string::npos);
+  go({"put", "from/go", "1"});
+  auto kv = spaced_->Get("from/go");
+  ASSERT_TRUE(kv.ok() && kv->has_value()) << kv.status();
+  EXPECT_EQ((*kv)->value, "1");
+  // A lock of theirs that waits, gets its turn, and goes within the space.
+  EXPECT_NE(go({"lock", "locks/go"}).find("unlocked"), std::string::npos);
+  EXPECT_EQ(go({"kv"}), "ok\n");
 }
 
 INSTANTIATE_TEST_SUITE_P(Servers, NameSpaceTest, ::testing::ValuesIn(AllServers()), ServerName);

@@ -11,7 +11,10 @@
 //	go-client remove ENDPOINTS SERVICE ADDRESS   deletes that endpoint, whoever's it is
 //	go-client endpoints ENDPOINTS SERVICE    prints KEY ADDRESS METADATA for each endpoint
 //	go-client follow ENDPOINTS SERVICE       prints "add KEY ADDRESS" and "delete KEY" as they happen
+//	go-client put ENDPOINTS KEY VALUE
 //	go-client call ENDPOINTS SERVICE METHOD N   N calls over etcd's resolver with round robin; prints each reply
+//
+// With GO_CLIENT_NAMESPACE in the environment everything happens within that prefix (clientv3/namespace).
 package main
 
 import (
@@ -27,6 +30,7 @@ import (
 
 	"go.etcd.io/etcd/clientv3"
 	"go.etcd.io/etcd/clientv3/concurrency"
+	"go.etcd.io/etcd/clientv3/namespace"
 	"go.etcd.io/etcd/clientv3/naming/endpoints"
 	"go.etcd.io/etcd/clientv3/naming/resolver"
 	"google.golang.org/grpc"
@@ -250,6 +254,11 @@ func main() {
 	client, err := clientv3.New(clientv3.Config{Endpoints: strings.Split(args[1], ","), DialTimeout: callTimeout})
 	check(err)
 	defer client.Close()
+	if space := os.Getenv("GO_CLIENT_NAMESPACE"); space != "" {
+		client.KV = namespace.NewKV(client.KV, space)
+		client.Watcher = namespace.NewWatcher(client.Watcher, space)
+		client.Lease = namespace.NewLease(client.Lease, space)
+	}
 	switch command := args[0]; {
 	case command == "kv" && len(args) == 2:
 		kv(client)
@@ -271,6 +280,11 @@ func main() {
 		follow(client, args[2])
 	case command == "endpoints" && len(args) == 3:
 		list(client, args[2])
+	case command == "put" && len(args) == 4:
+		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+		defer cancel()
+		_, err := client.Put(ctx, args[2], args[3])
+		check(err)
 	case command == "call" && len(args) == 5:
 		count, err := strconv.Atoi(args[4])
 		check(err)
