@@ -60,6 +60,7 @@ const std::vector<Row>& Table() {
       {8, "etcdserver: too many requests", Code::kResourceExhausted, true, true, false, false},
       {14, "etcdserver: unhealthy cluster", Code::kUnavailable, true, true, false, false},
       // Nobody knows: a read goes on, a write says so.
+      {2, "context deadline exceeded", Code::kDeadlineExceeded, true, false, true, true},
       {14, "etcdserver: leader changed", Code::kUnavailable, true, false, true, true},
       {14, "etcdserver: server stopped", Code::kUnavailable, true, false, true, true},
       {14, "etcdserver: request timed out", Code::kUnavailable, true, false, true, true},
