@@ -3,7 +3,6 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
-#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -46,6 +45,27 @@ grpc::ChannelArguments Arguments(const DialOptions& options, std::string_view se
   return args;
 }
 
+xds::CallPolicy PolicyOf(const DialOptions& options) {
+  xds::CallPolicy policy{.retries_max = options.retries_max};
+  if (options.ring_hash.has_value()) {
+    policy.hash_header = options.ring_hash->header;
+    policy.ring_size_min = options.ring_hash->ring_size_min;
+  }
+  if (options.outlier.has_value()) {
+    const DialOutlier& outlier = *options.outlier;
+    policy.outlier =
+        xds::OutlierPolicy{.interval = absl::ToChronoNanoseconds(outlier.interval),
+                           .base_ejection = absl::ToChronoNanoseconds(outlier.base_ejection),
+                           .max_ejection = absl::ToChronoNanoseconds(outlier.max_ejection),
+                           .max_ejected_percent = outlier.max_ejected_percent,
+                           .failure_percent = outlier.failure_percent,
+                           .stdev_factor = outlier.stdev_factor,
+                           .hosts_min = outlier.instances_min,
+                           .calls_min = outlier.calls_min};
+  }
+  return policy;
+}
+
 }  // namespace
 
 grpc::ChannelArguments ConnectionArguments(const DialOptions& options, std::string_view service) {
@@ -81,7 +101,7 @@ std::string ClusterOf(std::string_view service) {
   return cluster;
 }
 
-absl::StatusOr<std::shared_ptr<ChannelHub>> ChannelHub::Create() {
+absl::StatusOr<std::shared_ptr<ChannelHub>> ChannelHub::Create(LogLine log) {
   CONCLAVE_ASSIGN_OR_RETURN(std::unique_ptr<PrivateDirectory> directory,
                             PrivateDirectory::Create());
   CONCLAVE_ASSIGN_OR_RETURN(std::unique_ptr<xds::AdsServer> server,
@@ -89,9 +109,7 @@ absl::StatusOr<std::shared_ptr<ChannelHub>> ChannelHub::Create() {
                                                    .credentials = nullptr,
                                                    .catalog = {},
                                                    .on_interest = nullptr,
-                                                   .on_trouble = [](const std::string& line) {
-                                                     spdlog::error("channel: {}", line);
-                                                   }}));
+                                                   .on_trouble = std::move(log)}));
   return std::shared_ptr<ChannelHub>(new ChannelHub(std::move(directory), std::move(server)));
 }
 
@@ -111,17 +129,16 @@ std::string ChannelHub::ChooseListener(std::string_view service) {
 }
 
 absl::StatusOr<ChannelHub::Opened> ChannelHub::Open(
-    std::string_view service, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
-    const DialOptions& options) {
+    std::string_view service, const std::string& cluster,
+    const std::shared_ptr<grpc::ChannelCredentials>& credentials, const DialOptions& options) {
   if (service.empty()) return absl::InvalidArgumentError("the service's name is empty");
   Opened opened;
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     Sweep();
     opened.listener = ChooseListener(service);
   }
-  xds::CallPolicy policy{.retries_max = options.retries_max};
-  server_->Declare(opened.listener, ClusterOf(service), std::move(policy));
+  server_->Declare(opened.listener, cluster, PolicyOf(options));
   opened.channel = grpc::CreateCustomChannel("xds:///" + opened.listener, credentials,
                                              Arguments(options, service, directory_->SocketPath()));
   if (!options.lazy) keeper_.Keep(opened.channel);
@@ -131,7 +148,7 @@ absl::StatusOr<ChannelHub::Opened> ChannelHub::Open(
 void ChannelHub::Release(Opened opened) {
   const std::weak_ptr<grpc::Channel> channel = opened.channel;
   opened.channel.reset();  // normally its end
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   released_.emplace(std::move(opened.listener), channel);
   Sweep();
 }
@@ -145,12 +162,10 @@ void ChannelHub::Sweep() {
   });
 }
 
-void ChannelHub::SetEndpoints(std::string_view service, xds::EndpointSet endpoints) {
-  server_->SetEndpoints(ClusterOf(service), std::move(endpoints));
+void ChannelHub::SetEndpoints(const std::string& cluster, xds::EndpointSet endpoints) {
+  server_->SetEndpoints(cluster, std::move(endpoints));
 }
 
-void ChannelHub::ForgetEndpoints(std::string_view service) {
-  server_->ForgetEndpoints(ClusterOf(service));
-}
+void ChannelHub::ForgetEndpoints(const std::string& cluster) { server_->ForgetEndpoints(cluster); }
 
 }  // namespace conclave

@@ -10,16 +10,16 @@
 // keeps the endpoints that it was told last.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <string_view>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "conclave/discovery/channel_keeper.h"
 #include "conclave/discovery/private_directory.h"
 #include "conclave/discovery/xds/ads_server.h"
@@ -37,38 +37,45 @@ struct DialOptions;
 
 class ChannelHub {
  public:
-  [[nodiscard]] static absl::StatusOr<std::shared_ptr<ChannelHub>> Create();
+  using LogLine = std::function<void(const std::string& line)>;
+  // `log` is called on the server's thread, with what is wrong.
+  [[nodiscard]] static absl::StatusOr<std::shared_ptr<ChannelHub>> Create(LogLine log);
 
   // What Open gives: the channel, and the name by which the hub knows it.
   struct Opened {
     std::shared_ptr<grpc::Channel> channel;
     std::string listener;
   };
-  // `service` may be any text but the empty one.
+  // `service` may be any text but the empty one. Channels of one cluster share its endpoints and
+  // must have the same options of balancing.
   [[nodiscard]] absl::StatusOr<Opened> Open(
-      std::string_view service, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
-      const DialOptions& options);
+      std::string_view service, const std::string& cluster,
+      const std::shared_ptr<grpc::ChannelCredentials>& credentials, const DialOptions& options);
   // Gives the channel back. A call that still holds it keeps it working to the call's end.
   void Release(Opened opened);
 
-  void SetEndpoints(std::string_view service, xds::EndpointSet endpoints);
-  // Nothing is known of the service any more; channels keep what they have.
-  void ForgetEndpoints(std::string_view service);
+  void SetEndpoints(const std::string& cluster, xds::EndpointSet endpoints);
+  // Nothing is known of the cluster any more; its channels keep what they have.
+  void ForgetEndpoints(const std::string& cluster);
 
   xds::AdsServer::Stats stats() const { return server_->stats(); }
+  xds::AdsServer::ListenerStats StatsOf(const std::string& listener) const {
+    return server_->StatsOf(listener);
+  }
 
  private:
   ChannelHub(std::unique_ptr<PrivateDirectory> directory, std::unique_ptr<xds::AdsServer> server);
-  std::string ChooseListener(std::string_view service) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Takes back the names of released channels that have ended.
-  void Sweep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // With mutex_ held.
+  std::string ChooseListener(std::string_view service);
+  // Takes back the names of released channels that have ended. With mutex_ held.
+  void Sweep();
 
   const std::unique_ptr<PrivateDirectory> directory_;
   const std::unique_ptr<xds::AdsServer> server_;
   ChannelKeeper keeper_;
-  absl::Mutex mutex_;
-  std::set<std::string, std::less<>> listeners_ ABSL_GUARDED_BY(mutex_);  // in use
-  std::map<std::string, std::weak_ptr<grpc::Channel>> released_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;
+  std::set<std::string, std::less<>> listeners_;                  // in use; guarded by mutex_
+  std::map<std::string, std::weak_ptr<grpc::Channel>> released_;  // guarded by mutex_
 };
 
 // The service's name where gRPC takes only a host name (the :authority header, the target):

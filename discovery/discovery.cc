@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
 #include "conclave/base/status.h"
+#include "conclave/client/client_impl.h"
 #include "conclave/discovery/channel_hub.h"
 #include "conclave/discovery/discovery_impl.h"
 #include "conclave/discovery/endpoint_feed.h"
@@ -58,23 +59,26 @@ DiscoveryImpl::DiscoveryImpl(Client client, DiscoveryOptions options)
       options_status_(Validate(options)),
       process_(ThisProcess()) {}
 
-Service DiscoveryImpl::WatchedLocked(const std::string& name, const ServiceFilter& filter) {
+DiscoveryImpl::Watched DiscoveryImpl::WatchedLocked(const std::string& name,
+                                                    const ServiceFilter& filter) {
   const auto expired = [](const auto& entry) { return entry.second.expired(); };
   std::erase_if(services_, expired);
   std::erase_if(views_, expired);
-  std::weak_ptr<ServiceView>& known_view = views_[{name, SnapshotFilter::NameOf(filter)}];
-  if (std::shared_ptr<ServiceView> view = known_view.lock()) return Service(std::move(view));
+  Watched watched;
   std::weak_ptr<WatchedService>& known = services_[name];
-  std::shared_ptr<WatchedService> watched = known.lock();
-  if (watched == nullptr) {
-    watched = std::make_shared<WatchedService>(world_, name);
-    watched->Begin();
-    known = watched;
+  watched.service = known.lock();
+  if (watched.service == nullptr) {
+    watched.service = std::make_shared<WatchedService>(world_, name);
+    watched.service->Begin();
+    known = watched.service;
   }
-  std::shared_ptr<ServiceView> view =
-      ServiceView::Make(std::move(watched), SnapshotFilter(filter, process_));
-  known_view = view;
-  return Service(std::move(view));
+  std::weak_ptr<ServiceView>& known_view = views_[{name, SnapshotFilter::NameOf(filter)}];
+  watched.view = known_view.lock();
+  if (watched.view == nullptr) {
+    watched.view = ServiceView::Make(watched.service, SnapshotFilter(filter, process_));
+    known_view = watched.view;
+  }
+  return watched;
 }
 
 absl::StatusOr<Service> DiscoveryImpl::WatchService(std::string_view target,
@@ -83,36 +87,54 @@ absl::StatusOr<Service> DiscoveryImpl::WatchService(std::string_view target,
   if (absl::Status status = SnapshotFilter::Validate(filter); !status.ok()) return status;
   CONCLAVE_ASSIGN_OR_RETURN(const std::string name, ParseServiceTarget(target));
   std::lock_guard lock(mutex_);
-  return WatchedLocked(name, filter);
+  return Service(WatchedLocked(name, filter).view);
 }
 
 absl::StatusOr<std::shared_ptr<ChannelHub>> DiscoveryImpl::Hub() {
   if (!options_status_.ok()) return options_status_;
   std::lock_guard lock(mutex_);
   if (hub_ == nullptr) {
-    CONCLAVE_ASSIGN_OR_RETURN(hub_, ChannelHub::Create());
+    CONCLAVE_ASSIGN_OR_RETURN(
+        hub_, ChannelHub::Create([client = world_->client](const std::string& line) {
+          client.impl()->Log(LogLevel::kError, absl::StrCat("channel: ", line));
+        }));
   }
   return hub_;
 }
 
-void DiscoveryImpl::WantFeed(const std::string& service) {
+std::string DiscoveryImpl::WantFeed(const FeedKey& key, const ServiceFilter& filter,
+                                    const xds::EndpointSet::Layout& layout) {
   std::lock_guard lock(mutex_);
   CONCLAVE_CHECK(hub_ != nullptr, "a feed needs the hub");
-  FeedEntry& entry = feeds_[service];
-  if (entry.channels++ == 0) {
-    entry.feed = std::make_shared<EndpointFeed>(WatchedLocked(service, {}), hub_, resolver_);
+  FeedEntry& entry = feeds_[key];
+  if (entry.channels++ > 0) return entry.cluster;
+  entry.cluster = ClusterOf(key.service);
+  // "%#" stands in no cluster's name that ClusterOf makes.
+  if (!key.filter.empty() || !key.balancing.empty()) {
+    absl::StrAppend(&entry.cluster, "%#", ++clusters_made_);
   }
+  Watched watched = WatchedLocked(key.service, filter);
+  entry.feed = std::make_shared<EndpointFeed>(
+      Service(std::move(watched.view)), std::move(watched.service), hub_,
+      EndpointFeed::Target{.cluster = entry.cluster, .layout = layout}, resolver_);
+  return entry.cluster;
 }
 
-void DiscoveryImpl::ReleaseFeed(const std::string& service) {
+std::shared_ptr<EndpointFeed> DiscoveryImpl::FindFeed(const FeedKey& key) {
+  std::lock_guard lock(mutex_);
+  const auto found = feeds_.find(key);
+  return found == feeds_.end() ? nullptr : found->second.feed;
+}
+
+void DiscoveryImpl::ReleaseFeed(const FeedKey& key) {
   std::shared_ptr<EndpointFeed> last;  // destroyed without the lock: that waits for a callback
   std::lock_guard lock(mutex_);
-  const auto found = feeds_.find(service);
-  CONCLAVE_CHECK(found != feeds_.end(), service);
+  const auto found = feeds_.find(key);
+  CONCLAVE_CHECK(found != feeds_.end(), key.service);
   if (--found->second.channels > 0) return;
   last = std::move(found->second.feed);
+  hub_->ForgetEndpoints(found->second.cluster);
   feeds_.erase(found);
-  hub_->ForgetEndpoints(service);
 }
 
 Discovery::Discovery(Client client, DiscoveryOptions options)

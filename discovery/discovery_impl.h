@@ -14,6 +14,7 @@
 #include "conclave/discovery/service_view.h"
 #include "conclave/discovery/watched_service.h"
 #include "conclave/discovery/worker.h"
+#include "conclave/discovery/xds/endpoint_set.h"
 
 namespace conclave {
 
@@ -31,16 +32,31 @@ class DiscoveryImpl {
   // For channels. A feed carries a service's instances to the hub for as long as a channel wants
   // it.
   absl::StatusOr<std::shared_ptr<ChannelHub>> Hub();
-  void WantFeed(const std::string& service);
-  void ReleaseFeed(const std::string& service);
+  // Channels with equal keys share a feed and its cluster, whose name this gives.
+  struct FeedKey {
+    std::string service;
+    std::string filter;     // SnapshotFilter::NameOf
+    std::string balancing;  // whatever else the channels must have in common
+    friend auto operator<=>(const FeedKey&, const FeedKey&) = default;
+  };
+  std::string WantFeed(const FeedKey& key, const ServiceFilter& filter,
+                       const xds::EndpointSet::Layout& layout);
+  std::shared_ptr<EndpointFeed> FindFeed(const FeedKey& key);
+  void ReleaseFeed(const FeedKey& key);
 
  private:
   struct FeedEntry {
+    std::string cluster;
     std::shared_ptr<EndpointFeed> feed;
     int channels = 0;
   };
+  struct Watched {
+    std::shared_ptr<WatchedService> service;
+    std::shared_ptr<ServiceView> view;
+  };
 
-  Service WatchedLocked(const std::string& name, const ServiceFilter& filter);
+  // With mutex_ held.
+  Watched WatchedLocked(const std::string& name, const ServiceFilter& filter);
 
   const std::shared_ptr<const WatchedService::World> world_;
   const std::shared_ptr<HostResolver> resolver_;
@@ -52,7 +68,8 @@ class DiscoveryImpl {
   std::map<std::string, std::weak_ptr<WatchedService>> services_;
   std::map<std::pair<std::string, std::string>, std::weak_ptr<ServiceView>> views_;
   std::shared_ptr<ChannelHub> hub_;
-  std::map<std::string, FeedEntry> feeds_;
+  std::map<FeedKey, FeedEntry> feeds_;
+  uint64_t clusters_made_ = 0;
 };
 
 }  // namespace conclave

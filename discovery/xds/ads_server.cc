@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <thread>
@@ -65,8 +66,9 @@ struct Stream {
   ReaderWriter wire{&context};
   DiscoveryRequest request;
   DiscoveryResponse response;
-  std::set<std::string> clusters;  // as last counted for on_interest
-  int under_way = 0;               // operations whose tags have not come back, kDone included
+  std::set<std::string> clusters;   // as last counted for on_interest
+  std::set<std::string> listeners;  // as last counted
+  int under_way = 0;                // operations whose tags have not come back, kDone included
   bool accepted = false;
   bool writing = false;
   bool finishing = false;
@@ -143,6 +145,12 @@ class AdsServer::Impl {
     // back, so no second Set() meets a pending one.
     if (notes_.Put(std::move(note)))
       bell_.Set(queue_.get(), std::chrono::system_clock::now(), &wake_);
+  }
+
+  ListenerStats StatsOf(const std::string& listener) const {
+    std::lock_guard lock(stats_mutex_);
+    const auto found = by_listener_.find(listener);
+    return found == by_listener_.end() ? ListenerStats{} : found->second;
   }
 
   int port() const { return std::max(port_, 0); }
@@ -241,9 +249,19 @@ class AdsServer::Impl {
       Finish(stream, ToGrpc(heard.status()));
       return;
     }
-    if (*heard == AdsStream::Heard::kAck) ++acks_;
+    if (stream->machine.listeners() != stream->listeners) {
+      CountStreams(stream, stream->machine.listeners());
+    }
+    if (*heard == AdsStream::Heard::kAck) {
+      ++acks_;
+      CountFor(stream, [](ListenerStats& stats) { ++stats.acks; });
+    }
     if (*heard == AdsStream::Heard::kNack) {
       ++nacks_;
+      CountFor(stream, [stream](ListenerStats& stats) {
+        ++stats.nacks;
+        stats.last_error = stream->machine.nack_detail();
+      });
       Trouble(absl::StrCat("the xDS client ", stream->client, " refused version ",
                            stream->request.version_info(), " of ", stream->request.type_url(), ": ",
                            stream->machine.nack_detail()));
@@ -265,6 +283,7 @@ class AdsServer::Impl {
     stream->writing = true;
     ++stream->under_way;
     ++responses_;
+    CountFor(stream, [](ListenerStats& stats) { ++stats.responses; });
     stream->wire.Write(stream->response, &stream->write);
   }
 
@@ -283,6 +302,7 @@ class AdsServer::Impl {
 
   void Remove(Stream* stream) {
     CountInterest(stream, {});
+    CountStreams(stream, {});
     if (stream->accepted) --streams_open_;
     streams_.erase(stream);
   }
@@ -299,6 +319,22 @@ class AdsServer::Impl {
     stream->clusters = clusters;
   }
 
+  // Only declared listeners are counted, so that no client can make this grow.
+  template <typename Count>
+  void CountFor(const Stream* stream, Count&& count) {
+    std::lock_guard lock(stats_mutex_);
+    for (const std::string& listener : stream->listeners) {
+      const auto found = by_listener_.find(listener);
+      if (found != by_listener_.end()) count(found->second);
+    }
+  }
+
+  void CountStreams(Stream* stream, const std::set<std::string>& listeners) {
+    CountFor(stream, [](ListenerStats& stats) { stats.streams -= stats.streams > 0; });
+    stream->listeners = listeners;
+    CountFor(stream, [](ListenerStats& stats) { ++stats.streams; });
+  }
+
   void Interest(const std::string& cluster, bool wanted) {
     if (options_.on_interest) options_.on_interest(cluster, wanted);
   }
@@ -313,9 +349,17 @@ class AdsServer::Impl {
       switch (note.kind) {
         case Note::Kind::kDeclare:
           catalog_.Declare(note.listener, note.cluster, note.policy);
+          {
+            std::lock_guard lock(stats_mutex_);
+            by_listener_.try_emplace(note.listener);
+          }
           break;
         case Note::Kind::kWithdraw:
           catalog_.Withdraw(note.listener);
+          {
+            std::lock_guard lock(stats_mutex_);
+            by_listener_.erase(note.listener);
+          }
           break;
         case Note::Kind::kSetEndpoints:
           catalog_.SetEndpoints(note.cluster, std::move(note.endpoints));
@@ -351,6 +395,9 @@ class AdsServer::Impl {
   std::vector<Note> batch_;
   std::unordered_map<Stream*, std::unique_ptr<Stream>> streams_;
   std::map<std::string, int> interest_;
+
+  mutable std::mutex stats_mutex_;
+  std::map<std::string, ListenerStats> by_listener_;  // guarded by stats_mutex_
 
   std::atomic<uint64_t> streams_open_ = 0;
   std::atomic<uint64_t> responses_ = 0;
@@ -392,5 +439,8 @@ void AdsServer::ForgetEndpoints(std::string cluster) {
 
 int AdsServer::port() const { return impl_->port(); }
 AdsServer::Stats AdsServer::stats() const { return impl_->stats(); }
+AdsServer::ListenerStats AdsServer::StatsOf(const std::string& listener) const {
+  return impl_->StatsOf(listener);
+}
 
 }  // namespace conclave::xds

@@ -51,6 +51,15 @@ class AdsServer {
     uint64_t nacks = 0;
   };
 
+  // Of the clients of one declared listener.
+  struct ListenerStats {
+    uint64_t streams = 0;    // open now
+    uint64_t responses = 0;  // sent
+    uint64_t acks = 0;
+    uint64_t nacks = 0;
+    std::string last_error;  // why the last one was refused
+  };
+
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<AdsServer>> Start(Options options);
   // Ends all streams and the thread. Not from the server's own callbacks.
   ~AdsServer();
@@ -66,6 +75,8 @@ class AdsServer {
   // The TCP port (0 for a unix socket).
   int port() const;
   Stats stats() const;
+  // Zeros for one that is not declared, or has not been asked for.
+  ListenerStats StatsOf(const std::string& listener) const;
 
  private:
   class Impl;

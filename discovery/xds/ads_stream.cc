@@ -60,8 +60,10 @@ AdsStream::Wanted AdsStream::Want(Type type, const std::string& name) const {
       const auto listener = catalog_->FindListener(name);
       return {.version = listener.has_value() ? listener->version : 0};
     }
-    case kCds:
-      return {.version = catalog_->HasCluster(name) ? 1u : 0u};
+    case kCds: {
+      const auto cluster = catalog_->FindCluster(name);
+      return {.version = cluster.has_value() ? cluster->version : 0};
+    }
     default: {
       const Catalog::Assignment* assignment = catalog_->FindEndpoints(name);
       return {.known = assignment != nullptr,
@@ -121,7 +123,7 @@ void AdsStream::Fill(Type type, DiscoveryResponse* out) {
       bytes += out->resources().rbegin()->value().size();
     } else if (wanted.version != 0) {
       if (type == kCds) {
-        *out->add_resources() = ClusterResource(name);
+        *out->add_resources() = ClusterResource(name, catalog_->FindCluster(name)->policy);
       } else {
         const auto listener = catalog_->FindListener(name);
         *out->add_resources() = ListenerResource(name, listener->cluster, listener->policy);

@@ -72,6 +72,7 @@ class AdsStream {
 
   // The services whose endpoints the client wants to hear of.
   const std::set<std::string>& clusters() const { return types_[kEds].names; }
+  const std::set<std::string>& listeners() const { return types_[kLds].names; }
   const std::string& nack_detail() const { return nack_detail_; }
 
  private:

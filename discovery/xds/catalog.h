@@ -57,7 +57,12 @@ class Catalog {
   void ForgetEndpoints(std::string_view cluster);
 
   std::optional<Listener> FindListener(std::string_view listener) const;
-  bool HasCluster(std::string_view cluster) const;
+  // The policy of a cluster is that of the listener that was declared for it last.
+  struct Cluster {
+    CallPolicy policy;
+    uint64_t version = 0;
+  };
+  std::optional<Cluster> FindCluster(std::string_view cluster) const;
   const Assignment* FindEndpoints(std::string_view cluster) const;  // null: not known yet
 
   uint64_t version() const { return version_; }
@@ -65,7 +70,15 @@ class Catalog {
  private:
   Options options_;
   uint64_t version_ = 1;
+  struct Declared {
+    Cluster cluster;
+    int listeners = 0;
+  };
+
+  void LeaveCluster(const std::string& cluster);
+
   std::map<std::string, Listener, std::less<>> listeners_;
+  std::map<std::string, Declared, std::less<>> clusters_;
   std::map<std::string, Assignment, std::less<>> assignments_;
 };
 

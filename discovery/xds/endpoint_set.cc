@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <iterator>
+#include <map>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -85,33 +88,120 @@ bool LooksLikeIp(std::string_view host) {
          std::all_of(last.begin(), last.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-EndpointSet EndpointSet::FromAddresses(const std::vector<std::string>& addresses,
-                                       std::vector<Skipped>* skipped) {
+namespace {
+
+struct Placed {
+  Endpoint endpoint;
+  uint32_t weight = 1;
+  bool first = true;
+};
+
+// Appends the localities of one priority.
+void AppendPriority(std::vector<Placed> placed, EndpointSet::Layout::Weights weights,
+                    uint32_t priority, const std::string& zone,
+                    std::vector<EndpointSet::Locality>* localities) {
+  using Weights = EndpointSet::Layout::Weights;
+  std::map<uint32_t, std::vector<Placed>> classes;  // by weight; or all in one
+  for (Placed& one : placed) {
+    const uint32_t weight_class = weights == Weights::kByLocality ? one.weight : 1;
+    classes[weight_class].push_back(std::move(one));
+  }
+  // Too many: let classes of nearly the same weight share one, the coarser the more there are.
+  for (int bits = 7; classes.size() > EndpointSet::kWeightClassesMax; --bits) {
+    std::map<uint32_t, std::vector<Placed>> coarser;
+    for (auto& [weight, members] : classes) {
+      const int surplus = std::max(0, static_cast<int>(std::bit_width(weight)) - bits);
+      auto& into = coarser[weight >> surplus << surplus];
+      std::move(members.begin(), members.end(), std::back_inserter(into));
+    }
+    classes = std::move(coarser);
+  }
+  for (auto& [weight_class, members] : classes) {
+    EndpointSet::Locality locality{.priority = priority, .zone = zone, .weight = 0};
+    if (weights == Weights::kByLocality) locality.sub_zone = absl::StrCat("weight-", weight_class);
+    for (Placed& one : members) {
+      locality.weight += weights == Weights::kByLocality ? one.weight : 0;
+      if (weights == Weights::kByEndpoint) one.endpoint.weight = one.weight;
+      locality.endpoints.push_back(std::move(one.endpoint));
+    }
+    if (weights != Weights::kByLocality) locality.weight = 1;
+    std::sort(locality.endpoints.begin(), locality.endpoints.end());
+    localities->push_back(std::move(locality));
+  }
+}
+
+}  // namespace
+
+EndpointSet EndpointSet::Arrange(const std::vector<Candidate>& candidates, const Layout& layout,
+                                 std::vector<Skipped>* skipped) {
   const auto skip = [skipped](std::string_view address, std::string_view reason) {
     if (skipped != nullptr) skipped->push_back({std::string(address), std::string(reason)});
   };
-  std::vector<Endpoint> endpoints;
-  endpoints.reserve(addresses.size());
-  for (const std::string& address : addresses) {
-    absl::StatusOr<Endpoint> endpoint = ParseEndpoint(address);
-    if (endpoint.ok()) {
-      endpoints.push_back(*std::move(endpoint));
+  const bool weighted = layout.weights != Layout::Weights::kIgnored;
+  const bool all_zero = std::all_of(candidates.begin(), candidates.end(),
+                                    [](const Candidate& c) { return c.weight == 0; });
+  std::vector<Placed> placed;
+  placed.reserve(candidates.size());
+  for (const Candidate& candidate : candidates) {
+    absl::StatusOr<Endpoint> endpoint = ParseEndpoint(candidate.address);
+    if (!endpoint.ok()) {
+      skip(candidate.address, std::string(endpoint.status().message()));
+      continue;
+    }
+    if (weighted && candidate.weight == 0 && !all_zero) continue;
+    placed.push_back({.endpoint = *std::move(endpoint),
+                      .weight = std::clamp(candidate.weight, uint32_t{1}, kWeightMax),
+                      .first = layout.first_zone.empty() || candidate.zone == layout.first_zone});
+  }
+  std::stable_sort(placed.begin(), placed.end(),
+                   [](const Placed& a, const Placed& b) { return a.endpoint < b.endpoint; });
+  std::vector<Placed> first;
+  std::vector<Placed> rest;
+  const Endpoint* last = nullptr;
+  for (Placed& one : placed) {
+    if (last != nullptr && *last == one.endpoint) {
+      skip(one.endpoint.ToString(), "it is there twice");
+    } else if (first.size() + rest.size() == kEndpointsMax) {
+      skip(one.endpoint.ToString(), "the service has too many endpoints");
     } else {
-      skip(address, std::string(endpoint.status().message()));
+      last = &one.endpoint;
+      (one.first ? first : rest).push_back(one);
     }
   }
-  std::sort(endpoints.begin(), endpoints.end());
   EndpointSet set;
-  for (Endpoint& endpoint : endpoints) {
-    if (!set.endpoints_.empty() && set.endpoints_.back() == endpoint) {
-      skip(endpoint.ToString(), "it is there twice");
-    } else if (set.endpoints_.size() == kEndpointsMax) {
-      skip(endpoint.ToString(), "the service has too many endpoints");
-    } else {
-      set.endpoints_.push_back(std::move(endpoint));
-    }
+  // A priority must not be empty: without an endpoint in the first zone the rest is the first.
+  uint32_t priority = 0;
+  if (!first.empty()) {
+    AppendPriority(std::move(first), layout.weights, priority++, layout.first_zone,
+                   &set.localities_);
+  }
+  if (!rest.empty()) {
+    AppendPriority(std::move(rest), layout.weights, priority, "elsewhere", &set.localities_);
   }
   return set;
+}
+
+EndpointSet EndpointSet::FromAddresses(const std::vector<std::string>& addresses,
+                                       std::vector<Skipped>* skipped) {
+  std::vector<Candidate> candidates;
+  candidates.reserve(addresses.size());
+  for (const std::string& address : addresses) candidates.push_back({.address = address});
+  return Arrange(candidates, {}, skipped);
+}
+
+std::vector<Endpoint> EndpointSet::endpoints() const {
+  std::vector<Endpoint> all;
+  for (const Locality& locality : localities_) {
+    all.insert(all.end(), locality.endpoints.begin(), locality.endpoints.end());
+  }
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+size_t EndpointSet::size() const {
+  size_t size = 0;
+  for (const Locality& locality : localities_) size += locality.endpoints.size();
+  return size;
 }
 
 }  // namespace conclave::xds

@@ -40,7 +40,33 @@ RouteConfiguration AllCallsTo(std::string_view name, std::string_view cluster,
     retry->set_retry_on(policy.retry_on);
     retry->mutable_num_retries()->set_value(policy.retries_max);
   }
+  if (!policy.hash_header.empty()) {
+    route->mutable_route()->add_hash_policy()->mutable_header()->set_header_name(
+        policy.hash_header);
+  }
   return routes;
+}
+
+void SetDuration(Duration from, DurationValue* to) {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(from);
+  to->set_seconds(seconds.count());
+  to->set_nanos(static_cast<int32_t>((from - seconds).count()));
+}
+
+void SetOutlier(const OutlierPolicy& policy, OutlierDetection* out) {
+  SetDuration(policy.interval, out->mutable_interval());
+  SetDuration(policy.base_ejection, out->mutable_base_ejection_time());
+  SetDuration(policy.max_ejection, out->mutable_max_ejection_time());
+  out->mutable_max_ejection_percent()->set_value(policy.max_ejected_percent);
+  // What is not enforced is not looked at.
+  out->mutable_enforcing_success_rate()->set_value(policy.stdev_factor > 0 ? 100 : 0);
+  out->mutable_success_rate_stdev_factor()->set_value(policy.stdev_factor);
+  out->mutable_success_rate_minimum_hosts()->set_value(policy.hosts_min);
+  out->mutable_success_rate_request_volume()->set_value(policy.calls_min);
+  out->mutable_enforcing_failure_percentage()->set_value(policy.failure_percent > 0 ? 100 : 0);
+  out->mutable_failure_percentage_threshold()->set_value(policy.failure_percent);
+  out->mutable_failure_percentage_minimum_hosts()->set_value(policy.hosts_min);
+  out->mutable_failure_percentage_request_volume()->set_value(policy.calls_min);
 }
 
 }  // namespace
@@ -58,12 +84,21 @@ Any ListenerResource(std::string_view listener, std::string_view cluster,
   return Pack(kListenerType, message);
 }
 
-Any ClusterResource(std::string_view cluster) {
+Any ClusterResource(std::string_view cluster, const CallPolicy& policy) {
   Cluster message;
   message.set_name(std::string(cluster));
   message.set_type(Cluster::EDS);
   message.mutable_eds_cluster_config()->mutable_eds_config()->mutable_ads();
-  message.set_lb_policy(Cluster::ROUND_ROBIN);
+  if (policy.hash_header.empty()) {
+    message.set_lb_policy(Cluster::ROUND_ROBIN);
+  } else {
+    message.set_lb_policy(Cluster::RING_HASH);
+    message.mutable_ring_hash_lb_config()->mutable_minimum_ring_size()->set_value(
+        policy.ring_size_min);
+  }
+  if (policy.outlier.has_value()) {
+    SetOutlier(*policy.outlier, message.mutable_outlier_detection());
+  }
   // Without this the client drops every call beyond 1,024 at a time.
   message.mutable_circuit_breakers()->add_thresholds()->mutable_max_requests()->set_value(
       std::numeric_limits<uint32_t>::max());
@@ -73,17 +108,18 @@ Any ClusterResource(std::string_view cluster) {
 Any EndpointResource(std::string_view cluster, const EndpointSet& endpoints) {
   ClusterLoadAssignment message;
   message.set_cluster_name(std::string(cluster));
-  if (!endpoints.empty()) {
+  for (const EndpointSet::Locality& from : endpoints.localities()) {
     LocalityLbEndpoints* locality = message.add_endpoints();
-    locality->mutable_locality();  // the client ignores endpoints without one
-    locality->mutable_load_balancing_weight()->set_value(1);
-    for (const Endpoint& endpoint : endpoints.endpoints()) {
-      SocketAddress* address = locality->add_lb_endpoints()
-                                   ->mutable_endpoint()
-                                   ->mutable_address()
-                                   ->mutable_socket_address();
+    locality->mutable_locality()->set_zone(from.zone);  // the client ignores endpoints without one
+    locality->mutable_locality()->set_sub_zone(from.sub_zone);
+    locality->mutable_load_balancing_weight()->set_value(from.weight);
+    locality->set_priority(from.priority);
+    for (const Endpoint& endpoint : from.endpoints) {
+      LbEndpoint* to = locality->add_lb_endpoints();
+      SocketAddress* address = to->mutable_endpoint()->mutable_address()->mutable_socket_address();
       address->set_address(endpoint.ip);
       address->set_port_value(endpoint.port);
+      if (endpoint.weight != 1) to->mutable_load_balancing_weight()->set_value(endpoint.weight);
     }
   }
   return Pack(kEndpointType, message);

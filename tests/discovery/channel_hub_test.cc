@@ -36,17 +36,18 @@ using testing::WaitFor;
 class ChannelHubTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    auto hub = ChannelHub::Create();
+    auto hub = ChannelHub::Create(nullptr);
     ASSERT_TRUE(hub.ok()) << hub.status();
     hub_ = *std::move(hub);
   }
   std::unique_ptr<Greeter::Stub> Stub(std::string_view service, const DialOptions& options = {}) {
-    auto opened = hub_->Open(service, grpc::InsecureChannelCredentials(), options);
+    auto opened =
+        hub_->Open(service, ClusterOf(service), grpc::InsecureChannelCredentials(), options);
     EXPECT_TRUE(opened.ok()) << opened.status();
     return Greeter::NewStub(opened->channel);
   }
   void Set(std::string_view service, const std::vector<std::string>& addresses) {
-    hub_->SetEndpoints(service, xds::EndpointSet::FromAddresses(addresses, nullptr));
+    hub_->SetEndpoints(ClusterOf(service), xds::EndpointSet::FromAddresses(addresses, nullptr));
   }
 
   std::shared_ptr<ChannelHub> hub_;
@@ -173,7 +174,7 @@ TEST_F(ChannelHubTest, AddingRemovingAndReplacingAllBackendsUnderLoadFailsNoCall
   const auto add = [&backends] { backends.push_back(std::make_unique<GreeterBackend>()); };
   for (int i = 0; i < 3; ++i) add();
   Set("s", addresses());
-  auto opened = hub_->Open("s", grpc::InsecureChannelCredentials(), {});
+  auto opened = hub_->Open("s", "s", grpc::InsecureChannelCredentials(), {});
   ASSERT_TRUE(opened.ok());
   Load load(opened->channel);
   load.Progress(200, 2);
