@@ -107,7 +107,8 @@ int Main(int argc, char** argv) {
     backends.push_back(std::make_unique<BackendProcess>());
     plain_target += (i > 0 ? "," : "") + backends.back()->address();
   }
-  auto cluster = testing::TestCluster::Start({.kind = testing::ServerKind::kConclave});
+  auto cluster =
+      testing::TestCluster::Start(testing::ServerUnderTest{.kind = testing::ServerKind::kConclave});
   if (!cluster.ok()) Fail(cluster.status().ToString());
   auto client = Client::Connect({.endpoints = (*cluster)->endpoints()});
   if (!client.ok()) Fail(client.status().ToString());
@@ -137,9 +138,10 @@ int Main(int argc, char** argv) {
     std::sort(values.begin(), values.end());
     return values[values.size() / 2];
   };
-  std::printf("CPU per call, median of %d rounds of %d calls to %d backends: round robin %.1f us, "
-              "Dial %.1f us, difference %.1f us\n",
-              rounds, calls, count, median(plain_us), median(dial_us), median(difference_us));
+  std::printf(
+      "CPU per call, median of %d rounds of %d calls to %d backends: round robin %.1f us, "
+      "Dial %.1f us, difference %.1f us\n",
+      rounds, calls, count, median(plain_us), median(dial_us), median(difference_us));
   return 0;
 }
 

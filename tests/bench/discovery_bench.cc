@@ -1,5 +1,6 @@
 // What a view of 10,000 instances costs: memory, and the time from a put until a watcher's snapshot
-// has it. Against a real server: --endpoints (default: a cluster of its own, as the tests start it).
+// has it. Against a real server: --endpoints (default: a cluster of its own, as the tests start
+// it).
 //
 //   discovery_bench [--instances 10000] [--updates 50] [--endpoints host:port]
 #include <malloc.h>
@@ -78,9 +79,7 @@ void Run(const std::vector<std::string>& endpoints, int instances, int updates) 
   if (!service.ok()) Fail(service.status());
   const absl::Time begun = absl::Now();
   const auto full = service->Wait(
-      [&](const Snapshot& now) {
-        return now.instances().size() == static_cast<size_t>(instances);
-      },
+      [&](const Snapshot& now) { return now.instances().size() == static_cast<size_t>(instances); },
       {.timeout = absl::Minutes(1)});
   if (!full.ok()) Fail(full.status());
   std::printf("first snapshot of %d instances: %.1f ms\n", instances,
@@ -100,9 +99,9 @@ void Run(const std::vector<std::string>& endpoints, int instances, int updates) 
     const auto put = writer->Put(key, EncodeNamingValue(instance));
     if (!put.ok()) Fail(put.status());
     put_ms.push_back(absl::ToDoubleMilliseconds(absl::Now() - start));
-    const auto seen = service->Wait(
-        [&](const Snapshot& now) { return now.revision() >= put->revision; },
-        {.timeout = absl::Seconds(10)});
+    const auto seen =
+        service->Wait([&](const Snapshot& now) { return now.revision() >= put->revision; },
+                      {.timeout = absl::Seconds(10)});
     if (!seen.ok()) Fail(seen.status());
     took_ms.push_back(absl::ToDoubleMilliseconds(absl::Now() - start));
   }
@@ -138,7 +137,8 @@ int Main(int argc, char** argv) {
   }
   std::unique_ptr<testing::TestCluster> cluster;
   if (endpoints.empty()) {
-    auto started = testing::TestCluster::Start({.kind = testing::ServerKind::kConclave});
+    auto started = testing::TestCluster::Start(
+        testing::ServerUnderTest{.kind = testing::ServerKind::kConclave});
     if (!started.ok()) Fail(started.status());
     cluster = *std::move(started);
     endpoints = cluster->endpoints();
