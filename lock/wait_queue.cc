@@ -1,15 +1,14 @@
 #include "conclave/lock/wait_queue.h"
 
-#include <condition_variable>
-#include <mutex>
+#include <memory>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "conclave/client/claim.h"
 #include "conclave/client/client_impl.h"
 #include "conclave/client/core/turn_rule.h"
+#include "conclave/client/core/watch_mux.h"
 #include "conclave/lock/naming.h"
 
 namespace conclave {
@@ -44,17 +43,46 @@ absl::Status CheckUnder(std::string_view under) {
   return CheckLockName(under);
 }
 
-// What a thread waits for: the first that says why it may go on, or must not.
-struct Wait {
-  std::mutex mutex;
-  std::condition_variable bell;
-  std::optional<absl::Status> result;  // guarded by mutex
+// A wait for a key to go, on the loop's thread. The first word counts.
+class Departure : public std::enable_shared_from_this<Departure> {
+ public:
+  using Done = absl::AnyInvocable<void(absl::StatusOr<bool>)>;
 
-  void End(absl::Status status) {
-    std::lock_guard lock(mutex);
-    if (!result.has_value()) result = std::move(status);
-    bell.notify_all();
+  void Begin(Engine& engine, const std::string& key, Instant deadline, Done done) {
+    done_ = std::move(done);
+    if (ended_.has_value()) return std::exchange(done_, nullptr)(*ended_);
+    watch_ = engine.watches().Add(key, {.list_first = true, .no_puts = true},
+                                  [self = shared_from_this(), &engine](const WatchBatch& batch) {
+                                    self->OnBatch(engine, batch);
+                                  });
+    if (deadline == kNever) return;
+    timer_ = engine.At(deadline, [self = shared_from_this(), &engine] {
+      self->End(engine, absl::DeadlineExceededError("the key is still there"));
+    });
   }
+  void End(Engine& engine, const absl::Status& why) {
+    if (ended_.has_value()) return;
+    ended_ = why;
+    engine.CancelTimer(timer_);
+    engine.watches().Remove(watch_);
+    if (done_ == nullptr) return;  // before it began
+    Done done = std::exchange(done_, nullptr);
+    if (why.ok()) return done(true);
+    done(why);
+  }
+
+ private:
+  void OnBatch(Engine& engine, const WatchBatch& batch) {
+    if (!batch.status.ok()) return End(engine, batch.status);
+    if (!batch.events.empty() || (batch.resynced && batch.state.empty())) {
+      End(engine, absl::OkStatus());
+    }
+  }
+
+  std::optional<absl::Status> ended_;
+  Done done_;
+  WatchHandle watch_ = 0;
+  TimerId timer_{};
 };
 
 }  // namespace
@@ -76,29 +104,22 @@ absl::StatusOr<std::vector<KeyValue>> QueuePlace::Earlier(std::string_view under
 }
 
 absl::Status QueuePlace::WaitUntilGone(std::string_view key, const CallOptions& call) const {
-  auto wait = std::make_shared<Wait>();
+  ClientImpl& impl = *claim_->session()->impl();
+  auto departure = std::make_shared<Departure>();
+  const auto end = [&impl, departure](const absl::Status& why) {
+    impl.loop().Post([departure, why](Engine& engine) { departure->End(engine, why); });
+  };
   std::stop_callback on_stop(call.stop,
-                             [wait] { wait->End(absl::CancelledError("stop was requested")); });
-  std::stop_callback on_lost(
-      stop_token(), [wait] { wait->End(absl::AbortedError("our place in the queue is lost")); });
-  const Watch watch =
-      Client(claim_->session()->impl())
-          .Watch(key, {.list_first = true, .no_puts = true}, [wait](const WatchBatch& batch) {
-            if (!batch.status.ok()) return wait->End(batch.status);
-            if (!batch.events.empty() || (batch.resynced && batch.state.empty())) {
-              wait->End(absl::OkStatus());
-            }
-          });
-  const absl::Time deadline =
-      std::min(call.deadline, absl::Now() + call.timeout.value_or(absl::InfiniteDuration()));
-  std::unique_lock lock(wait->mutex);
-  const auto ended = [&wait] { return wait->result.has_value(); };
-  if (deadline == absl::InfiniteFuture()) {
-    wait->bell.wait(lock, ended);
-  } else if (!wait->bell.wait_until(lock, absl::ToChronoTime(deadline), ended)) {
-    return absl::DeadlineExceededError("the key is still there");
-  }
-  return *wait->result;
+                             [&end] { end(absl::CancelledError("stop was requested")); });
+  std::stop_callback on_lost(stop_token(),
+                             [&end] { end(absl::AbortedError("our place in the queue is lost")); });
+  return WaitForCall<bool>(impl, CallOptions{},
+                           [departure, wanted = Text(key), deadline = impl.PatientDeadlineOf(call)](
+                               Engine& engine, Departure::Done done) -> CallId {
+                             departure->Begin(engine, wanted, deadline, std::move(done));
+                             return 0;
+                           })
+      .status();
 }
 
 WaitQueue::WaitQueue(const Session& session, std::string_view name)
