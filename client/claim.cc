@@ -199,18 +199,19 @@ absl::Status Claim::Release(const CallOptions& call) {
 void Claim::ReleaseAsync() {
   if (token_ == 0 || released_.exchange(true)) return;
   const bool believed = held_.exchange(false);
-  const std::shared_ptr<ClientImpl>& impl = session_->impl();
-  impl->signals().Run([stop = stop_]() mutable { stop.request_stop(); });
+  ClientImpl& impl = *session_->impl();
+  impl.signals().Run([stop = stop_]() mutable { stop.request_stop(); });
   // Nobody waits for the outcome; but a loss that nobody had noticed is said.
-  impl->loop().Post([contender = contender_, believed, key = key(),
-                     weak = std::weak_ptr<ClientImpl>(impl)](Engine& engine) {
-    contender->Release(engine.now() + kReleaseTimeout,
-                       [believed, key, weak](const absl::Status& status) {
-                         std::shared_ptr<ClientImpl> alive = weak.lock();
-                         if (status.ok() || alive == nullptr) return;
-                         alive->Log(believed ? LogLevel::kWarning : LogLevel::kInfo,
-                                    absl::StrCat("giving up ", key, ": ", status.ToString()));
-                       });
+  impl.loop().Post([contender = contender_, believed, key = key(),
+                    weak = std::weak_ptr<SessionRep>(session_)](Engine& engine) {
+    const auto said = [believed, key, weak](const absl::Status& status) {
+      std::shared_ptr<SessionRep> session = weak.lock();
+      // With the session everything on it goes, and that has been said.
+      if (status.ok() || session == nullptr || !session->alive()) return;
+      session->impl()->Log(believed ? LogLevel::kWarning : LogLevel::kInfo,
+                           absl::StrCat("giving up ", key, ": ", status.ToString()));
+    };
+    contender->Release(engine.now() + kReleaseTimeout, said);
   });
 }
 

@@ -26,6 +26,12 @@ int Fail(const std::string& why) {
   return 1;
 }
 
+// Quiet: the tests read what it says.
+absl::StatusOr<conclave::Client> Connect(const std::vector<std::string>& endpoints) {
+  return conclave::Client::Connect(
+      {.endpoints = endpoints, .log_sink = [](conclave::LogLevel, std::string_view) {}});
+}
+
 struct Line {
   int64_t number = 0;
   int64_t token = 0;
@@ -41,7 +47,7 @@ Line LastLine(const std::string& path) {
 
 int Run(const std::vector<std::string>& endpoints, const std::string& name, int rounds,
         const std::string& path) {
-  auto client = conclave::Client::Connect({.endpoints = endpoints});
+  auto client = Connect(endpoints);
   if (!client.ok()) return Fail(client.status().ToString());
   auto session = client->OpenSession({.ttl = absl::Seconds(10)});
   if (!session.ok()) return Fail(session.status().ToString());
@@ -58,7 +64,7 @@ int Run(const std::vector<std::string>& endpoints, const std::string& name, int 
 }
 
 int Count(const std::vector<std::string>& endpoints, const std::string& name, int rounds) {
-  auto client = conclave::Client::Connect({.endpoints = endpoints});
+  auto client = Connect(endpoints);
   if (!client.ok()) return Fail(client.status().ToString());
   auto session = client->OpenSession({.ttl = absl::Seconds(10)});
   if (!session.ok()) return Fail(session.status().ToString());
@@ -116,7 +122,7 @@ absl::Status Take(const conclave::Session& session, const std::string& name,
 
 int Hold(const std::vector<std::string>& endpoints, const std::string& name,
          const std::string& kind) {
-  auto client = conclave::Client::Connect({.endpoints = endpoints});
+  auto client = Connect(endpoints);
   if (!client.ok()) return Fail(client.status().ToString());
   auto session = client->OpenSession({.ttl = absl::Seconds(2)});
   if (!session.ok()) return Fail(session.status().ToString());
