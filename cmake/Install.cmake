@@ -24,6 +24,8 @@ set(public_headers
   election/election.h
   lock/mutex.h
   registry/graceful_stop.h
+  registry/grpc/health.h
+  registry/grpc/server.h
   registry/registry.h
   server/app/embedded.h
   testing/fake_server.h)
@@ -113,6 +115,7 @@ conclave_exported(client conclave_so absl::status absl::statusor absl::strings a
 foreach(recipe registry lock election coordination)
   conclave_exported(${recipe} conclave_exported_client)
 endforeach()
+conclave_exported(registry_grpc conclave_exported_registry gRPC::grpc++)
 conclave_exported(discovery conclave_exported_registry gRPC::grpc++)
 conclave_exported(server conclave_server_so conclave_exported_client)
 conclave_exported(testing conclave_exported_server)

@@ -127,7 +127,8 @@ void Registration::Rep::OnEvent(const std::shared_ptr<Rep>& self, const Registra
 }
 
 void Registration::Rep::Say(const Registrar::Event& event) const {
-  const bool bad = event.state == RegState::kLost || absl::IsAlreadyExists(event.why);
+  // A lost lease is told once, by the lease.
+  const bool bad = absl::IsAlreadyExists(event.why);
   client->Log(bad ? LogLevel::kWarning : LogLevel::kDebug,
               absl::StrCat("registry: ", name, " is ", std::string(RegStateName(event.state)),
                            event.why.ok() ? "" : ": ", event.why.ok() ? "" : event.why.message()));
@@ -291,7 +292,7 @@ absl::StatusOr<Registration> Registry::Register(Instance instance, RegistrationO
     if (session != nullptr) {
       lease = std::make_shared<SharedLease>(engine, session->core());
     } else if (isolated) {
-      lease = std::make_shared<SharedLease>(engine, ttl_seconds);
+      lease = rep->registry->NewLease(engine, ttl_seconds);
     } else {
       lease = rep->registry->LeaseOfTtl(engine, ttl_seconds);
     }

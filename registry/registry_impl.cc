@@ -30,11 +30,22 @@ std::shared_ptr<Executor> RegistryImpl::checks() {
   return checks;
 }
 
+std::function<void(const std::string&)> RegistryImpl::Complaints() const {
+  // The client outlives its loop's work, which this is called from.
+  return [client = client_.get()](const std::string& complaint) {
+    client->Log(LogLevel::kWarning, absl::StrCat("registry: ", complaint));
+  };
+}
+
+std::shared_ptr<SharedLease> RegistryImpl::NewLease(Engine& engine, int64_t ttl_seconds) {
+  return std::make_shared<SharedLease>(engine, ttl_seconds, Complaints());
+}
+
 std::shared_ptr<SharedLease> RegistryImpl::LeaseOfTtl(Engine& engine, int64_t ttl_seconds) {
   std::weak_ptr<SharedLease>& weak = leases_[ttl_seconds];
   std::shared_ptr<SharedLease> lease = weak.lock();
   if (lease == nullptr) {
-    lease = std::make_shared<SharedLease>(engine, ttl_seconds);
+    lease = NewLease(engine, ttl_seconds);
     weak = lease;
   }
   return lease;
@@ -44,10 +55,7 @@ std::shared_ptr<OverrideBook> RegistryImpl::Overrides(Engine& engine) {
   if (options_.override_prefix.empty()) return nullptr;
   std::shared_ptr<OverrideBook> overrides = overrides_.lock();
   if (overrides == nullptr) {
-    overrides = std::make_shared<OverrideBook>(
-        engine, options_.override_prefix, [client = client_.get()](const std::string& complaint) {
-          client->Log(LogLevel::kWarning, absl::StrCat("registry: ", complaint));
-        });
+    overrides = std::make_shared<OverrideBook>(engine, options_.override_prefix, Complaints());
     overrides_ = overrides;
   }
   return overrides;

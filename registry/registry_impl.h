@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -35,10 +36,14 @@ class RegistryImpl {
   std::shared_ptr<Executor> checks();
 
   // On the loop.
+  std::shared_ptr<SharedLease> NewLease(Engine& engine, int64_t ttl_seconds);
   std::shared_ptr<SharedLease> LeaseOfTtl(Engine& engine, int64_t ttl_seconds);
   std::shared_ptr<OverrideBook> Overrides(Engine& engine);
 
  private:
+  // For what the loop's thread has to complain of.
+  std::function<void(const std::string&)> Complaints() const;
+
   const std::shared_ptr<ClientImpl> client_;
   const RegistryOptions options_;
   std::mutex mutex_;

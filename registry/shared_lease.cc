@@ -1,8 +1,9 @@
 #include "conclave/registry/shared_lease.h"
 
 #include <algorithm>
-#include <vector>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "conclave/client/core/calls.h"
 
 namespace conclave {
@@ -16,8 +17,12 @@ constexpr Duration kSettled = std::chrono::seconds(10);
 
 }  // namespace
 
-SharedLease::SharedLease(Engine& engine, int64_t ttl_seconds)
-    : engine_(engine), ttl_seconds_(ttl_seconds), borrowed_(false) {}
+SharedLease::SharedLease(Engine& engine, int64_t ttl_seconds,
+                         std::function<void(const std::string&)> complain)
+    : engine_(engine),
+      ttl_seconds_(ttl_seconds),
+      borrowed_(false),
+      complain_(std::move(complain)) {}
 
 SharedLease::SharedLease(Engine& engine, std::shared_ptr<SessionCore> session)
     : engine_(engine), ttl_seconds_(0), borrowed_(true), session_(std::move(session)) {}
@@ -160,6 +165,10 @@ void SharedLease::Lose(const absl::Status& why) {
   session_ = nullptr;
   ++generation_;
   if (engine_.now() - granted_at_ > kSettled) failures_ = 0;
+  if (complain_ != nullptr) {
+    complain_(absl::StrCat(why.message(), "; its ", tenants_.size(),
+                           " registrations go on with the next one"));
+  }
   Tell(LeaseEvent::kLost, why);
   OpenLater();
 }

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -51,7 +52,9 @@ class SharedLease : public std::enable_shared_from_this<SharedLease> {
     virtual const std::string& key() const = 0;
   };
 
-  SharedLease(Engine& engine, int64_t ttl_seconds);
+  // `complain` hears of each loss, once for all tenants; may be null.
+  SharedLease(Engine& engine, int64_t ttl_seconds,
+              std::function<void(const std::string&)> complain = nullptr);
   // On a session of the caller's.
   SharedLease(Engine& engine, std::shared_ptr<SessionCore> session);
 
@@ -91,6 +94,7 @@ class SharedLease : public std::enable_shared_from_this<SharedLease> {
   Engine& engine_;
   const int64_t ttl_seconds_;
   const bool borrowed_;
+  const std::function<void(const std::string&)> complain_;
   std::shared_ptr<SessionCore> session_;
   uint64_t generation_ = 0;                            // of the session
   std::map<uint64_t, std::weak_ptr<Tenant>> tenants_;  // in the order in which they came

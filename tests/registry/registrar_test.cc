@@ -293,6 +293,23 @@ TEST_F(RegistrarTest, AWriteThatWasGivenUpIsSweptFromALeaseThatLivesOn) {
       << last.ShortDebugString();
 }
 
+TEST_F(RegistrarTest, WhoeverComesWhenTheLastOneHasJustLeftGetsALeaseOfItsOwn) {
+  auto first = Start({.address = "h:1"});
+  const testing::FakeTransport::Call grant = Open(kGrant)[0];
+  first->Stop(now_ + seconds(5), [](const absl::Status&) {});  // before the grant is answered
+  Start({.address = "h:2"});
+  engine_.OnUnaryDone(grant.id, {.code = 1, .message = "cancelled"}, "");
+  engine_.Advance(now_);
+  List();
+  Grant(2);
+  EXPECT_EQ(Write(5).success(0).request_put().lease(), 2);
+  EXPECT_EQ(state(0), RegState::kGone);
+  EXPECT_EQ(state(1), RegState::kRegistered);
+  // Its health is heard: the lease's end is noticed.
+  Go(seconds(9) + milliseconds(200));
+  EXPECT_EQ(state(1), RegState::kLost);
+}
+
 TEST_F(RegistrarTest, WhatIsWantedTwiceIsWrittenOnce) {
   auto registrar = Start({.address = "h:1"});
   List();

@@ -221,6 +221,37 @@ TEST_P(RegistryFaultTest, ComesBackAfterAnOutageLongerThanItsLease) {
   EXPECT_TRUE(ttl->exists());
 }
 
+TEST_P(RegistryFaultTest, APartitionEndsWithTheLatestOfEverySharer) {
+  constexpr int kCount = 20;
+  CONCLAVE_START_CLUSTER(cluster, GetParam());
+  Connect(*cluster);
+  Registry registry(client());
+  std::vector<Registration> registrations;
+  for (int i = 1; i <= kCount; ++i) {
+    registrations.push_back(
+        MustRegister(registry, {.address = absl::StrCat("h:", i)}, {.ttl = absl::Seconds(2)}));
+  }
+  for (auto& each : registrations) ASSERT_TRUE(each.WaitRegistered(kLong).ok());
+  for (int i = 0; i < cluster->size(); ++i) cluster->Pause(i);
+  for (auto& each : registrations) {
+    EXPECT_TRUE(WaitFor([&] { return each.state() == RegState::kLost; }, kLong));
+    EXPECT_TRUE(each.Update([](Instance& instance) { instance.weight = 7; }).ok());
+  }
+  for (int i = 0; i < cluster->size(); ++i) cluster->Resume(i);
+  EXPECT_TRUE(WaitFor(
+      [&] {
+        auto range = client().Range(Prefix(service_ + "/"));
+        if (!range.ok() || range->kvs.size() != kCount) return false;
+        for (const KeyValue& kv : range->kvs) {
+          if (DecodeNamingValue(kv.value)->weight != 7) return false;
+          if (kv.lease != range->kvs[0].lease) return false;
+        }
+        return true;
+      },
+      absl::Seconds(40)));
+  for (auto& each : registrations) EXPECT_TRUE(each.WaitRegistered(kLong).ok());
+}
+
 TEST_P(RegistryFaultTest, RegistersWhenTheClusterComesUpLater) {
   CONCLAVE_START_CLUSTER(cluster, GetParam());
   for (int i = 0; i < cluster->size(); ++i) cluster->Kill(i);
