@@ -1,6 +1,7 @@
 #include "conclave/discovery/picking/core.h"
 
 #include <algorithm>
+#include <chrono>
 #include <random>
 #include <utility>
 
@@ -15,6 +16,8 @@ std::string TargetOf(const std::string& address) {
   if (!parts.ok() || !xds::LooksLikeIp(parts->host)) return "dns:///" + address;
   return (parts->host.find(':') == std::string::npos ? "ipv4:" : "ipv6:") + address;
 }
+
+constexpr std::chrono::seconds kMetricsInterval(1);
 
 BackendState StateFrom(grpc_connectivity_state state) {
   switch (state) {
@@ -35,7 +38,8 @@ Core::Core(Options options, Service service, std::shared_ptr<Hub> hub)
       service_(std::move(service)),
       hub_(std::move(hub)),
       routes_(std::make_unique<Routes>(Routes{.table = {&options_.policy, &turns_, {}, nullptr}})),
-      roster_(options_.roster) {
+      roster_(options_.roster),
+      metrics_(options_.client->metrics(), service_.name()) {
   // So that the clients of a service do not all begin with the same backend.
   turns_.value = std::random_device{}();
   number_ = hub_->Join(this);
@@ -63,7 +67,12 @@ Instant Core::OnTurn(Instant now) {
   }
   if (changed_) Publish(now);
   changed_ = false;
-  return roster_.NextDue();
+  if (!metrics_.enabled()) return roster_.NextDue();
+  if (metrics_due_ <= now) {
+    metrics_.Update(Stats());
+    metrics_due_ = now + kMetricsInterval;
+  }
+  return std::min(roster_.NextDue(), metrics_due_);
 }
 
 bool Core::TakeSnapshot() {

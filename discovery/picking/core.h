@@ -22,6 +22,7 @@
 #include "conclave/discovery/discovery.h"
 #include "conclave/discovery/picking/connection.h"
 #include "conclave/discovery/picking/hub.h"
+#include "conclave/discovery/picking/metrics.h"
 #include "conclave/discovery/picking/pick_table.h"
 #include "conclave/discovery/picking/published.h"
 #include "conclave/discovery/picking/roster.h"
@@ -102,6 +103,8 @@ class Core final : public Hub::Member {
   // Of the hub's thread.
   std::shared_ptr<const Snapshot> snapshot_;
   bool changed_ = false;  // since the last Publish
+  Metrics metrics_;
+  Instant metrics_due_{};
 
   uint64_t number_ = 0;  // at the hub
   Subscription subscription_;
