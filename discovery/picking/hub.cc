@@ -14,9 +14,9 @@ namespace {
 // How long one watch of a connection lasts until it is renewed. A hub that ends has to wait for its
 // watches, hence not long; and all watches together shall not be renewed more often than 200 times
 // a second.
-constexpr std::chrono::milliseconds kWatchMin(100);
+constexpr std::chrono::milliseconds kWatchMin(250);
 constexpr std::chrono::milliseconds kWatchMax(5'000);
-constexpr std::chrono::milliseconds kRenewalPause(5);
+constexpr std::chrono::milliseconds kRenewalPause(10);
 
 constexpr int kEventsPerTurnMax = 256;
 
