@@ -196,7 +196,12 @@ TEST_P(DiscoveryTest, RefusesNamesThatAreNone) {
   CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
   Discovery discovery(Connect(*cluster));
   EXPECT_EQ(discovery.Watch("").status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(discovery.Watch("a//b").status().code(), absl::StatusCode::kInvalidArgument);
+  for (const std::string& bad :
+       {std::string("a//b"), std::string("/a"), std::string("a/"), std::string("a\nb"),
+        std::string("a\0b", 3), std::string("\xff\xfe"), std::string(10'000, 'x'),
+        std::string("etcd:///"), std::string("etcd:////a")}) {
+    EXPECT_EQ(discovery.Watch(bad).status().code(), absl::StatusCode::kInvalidArgument) << bad;
+  }
 }
 
 TEST_P(DiscoveryTest, AWaitEndsAtItsDeadlineAndAtAStop) {
