@@ -101,7 +101,7 @@ absl::Status Wrong(const Parts&... parts) {
   return absl::InvalidArgumentError(absl::StrCat("DialOptions: ", parts...));
 }
 
-// grpc#31766: the ring of gRPC 1.51 casts a closure to a class that it is not of, and crashes with
+// The ring of gRPC 1.51 casts a closure to a class that it is not of, and crashes with
 // the first update.
 bool GrpcHasSoundRing() {
   const std::string version = grpc::Version();  // "1.51.1"
