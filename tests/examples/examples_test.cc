@@ -275,6 +275,16 @@ INSTANTIATE_TEST_SUITE_P(Servers, LeaderLossTest, ::testing::ValuesIn(testing::T
 INSTANTIATE_TEST_SUITE_P(Servers, ExamplesTest, ::testing::ValuesIn(testing::AllServers()),
                          testing::ServerName);
 
+#ifdef CONCLAVE_HAS_FAKE_SERVER_DEMO
+TEST(FakeServerDemoTest, ShowsAnHourOfTrouble) {
+  const auto output = RunCommand({Program("fake_server_demo")}, absl::Seconds(60));
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_THAT(*output, HasSubstr("does not believe in it any more"));
+  EXPECT_THAT(*output, HasSubstr("after an hour without a server it is registered again"));
+  EXPECT_THAT(*output, HasSubstr("fake_server_demo: ok"));
+}
+#endif
+
 #ifdef CONCLAVE_HAS_QUICKSTART
 TEST(QuickstartTest, ShowsEverythingInOneProcess) {
   const auto output = RunCommand({Program("quickstart")}, absl::Seconds(60));

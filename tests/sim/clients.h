@@ -2,6 +2,7 @@
 // another one when it fails them) and write down what they did and heard.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -12,13 +13,25 @@ namespace conclave::sim {
 
 class Simulation;
 
+// What recipes got done, so that a run can be seen not to be empty.
+struct RecipeCounts {
+  uint64_t grants = 0;
+  uint64_t leases = 0;
+  uint64_t leaders = 0;  // batches that observers heard
+  uint64_t views = 0;
+  uint64_t faults = 0;
+};
+
 class Client {
  public:
   virtual ~Client() = default;
+  // Everything is put right in the world.
+  virtual void Heal() {}
   // The end is near: no new work.
   virtual void Finish() {}
   // What its own history shows.
   virtual Complaints Check(const TrueHistory& truth) const = 0;
+  virtual void Count(RecipeCounts*) const {}
 };
 
 // Puts, deletes, swaps and reads a handful of keys, one call after the other.

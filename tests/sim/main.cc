@@ -1,5 +1,6 @@
 // sim: runs simulations, one seed or as many as there is time for.
 //
+//   sim --recipes ...            the same with the recipes' processes as guests
 //   sim --seed N [--verbose]     replays one run and says what happened
 //   sim --seconds S [--from N]   explores seeds from N on (1 if not given) for S seconds
 //   sim --count C [--from N]     explores C seeds
@@ -14,12 +15,14 @@
 
 namespace {
 
+using conclave::sim::Guests;
 using conclave::sim::Simulation;
 using conclave::sim::Verdict;
 
 [[noreturn]] void Usage() {
   std::fprintf(stderr,
-               "usage: sim --seed N [--verbose] | --seconds S [--from N] | --count C [--from N]\n");
+               "usage: sim [--recipes] --seed N [--verbose] | --seconds S [--from N] | --count C "
+               "[--from N]\n");
   std::exit(2);
 }
 
@@ -30,7 +33,7 @@ uint64_t Number(const char* text) {
   return number;
 }
 
-void Print(const Verdict& verdict) {
+void Print(const Verdict& verdict, Guests guests) {
   std::printf(
       "seed %llu: %s, trace %016llx, %zu members, %llu faults, %llu of %llu operations "
       "acknowledged, %llu revisions, %llu elections, %llu states installed\n",
@@ -42,9 +45,17 @@ void Print(const Verdict& verdict) {
       static_cast<unsigned long long>(verdict.revisions),
       static_cast<unsigned long long>(verdict.elections),
       static_cast<unsigned long long>(verdict.snapshots_installed));
+  if (guests == Guests::kRecipes) {
+    std::printf("  %llu grants, %llu leases, %llu batches of leaders, %llu views\n",
+                static_cast<unsigned long long>(verdict.recipes.grants),
+                static_cast<unsigned long long>(verdict.recipes.leases),
+                static_cast<unsigned long long>(verdict.recipes.leaders),
+                static_cast<unsigned long long>(verdict.recipes.views));
+  }
   for (const std::string& complaint : verdict.complaints) std::printf("  %s\n", complaint.c_str());
   if (!verdict.ok()) {
-    std::printf("  replay: scripts/sim --seed %llu --verbose\n",
+    std::printf("  replay: scripts/sim%s --seed %llu --verbose\n",
+                guests == Guests::kRecipes ? " --recipes" : "",
                 static_cast<unsigned long long>(verdict.seed));
   }
   std::fflush(stdout);
@@ -59,10 +70,15 @@ int main(int argc, char** argv) {
   uint64_t from = 1;
   bool one = false;
   bool verbose = false;
+  Guests guests = Guests::kPlain;
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
     if (flag == "--verbose") {
       verbose = true;
+      continue;
+    }
+    if (flag == "--recipes") {
+      guests = Guests::kRecipes;
       continue;
     }
     if (i + 1 >= argc) Usage();
@@ -81,8 +97,8 @@ int main(int argc, char** argv) {
     }
   }
   if (one) {
-    const Verdict verdict = Simulation(seed, verbose).Run();
-    Print(verdict);
+    const Verdict verdict = Simulation(seed, verbose, guests).Run();
+    Print(verdict, guests);
     return verdict.ok() ? 0 : 1;
   }
   if (seconds == 0 && count == 0) Usage();
@@ -96,13 +112,13 @@ int main(int argc, char** argv) {
        count > 0 ? next < from + count : spent() < std::chrono::seconds(seconds); ++next) {
     // A CHECK that fails ends the process: say before which seed it was.
     std::fprintf(stderr, "\rseed %llu ", static_cast<unsigned long long>(next));
-    const Verdict verdict = Simulation(next).Run();
+    const Verdict verdict = Simulation(next, false, guests).Run();
     ++runs;
     faults += verdict.faults;
     simulated_s += std::chrono::duration<double>(verdict.simulated).count();
     if (!verdict.ok()) {
       ++failed;
-      Print(verdict);
+      Print(verdict, guests);
     }
   }
   const double took_s = std::chrono::duration<double>(spent()).count();

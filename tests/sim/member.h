@@ -14,12 +14,12 @@
 #include <vector>
 
 #include "conclave/base/prng.h"
+#include "conclave/server/env/memory/memory_disk.h"
 #include "conclave/server/node/bootstrap.h"
 #include "conclave/server/node/node.h"
 #include "conclave/server/snapshot/writer.h"
 #include "conclave/server/wal/log.h"
 #include "conclave/tests/sim/schedule.h"
-#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::sim {
 

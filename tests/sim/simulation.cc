@@ -11,6 +11,7 @@
 #include "conclave/server/node/stats.h"
 #include "conclave/tests/node/request.h"
 #include "conclave/tests/sim/clients.h"
+#include "conclave/tests/sim/recipes/recipe_world.h"
 
 namespace conclave::sim {
 
@@ -28,7 +29,8 @@ constexpr Duration kClientPatience = seconds(12);
 
 }  // namespace
 
-Simulation::Simulation(uint64_t seed, bool verbose) : seed_(seed), verbose_(verbose), prng_(seed) {
+Simulation::Simulation(uint64_t seed, bool verbose, Guests guests)
+    : seed_(seed), verbose_(verbose), guests_(guests), prng_(seed) {
   Configure();
 }
 
@@ -395,6 +397,8 @@ void Simulation::Heal() {
     members_[i]->Resume();
     if (!members_[i]->up()) Boot(i);
   }
+  healed_at_ = schedule_.now();
+  for (const auto& client : clients_) client->Heal();
 }
 
 // After everything is put right, a write must get through.
@@ -452,18 +456,26 @@ void Simulation::CheckAgreement() {
   for (const std::string& complaint : observer_.complaints()) Complain(complaint);
 }
 
+void Simulation::InviteGuests() {
+  const bool recipes = guests_ == Guests::kRecipes;
+  const int kv_clients = recipes ? 1 : static_cast<int>(prng_.Between(2, 6));
+  for (int i = 0; i < kv_clients; ++i) {
+    clients_.push_back(MakeKvClient(this, i, milliseconds(prng_.Between(5, 100))));
+  }
+  if (recipes) {
+    clients_.push_back(MakeRecipeWorld(this));
+  } else {
+    for (int i = 0; i < 2; ++i) clients_.push_back(MakeWatchClient(this, i));
+    for (int i = 0; i < 6; ++i) clients_.push_back(MakeLeaseClient(this, i));
+  }
+  if (prng_.Chance(1, 2)) clients_.push_back(MakeCompactor(this));
+}
+
 Verdict Simulation::Run() {
   for (size_t i = 0; i < members_.size(); ++i) {
     schedule_.After(milliseconds(prng_.Between(0, 200)), [this, i] { Boot(i); });
   }
-  const int kv_clients = static_cast<int>(prng_.Between(2, 6));
-  for (int i = 0; i < kv_clients; ++i) {
-    clients_.push_back(MakeKvClient(this, i, milliseconds(prng_.Between(5, 100))));
-  }
-  for (int i = 0; i < 2; ++i) clients_.push_back(MakeWatchClient(this, i));
-  for (int i = 0; i < 6; ++i) clients_.push_back(MakeLeaseClient(this, i));
-  if (prng_.Chance(1, 2)) clients_.push_back(MakeCompactor(this));
-
+  InviteGuests();
   schedule_.RunUntil(schedule_.now() + seconds(3));
   chaos_ = true;
   Nemesis();
@@ -481,10 +493,11 @@ Verdict Simulation::Run() {
     for (std::string& complaint : client->Check(observer_.truth())) Complain(std::move(complaint));
   }
   Verdict verdict;
+  for (const auto& client : clients_) client->Count(&verdict.recipes);
   verdict.seed = seed_;
   verdict.trace_hash = trace_.hash();
   verdict.members = members_.size();
-  verdict.faults = faults_ + network_->faults();
+  verdict.faults = faults_ + network_->faults() + verdict.recipes.faults;
   verdict.operations = operations_.size();
   verdict.acknowledged = static_cast<uint64_t>(
       std::count_if(operations_.begin(), operations_.end(),

@@ -17,6 +17,7 @@
 #include "conclave/base/prng.h"
 #include "conclave/server/node/bootstrap.h"
 #include "conclave/tests/sim/checkers.h"
+#include "conclave/tests/sim/clients.h"
 #include "conclave/tests/sim/history.h"
 #include "conclave/tests/sim/member.h"
 #include "conclave/tests/sim/network.h"
@@ -25,7 +26,11 @@
 
 namespace conclave::sim {
 
-class Client;
+// Who uses the cluster besides a few plain clients.
+enum class Guests : uint8_t {
+  kPlain,    // more of them: keys, watches, leases, compactions
+  kRecipes,  // processes with the production client and the recipes on it
+};
 
 struct Verdict {
   uint64_t seed = 0;
@@ -38,6 +43,7 @@ struct Verdict {
   uint64_t events = 0;  // of the simulator
   uint64_t elections = 0;
   uint64_t snapshots_installed = 0;
+  RecipeCounts recipes;
   Duration simulated{};
   Complaints complaints;  // empty: all is well
 
@@ -46,7 +52,7 @@ struct Verdict {
 
 class Simulation {
  public:
-  explicit Simulation(uint64_t seed, bool verbose = false);
+  explicit Simulation(uint64_t seed, bool verbose = false, Guests guests = Guests::kPlain);
   ~Simulation();
 
   Verdict Run();
@@ -70,7 +76,11 @@ class Simulation {
   void Say(uint64_t stream, const std::string& message);
   void CloseStream(uint64_t stream);
 
+  bool chaos() const { return chaos_; }
   bool ending() const { return ending_; }
+  bool up(size_t member) const { return members_[member]->up(); }
+  // Since when nothing goes wrong any more.
+  Instant healed_at() const { return healed_at_; }
   std::vector<KvOperation>& operations() { return operations_; }
   void Complain(std::string what);
 
@@ -102,6 +112,7 @@ class Simulation {
   void SlowDisk(size_t member);
   void MoveLeadership(size_t member);
   void StopLeader();
+  void InviteGuests();
   void Heal();
   void CheckLiveness();
   void WaitForCalm();
@@ -112,6 +123,7 @@ class Simulation {
 
   const uint64_t seed_;
   const bool verbose_;
+  const Guests guests_;
   Prng prng_;
   Schedule schedule_;
   Trace trace_;
@@ -126,6 +138,7 @@ class Simulation {
   std::vector<KvOperation> operations_;
   bool chaos_ = false;
   bool ending_ = false;
+  Instant healed_at_ = kNever;
   uint64_t faults_ = 0;
   uint64_t elections_ = 0;
   uint64_t installed_ = 0;

@@ -1,0 +1,100 @@
+// What the recipes' processes did and heard: the material of their checkers. Plain data; all times
+// are the world's, not the processes' own.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "conclave/base/time.h"
+
+namespace conclave::sim {
+
+// One lease, as seen on its client's wire.
+struct LeaseTrace {
+  struct Renewal {
+    Instant sent;
+    Instant returned;
+  };
+  int64_t id = 0;
+  Duration ttl{};
+  Instant granted;                   // when the acknowledged grant was sent
+  std::vector<Renewal> renewals{};   // the acknowledged ones
+  Instant last_attempt;              // of any renewal, or of the grant
+  Instant revoked = kNever;          // when its client first asked for its end
+  std::vector<std::string> marks{};  // keys on it, written in one transaction, that nobody deletes
+};
+
+// One attempt to own a lock's or an election's name.
+struct ClaimTrace {
+  int process = 0;  // and its life: another one after a crash
+  std::string name{};
+  std::string key{};
+  int64_t lease = 0;
+  Instant asked;
+  Instant answered = kNever;
+  bool granted = false;
+  int64_t token = 0;
+  // Of a granted one: when its handle said for the first time that it is not held any more: given
+  // up, lost, the local deadline passed by the clock, or the process died.
+  Instant invalid = kNever;
+  // When nothing of it may be left, as far as its owner was told: not granted, or given up.
+  Instant over = kNever;
+};
+
+// What an observer of an election heard, batch by batch of its watch.
+struct LeaderSeen {
+  std::string key{};
+  std::string proposal{};
+  int64_t lease = 0;
+  int64_t term = 0;
+  friend bool operator==(const LeaderSeen&, const LeaderSeen&) = default;
+};
+struct ObserverTrace {
+  struct Batch {
+    int64_t revision = 0;
+    bool resynced = false;
+    std::vector<std::optional<LeaderSeen>> changes{};
+  };
+  std::string prefix{};
+  std::vector<Batch> batches{};
+  bool must_be_complete = false;  // it was given the time to hear everything
+};
+
+// What a resolver's view of a service was, whenever it changed.
+struct ViewTrace {
+  struct View {
+    Instant at;
+    int64_t revision = 0;
+    std::vector<std::string> keys{};  // ascending
+  };
+  std::string prefix{};
+  std::vector<View> views{};
+  Instant attentive_from = kNever;  // from then on it is in touch, and must be up to date
+  bool must_be_complete = false;
+};
+
+// One registered instance, as its process sees it.
+struct InstanceTrace {
+  std::string key{};
+  Duration ttl{};
+  Instant started;
+  Instant stopped = kNever;  // deregistered, or killed
+  bool disturbed = false;    // its process was paused, killed, or cut off from the cluster
+};
+
+struct RecipeHistory {
+  std::map<int64_t, LeaseTrace> leases{};
+  std::vector<ClaimTrace> claims{};
+  std::vector<ObserverTrace> observers{};
+  std::vector<ViewTrace> views{};
+  std::vector<InstanceTrace> instances{};
+  // From when to when no majority of the members was up.
+  std::vector<std::pair<Instant, Instant>> outages{};
+  Instant calm = kNever;  // from then on nothing goes wrong any more
+  Instant end = kNever;
+};
+
+}  // namespace conclave::sim

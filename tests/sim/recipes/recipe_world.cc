@@ -1,0 +1,193 @@
+#include "conclave/tests/sim/recipes/recipe_world.h"
+
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "conclave/tests/sim/recipes/checkers.h"
+#include "conclave/tests/sim/recipes/process.h"
+#include "conclave/tests/sim/recipes/workloads.h"
+#include "conclave/tests/sim/simulation.h"
+
+namespace conclave::sim {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr int kLockers = 4;
+constexpr int kCandidates = 3;
+constexpr int kProviders = 4;  // the last one is left alone by everything but the cluster's faults
+constexpr int kWatchers = 2;
+constexpr int64_t kDriftPpmMax = 500;
+
+class RecipeWorld : public Client {
+ public:
+  explicit RecipeWorld(Simulation* simulation)
+      : simulation_(simulation), world_{simulation, &history_} {
+    for (int i = 0; i < kLockers; ++i) Add([this](Process* p) { return MakeLocker(world_, p); });
+    for (int i = 0; i < kCandidates; ++i) {
+      Add([this](Process* p) { return MakeCandidate(world_, p); });
+    }
+    for (int i = 0; i < kWatchers; ++i) Add([this](Process* p) { return MakeWatcher(world_, p); });
+    for (int i = 1; i <= kProviders; ++i) {
+      Add([this, i](Process* p) { return MakeProvider(world_, p, i); });
+    }
+    for (Place& place : places_) Boot(place);
+    Nemesis();
+    WatchMajority();
+  }
+
+  ~RecipeWorld() override {
+    for (Place& place : places_) {
+      if (place.workload != nullptr) place.workload->Died();
+    }
+  }
+
+  void Finish() override {
+    history_.calm = simulation_->healed_at();
+    for (Place& place : places_) {
+      if (place.workload != nullptr) place.workload->Finish();
+    }
+  }
+
+  // All is put right.
+  void Heal() override {
+    for (Place& place : places_) {
+      place.process->HealAll();
+      place.process->Resume();
+      if (!place.process->alive()) Boot(place);
+    }
+  }
+
+  Complaints Check(const TrueHistory& truth) const override {
+    RecipeHistory history = history_;
+    history.end = simulation_->schedule().now();
+    Complaints all = CheckClaims(truth, history);
+    const auto add = [&all](const Complaints& more, const std::string& who = "") {
+      for (const std::string& complaint : more) all.push_back(who + complaint);
+    };
+    add(CheckFencing(truth, history));
+    add(CheckLeases(truth, history));
+    add(CheckInstances(truth, history));
+    for (size_t i = 0; i < history.observers.size(); ++i) {
+      add(CheckObserver(truth, history.observers[i]), absl::StrCat("observer ", i, ": "));
+    }
+    for (size_t i = 0; i < history.views.size(); ++i) {
+      add(CheckView(truth, history.views[i], history.end), absl::StrCat("resolver ", i, ": "));
+    }
+    return all;
+  }
+
+  void Count(RecipeCounts* counts) const override {
+    for (const ClaimTrace& claim : history_.claims) counts->grants += claim.granted ? 1 : 0;
+    counts->leases += history_.leases.size();
+    for (const ViewTrace& view : history_.views) counts->views += view.views.size();
+    for (const ObserverTrace& observer : history_.observers) {
+      counts->leaders += observer.batches.size();
+    }
+    counts->faults += faults_;
+  }
+
+ private:
+  using Make = std::function<std::unique_ptr<Workload>(Process*)>;
+  struct Place {
+    Make make;
+    std::unique_ptr<Workload> workload;
+    std::unique_ptr<Process> process;  // ends first, and calls back
+  };
+
+  Prng& prng() { return simulation_->prng(); }
+
+  void Add(Make make) {
+    Place& place = places_.emplace_back();
+    place.make = std::move(make);
+    place.process =
+        std::make_unique<Process>(simulation_, &history_, static_cast<int>(places_.size()),
+                                  prng().Between(-kDriftPpmMax, kDriftPpmMax));
+  }
+
+  void Boot(Place& place) {
+    place.process->Boot();
+    place.workload = place.make(place.process.get());
+  }
+
+  void Nemesis() {
+    simulation_->schedule().After(milliseconds(prng().Between(100, 1500)), [this] {
+      if (simulation_->ending()) return;
+      if (simulation_->chaos()) Disturb(places_[prng().Below(places_.size() - 1)]);
+      Nemesis();
+    });
+  }
+
+  void Disturb(Place& place) {
+    Process& process = *place.process;
+    if (!process.alive()) return;
+    ++faults_;
+    MarkDisturbed(place);
+    switch (prng().Below(6)) {
+      case 0:
+        place.workload->Died();
+        process.Crash();
+        place.workload = nullptr;
+        simulation_->schedule().After(milliseconds(prng().Between(100, 8000)), [this, &place] {
+          if (!place.process->alive()) Boot(place);
+        });
+        return;
+      case 1:
+      case 2:
+        process.Pause();
+        simulation_->schedule().After(milliseconds(prng().Between(50, 9000)),
+                                      [&process] { process.Resume(); });
+        return;
+      default:
+        for (size_t member = 0; member < simulation_->member_count(); ++member) {
+          if (!prng().Chance(1, 2)) continue;
+          process.Cut(member);
+          simulation_->schedule().After(milliseconds(prng().Between(50, 16000)),
+                                        [&process, member] { process.Heal(member); });
+        }
+        return;
+    }
+  }
+
+  void MarkDisturbed(const Place& place) {
+    const size_t providers_from = places_.size() - kProviders;
+    const size_t number = static_cast<size_t>(&place - places_.data());
+    if (number < providers_from) return;
+    const std::string key = absl::StrCat("svc/10.0.0.", number - providers_from + 1, ":80");
+    for (InstanceTrace& instance : history_.instances) {
+      if (instance.key == key && instance.stopped == kNever) instance.disturbed = true;
+    }
+  }
+
+  // Looks so often that no outage between two looks is long enough to matter.
+  void WatchMajority() {
+    size_t up = 0;
+    for (size_t i = 0; i < simulation_->member_count(); ++i) up += simulation_->up(i) ? 1 : 0;
+    const bool majority = up * 2 > simulation_->member_count();
+    const Instant now = simulation_->schedule().now();
+    if (!majority && majority_) history_.outages.push_back({now, now});
+    if (!majority) history_.outages.back().second = now;
+    majority_ = majority;
+    simulation_->schedule().After(milliseconds(50), [this] {
+      if (!simulation_->ending()) WatchMajority();
+    });
+  }
+
+  Simulation* const simulation_;
+  RecipeHistory history_;
+  const WorkloadWorld world_;
+  std::vector<Place> places_;
+  bool majority_ = true;
+  uint64_t faults_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Client> MakeRecipeWorld(Simulation* simulation) {
+  return std::make_unique<RecipeWorld>(simulation);
+}
+
+}  // namespace conclave::sim

@@ -1,0 +1,49 @@
+// Worlds whose guests use the production client and the recipes on it.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "conclave/tests/sim/simulation.h"
+
+namespace conclave::sim {
+namespace {
+
+std::string Report(const Verdict& verdict) {
+  std::string text = "seed " + std::to_string(verdict.seed) +
+                     " fails; replay: scripts/sim --recipes --seed " +
+                     std::to_string(verdict.seed) + " --verbose\n";
+  for (const std::string& complaint : verdict.complaints) text += "  " + complaint + "\n";
+  return text;
+}
+
+TEST(RecipeSimulation, TheSameSeedIsTheSameRun) {
+  for (const uint64_t seed : {1, 17}) {
+    const Verdict once = Simulation(seed, false, Guests::kRecipes).Run();
+    const Verdict twice = Simulation(seed, false, Guests::kRecipes).Run();
+    EXPECT_EQ(once.trace_hash, twice.trace_hash) << "seed " << seed;
+    EXPECT_EQ(once.events, twice.events);
+    EXPECT_EQ(once.recipes.grants, twice.recipes.grants);
+  }
+}
+
+TEST(RecipeSimulation, AHundredSeedsHoldWhatIsPromised) {
+  RecipeCounts all;
+  for (uint64_t seed = 2000; seed < 2100; ++seed) {
+    const Verdict verdict = Simulation(seed, false, Guests::kRecipes).Run();
+    EXPECT_TRUE(verdict.ok()) << Report(verdict);
+    all.grants += verdict.recipes.grants;
+    all.leases += verdict.recipes.leases;
+    all.leaders += verdict.recipes.leaders;
+    all.views += verdict.recipes.views;
+    all.faults += verdict.recipes.faults;
+  }
+  // The worlds are neither empty nor hopeless.
+  EXPECT_GT(all.grants, 2'000u);
+  EXPECT_GT(all.leases, 2'000u);
+  EXPECT_GT(all.leaders, 2'000u);
+  EXPECT_GT(all.views, 1'000u);
+  EXPECT_GT(all.faults, 1'000u);
+}
+
+}  // namespace
+}  // namespace conclave::sim
