@@ -13,6 +13,8 @@ namespace {
 using std::chrono::seconds;
 
 constexpr Duration kLeftMax = seconds(1);  // K6
+// Members elect, clients find them again; until then what is given up goes behind the scenes.
+constexpr Duration kCalmDown = seconds(5);
 constexpr Duration kViewLagMax = seconds(1);
 // Beyond a TTL: an election, the checkpoints' lag, and a second.
 constexpr Duration kExpiryGrace = seconds(4);
@@ -111,7 +113,7 @@ void CheckSequence(const std::vector<const ClaimTrace*>& grants, Complaints* wro
 
 void CheckLeftovers(const ClaimTrace& claim, const RecipeHistory& history,
                     const std::vector<KeyLife>& lives, Complaints* wrong) {
-  if (claim.over == kNever || claim.over < history.calm) return;
+  if (claim.over == kNever || claim.over - history.calm < kCalmDown) return;
   const Instant gone_by = claim.over + kLeftMax;
   // The next claim of the same session puts the same key again.
   Instant next = kNever;
@@ -287,7 +289,8 @@ void CheckLease(const LeaseTrace& lease, const LeaseEnd& end, const RecipeHistor
                                   end.revisions.size(), " revisions"));
   }
   if (history.calm == kNever) return;
-  const Instant due = std::max(lease.last_attempt + lease.ttl, history.calm) + kExpiryGrace;
+  // A lease's time stands while nobody leads, so it may begin anew with the calm.
+  const Instant due = std::max(lease.last_attempt, history.calm) + lease.ttl + kExpiryGrace;
   if (end.at > due && history.end > due) {
     wrong->push_back(absl::StrCat("L2 lease ", lease.id, " of TTL ", lease.ttl / seconds(1),
                                   " s, last renewed at ", Seconds(lease.last_attempt),

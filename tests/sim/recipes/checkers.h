@@ -15,8 +15,8 @@ namespace conclave::sim {
 // - K2 a grant implies a key on the claim's own lease that is the oldest of the name at some moment
 //      between the question and the answer; so nobody who was before it is passed over (K5 FIFO)
 // - K3 the handle of a holder turns invalid before anybody else is told that he owns the name
-// - K6 one second after a claim is over, as far as its owner was told, its key is gone; in calm
-//      times, and in the end of all times
+// - K6 one second after a claim is over, as far as its owner was told, its key is gone; once all
+//      has been well for five seconds, and in the end
 Complaints CheckClaims(const TrueHistory& truth, const RecipeHistory& history);
 
 // - K4 every write to "fenced/<name>" (its value is a token) stands in the store while the key of
@@ -30,7 +30,8 @@ Complaints CheckObserver(const TrueHistory& truth, const ObserverTrace& observer
 // Leases.
 // - L1 none ends before the last acknowledged renewal, as of its sending, plus the TTL, unless its
 //      client asked for that
-// - L2 once all is well, none outlives its last renewal by more than the TTL and the grace
+// - L2 once all is well, none outlives its last renewal (or the beginning of the calm: its time
+//      stands while nobody leads) by more than the TTL and the grace
 // - L3 what hung on it goes in one revision
 // - L4 a renewal that is acknowledged after the lease has gone was not asked for after it
 // - L5 nothing ends while there is no majority

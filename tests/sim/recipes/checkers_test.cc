@@ -80,7 +80,7 @@ struct LockStory {
                                        .token = 4,
                                        .invalid = At(4000),
                                        .over = At(4200)}},
-                           .calm = At(0),
+                           .calm = At(-10000),
                            .end = At(20000)};
   ClaimTrace& a() { return history.claims[0]; }
   ClaimTrace& b() { return history.claims[1]; }
@@ -323,7 +323,7 @@ INSTANTIATE_TEST_SUITE_P(
                                }},
                       BadLease{"late after everything was put right", "L2",
                                [](LeaseStory& s) {
-                                 s.history.calm = At(12000);
+                                 s.history.calm = At(7400);
                                  s.EndAt(16500);
                                }},
                       BadLease{"in two revisions", "L3",
