@@ -4,6 +4,7 @@
 //   fake_server_demo
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -25,8 +26,10 @@ void Say(const FakeServer& server, const std::string& what) {
 
 absl::Status Tour() {
   FakeServer server;
-  Client first = server.Connect();
-  Client second = server.Connect();
+  // An hour of outage is an hour of warnings; here nobody wants them.
+  const LogSink silent = [](LogLevel, std::string_view) {};
+  Client first = server.Connect({.log_sink = silent});
+  Client second = server.Connect({.log_sink = silent});
 
   // 1. The holder of a lock loses the network.
   CONCLAVE_ASSIGN_OR_RETURN(Session session, first.OpenSession({.ttl = absl::Seconds(10)}));

@@ -16,7 +16,7 @@ namespace conclave::sim {
 //      between the question and the answer; so nobody who was before it is passed over (K5 FIFO)
 // - K3 the handle of a holder turns invalid before anybody else is told that he owns the name
 // - K6 one second after a claim is over, as far as its owner was told, its key is gone; once all
-//      has been well for five seconds, and in the end
+//      is well, and in the end
 Complaints CheckClaims(const TrueHistory& truth, const RecipeHistory& history);
 
 // - K4 every write to "fenced/<name>" (its value is a token) stands in the store while the key of
@@ -43,7 +43,7 @@ Complaints CheckLeases(const TrueHistory& truth, const RecipeHistory& history);
 Complaints CheckView(const TrueHistory& truth, const ViewTrace& view, Instant end);
 
 // - D2 a killed or stopped instance leaves within its TTL and the grace; one that was not disturbed
-//      never leaves before it is stopped
+//      never leaves before it is stopped, unless the cluster served it no renewal for its TTL
 Complaints CheckInstances(const TrueHistory& truth, const RecipeHistory& history);
 
 }  // namespace conclave::sim

@@ -20,6 +20,10 @@ constexpr int kLockers = 4;
 constexpr int kCandidates = 3;
 constexpr int kProviders = 4;  // the last one is left alone by everything but the cluster's faults
 constexpr int kWatchers = 2;
+// Members elect, clients find them again, and what was asked of members before has its effect.
+constexpr Duration kCalmDown = seconds(5);
+// Then all must go as it should, for so long.
+constexpr Duration kCalmWork = seconds(6);
 constexpr int64_t kDriftPpmMax = 500;
 
 class RecipeWorld : public Client {
@@ -46,10 +50,12 @@ class RecipeWorld : public Client {
   }
 
   void Finish() override {
-    history_.calm = simulation_->healed_at();
-    for (Place& place : places_) {
-      if (place.workload != nullptr) place.workload->Finish();
-    }
+    history_.calm = simulation_->healed_at() + kCalmDown;
+    simulation_->schedule().At(history_.calm + kCalmWork, [this] {
+      for (Place& place : places_) {
+        if (place.workload != nullptr) place.workload->Finish();
+      }
+    });
   }
 
   // All is put right.
