@@ -264,10 +264,9 @@ TEST_P(StmTest, ConflictsUntilTheDeadlineOrAStop) {
     EXPECT_TRUE(client().Put("hot", std::to_string(++rival)).ok());
     return absl::OkStatus();
   };
-  const absl::Status late = client().Atomically(never, {}, {.timeout = absl::Milliseconds(300)});
+  const absl::Status late = client().Atomically(never, {}, {.timeout = absl::Seconds(2)});
   EXPECT_TRUE(absl::IsDeadlineExceeded(late)) << late;
   EXPECT_GT(rival, 1);
-  EXPECT_FALSE(IsOutcomeUnknown(late));
   std::stop_source stop;
   const absl::Status stopped = client().Atomically(
       [&](Stm& tx) {
