@@ -36,7 +36,9 @@ class RecipeWorld : public Client {
     }
     for (int i = 0; i < kWatchers; ++i) Add([this](Process* p) { return MakeWatcher(world_, p); });
     for (int i = 1; i <= kProviders; ++i) {
-      Add([this, i](Process* p) { return MakeProvider(world_, p, i); });
+      Add([this, i](Process* p) {
+        return MakeProvider(world_, p, i, /*left_alone=*/i == kProviders);
+      });
     }
     for (Place& place : places_) Boot(place);
     Nemesis();
@@ -131,7 +133,6 @@ class RecipeWorld : public Client {
     Process& process = *place.process;
     if (!process.alive()) return;
     ++faults_;
-    MarkDisturbed(place);
     switch (prng().Below(6)) {
       case 0:
         place.workload->Died();
@@ -155,16 +156,6 @@ class RecipeWorld : public Client {
                                         [&process, member] { process.Heal(member); });
         }
         return;
-    }
-  }
-
-  void MarkDisturbed(const Place& place) {
-    const size_t providers_from = places_.size() - kProviders;
-    const size_t number = static_cast<size_t>(&place - places_.data());
-    if (number < providers_from) return;
-    const std::string key = absl::StrCat("svc/10.0.0.", number - providers_from + 1, ":80");
-    for (InstanceTrace& instance : history_.instances) {
-      if (instance.key == key && instance.stopped == kNever) instance.disturbed = true;
     }
   }
 

@@ -21,8 +21,8 @@ constexpr char kElection[] = "election/0/";
 
 class Provider : public Workload {
  public:
-  Provider(const WorkloadWorld& world, Process* process, int number)
-      : world_(world), process_(process), number_(number) {
+  Provider(const WorkloadWorld& world, Process* process, int number, bool left_alone)
+      : world_(world), process_(process), number_(number), left_alone_(left_alone) {
     process_->RunAfter(milliseconds(prng().Between(0, 1000)), [this](Engine&) { Register(); });
   }
 
@@ -33,7 +33,6 @@ class Provider : public Workload {
   void Died() override {
     if (registrar_ == nullptr) return;
     trace().stopped = world_.simulation->schedule().now();
-    trace().disturbed = true;
   }
 
  private:
@@ -50,7 +49,8 @@ class Provider : public Workload {
     trace_ = world_.history->instances.size();
     world_.history->instances.push_back({.key = absl::StrCat(kService, "/", instance.address),
                                          .ttl = seconds(ttl),
-                                         .started = world_.simulation->schedule().now()});
+                                         .started = world_.simulation->schedule().now(),
+                                         .disturbed = !left_alone_});
     lease_ = std::make_shared<SharedLease>(process_->engine(), ttl);
     registrar_ = std::make_shared<Registrar>(process_->engine(), lease_, nullptr,
                                              CodecFor(Format::kEtcdNaming), instance,
@@ -74,6 +74,7 @@ class Provider : public Workload {
   const WorkloadWorld world_;
   Process* const process_;
   const int number_;
+  const bool left_alone_;
   std::shared_ptr<SharedLease> lease_;
   std::shared_ptr<Registrar> registrar_;
   size_t trace_ = 0;
@@ -146,8 +147,9 @@ class Watcher : public Workload {
 
 }  // namespace
 
-std::unique_ptr<Workload> MakeProvider(const WorkloadWorld& world, Process* process, int number) {
-  return std::make_unique<Provider>(world, process, number);
+std::unique_ptr<Workload> MakeProvider(const WorkloadWorld& world, Process* process, int number,
+                                       bool left_alone) {
+  return std::make_unique<Provider>(world, process, number, left_alone);
 }
 
 std::unique_ptr<Workload> MakeWatcher(const WorkloadWorld& world, Process* process) {

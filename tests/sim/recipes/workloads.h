@@ -31,8 +31,10 @@ struct WorkloadWorld {
 std::unique_ptr<Workload> MakeLocker(const WorkloadWorld& world, Process* process);
 // The same for "election/0", with proclamations.
 std::unique_ptr<Workload> MakeCandidate(const WorkloadWorld& world, Process* process);
-// Registers "svc/10.0.0.<number>:80"; deregisters now and then.
-std::unique_ptr<Workload> MakeProvider(const WorkloadWorld& world, Process* process, int number);
+// Registers "svc/10.0.0.<number>:80"; deregisters now and then. `left_alone`: nothing happens to
+// its process.
+std::unique_ptr<Workload> MakeProvider(const WorkloadWorld& world, Process* process, int number,
+                                       bool left_alone);
 // Observes "election/0" and resolves "svc".
 std::unique_ptr<Workload> MakeWatcher(const WorkloadWorld& world, Process* process);
 
