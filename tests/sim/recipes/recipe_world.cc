@@ -165,7 +165,9 @@ class RecipeWorld : public Client {
     for (size_t i = 0; i < simulation_->member_count(); ++i) up += simulation_->up(i) ? 1 : 0;
     const bool majority = up * 2 > simulation_->member_count();
     const Instant now = simulation_->schedule().now();
-    if (!majority && majority_) history_.outages.push_back({now, now});
+    // A member that starts may apply what was committed before: as at the beginning.
+    if (!majority && (majority_ || up > up_)) history_.outages.push_back({now, now});
+    up_ = up;
     if (!majority) history_.outages.back().second = now;
     majority_ = majority;
     simulation_->schedule().After(milliseconds(50), [this] {
@@ -178,6 +180,7 @@ class RecipeWorld : public Client {
   const WorkloadWorld world_;
   std::vector<Place> places_;
   bool majority_ = true;
+  size_t up_ = 0;
   uint64_t faults_ = 0;
 };
 
