@@ -126,6 +126,7 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelInterface>> DialPicking(
   auto dialed = std::shared_ptr<Dialed>(new Dialed{discovery,
                                                    {{.policy = options.policy,
                                                      .roster = RosterOptions(options),
+                                                     .health_check = options.health_check,
                                                      .credentials = credentials,
                                                      .args = std::move(args),
                                                      .client = discovery.impl()->client().impl()},

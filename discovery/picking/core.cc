@@ -137,12 +137,12 @@ std::unique_ptr<const Routes> Core::MakeRoutes(Instant now) {
   const Roster::Candidates& chosen = routes->table.candidates();
   panic_ = chosen.panic;
   for (const uint64_t id : chosen.ids) routes->ready.push_back(connections_.at(id));
-  const bool all_fail =
+  if (!routes->ready.empty()) return routes;
+  for (const auto& [id, connection] : connections_) routes->unready.push_back(connection);
+  routes->failing =
+      routes->any &&
       std::all_of(roster_.members().begin(), roster_.members().end(),
                   [](const auto& entry) { return entry.second.state == BackendState::kFailing; });
-  if (all_fail) {
-    for (const auto& [id, connection] : connections_) routes->failing.push_back(connection);
-  }
   return routes;
 }
 
@@ -156,7 +156,7 @@ void Core::Publish(Instant now) {
 
 grpc_connectivity_state Core::StateOf(const Routes& routes) const {
   if (!routes.ready.empty()) return GRPC_CHANNEL_READY;
-  const bool hopeless = routes.known && (!routes.any || !routes.failing.empty());
+  const bool hopeless = routes.known && (!routes.any || routes.failing);
   return hopeless ? GRPC_CHANNEL_TRANSIENT_FAILURE : GRPC_CHANNEL_CONNECTING;
 }
 

@@ -35,10 +35,11 @@ namespace conclave::picking {
 struct Routes {
   PickTable table;
   std::vector<std::shared_ptr<Connection>> ready{};  // of table.backends()
-  // If nothing is ready, and nothing on the way to it: where a call fails with the reason.
-  std::vector<std::shared_ptr<Connection>> failing{};
-  bool known = false;  // whether the service has been heard of
-  bool any = false;    // whether it has a backend, ready or not
+  // If none is ready: all there are.
+  std::vector<std::shared_ptr<Connection>> unready{};
+  bool failing = false;  // none is ready, and none on the way to it: a call fails with the reason
+  bool known = false;    // whether the service has been heard of
+  bool any = false;      // whether it has a backend, ready or not
 };
 
 class Core final : public Hub::Member {
@@ -46,6 +47,7 @@ class Core final : public Hub::Member {
   struct Options {
     Policy policy{};
     Roster::Options roster{};
+    bool health_check = false;  // args have it
     std::shared_ptr<grpc::ChannelCredentials> credentials{};
     grpc::ChannelArguments args{};
     std::shared_ptr<ClientImpl> client{};  // for logs and metrics
@@ -56,7 +58,7 @@ class Core final : public Hub::Member {
   ~Core() override;
 
   const std::string& service() const { return service_.name(); }
-  const Policy& policy() const { return options_.policy; }
+  bool health_check() const { return options_.health_check; }
   const Published<Routes>& routes() const { return routes_; }
   TurnCounter& turns() { return turns_; }
   StateBell& bell() { return bell_; }

@@ -81,15 +81,17 @@ grpc::internal::Call PickingChannel::CreateCall(const grpc::internal::RpcMethod&
       core_.refused.fetch_add(1, std::memory_order_relaxed);
       return CallByName(*refusing_channel_, method, context, queue);
     }
+  } else if (routes->any) {
+    // The waiting channel knows nothing of health; so where that counts, a call waits for one of
+    // the backends.
+    const bool waits = ChannelAccess::WaitForReady(*context);
+    if (waits ? core_.health_check() : routes->failing) {
+      Connection& any = *routes->unready[Random() % routes->unready.size()];
+      return any.CreateCall(method, context, queue);
+    }
   } else if (routes->known && !ChannelAccess::WaitForReady(*context)) {
-    if (!routes->any) {
-      core_.refused.fetch_add(1, std::memory_order_relaxed);
-      return CallByName(*empty_channel_, method, context, queue);
-    }
-    if (!routes->failing.empty()) {
-      Connection& failing = *routes->failing[Random() % routes->failing.size()];
-      return failing.CreateCall(method, context, queue);
-    }
+    core_.refused.fetch_add(1, std::memory_order_relaxed);
+    return CallByName(*empty_channel_, method, context, queue);
   }
   core_.waited.fetch_add(1, std::memory_order_relaxed);
   return CallByName(*waiting_channel_, method, context, queue);

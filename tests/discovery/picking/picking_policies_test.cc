@@ -236,6 +236,26 @@ TEST_P(PickingPoliciesTest, ABackendThatSaysItIsNotServingGetsNoCalls) {
   EXPECT_EQ(Answers(channel, 20).size(), 3u);
 }
 
+TEST_P(PickingPoliciesTest, WaitingDoesNotLeadToABackendThatIsNotServing) {
+  CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
+  Client client = Connect(*cluster);
+  EchoBackend backend("127.0.0.1:0", /*health=*/true);
+  Put(client, backend);
+  auto channel = MustDial(client, {.health_check = true});
+  WaitReady(*channel, 1);
+  backend.SetHealthy(false);
+  WaitReady(*channel, 0);
+  auto stub = Echo::NewStub(channel);
+  EXPECT_EQ(BlockingUnary(*stub, {}).status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  Echoed waited;
+  std::thread waiting([&] { waited = BlockingUnary(*stub, {.wait_for_ready = true}); });
+  ASSERT_TRUE(WaitFor([&] { return StatsOf(*channel, backend.address()).in_flight == 1; }));
+  EXPECT_EQ(backend.calls(), 0);
+  backend.SetHealthy(true);
+  waiting.join();
+  EXPECT_TRUE(waited.status.ok()) << waited.status.error_message();
+}
+
 TEST_P(PickingPoliciesTest, CallsStayInTheZoneAndSpillOver) {
   CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
   Client client = Connect(*cluster);
