@@ -179,6 +179,21 @@ TEST_P(ElectionTest, AProcessThatComesBackKeepsItsLeadership) {
   EXPECT_EQ(other->OpenSession({.lease = 0x7ead}).status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST_P(ElectionTest, AClientFencedByALeadershipWritesOnlyWhileItLasts) {
+  Election election(client(), name_);
+  Session session = NewSession();
+  auto leader = election.Campaign(session, "a", {.timeout = absl::Seconds(5)});
+  ASSERT_TRUE(leader.ok());
+  const Client fenced = client().Fenced(*leader);
+  const std::string key = name_ + "-plan";
+  ASSERT_TRUE(fenced.Put(key, "ours").ok());
+  ASSERT_TRUE(client().Delete(leader->StillLeader().range.key).ok());
+  EXPECT_EQ(fenced.Put(key, "late").status().code(), absl::StatusCode::kAborted);
+  auto plan = client().Get(key);
+  ASSERT_TRUE(plan.ok() && plan->has_value());
+  EXPECT_EQ((*plan)->value, "ours");
+}
+
 TEST_P(ElectionTest, WhoACandidateIsStandsBesideItsKeyAndGoesWithIt) {
   Election election(client(), name_);
   Session a = NewSession(), b = NewSession();
