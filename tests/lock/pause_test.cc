@@ -16,6 +16,10 @@ using testing::ChildProcess;
 using testing::ServerName;
 using testing::WaitFor;
 
+// Client::Fenced takes the guards of all kinds.
+static_assert(Guard<LockGuard> && Guard<ReadGuard> && Guard<WriteGuard> && Guard<PermitGuard> &&
+              Guard<MultiLockGuard> && Guard<ReentrantGuard> && Guard<QueuePlace>);
+
 class PauseTest : public testing::LockTest {};
 
 TEST_P(PauseTest, NoHolderOfAnyKindWritesUnderItsOldToken) {
