@@ -85,8 +85,8 @@ class ClientImpl {
   std::unique_ptr<SrvFeed> srv_feed_;            // null: no srv://
   std::atomic<int> watch_backlog_ = 0;
   std::atomic<bool> watches_paused_ = false;
-  Executor signals_;
-  Executor callbacks_;
+  Executor signals_{"conclave-signal"};
+  Executor callbacks_{"conclave-call"};
   std::unique_ptr<EngineLoop> loop_;  // last: ends first
 };
 
@@ -182,8 +182,9 @@ class LastWord {
   static inline thread_local int depth_ = 0;
 };
 
-// One asynchronous call that a thread waits for. `start` runs on the loop's thread and gives the id
-// to cancel it by; `done` may be called on any thread.
+// One asynchronous call that a thread waits for. `start` runs on the loop's thread (which may be
+// this one: EngineLoop::RunDirectly) and gives the id to cancel it by; `done` may be called on any
+// thread.
 template <typename Result>
 absl::StatusOr<Result> WaitForCall(
     ClientImpl& impl, const CallOptions& call,
@@ -193,23 +194,35 @@ absl::StatusOr<Result> WaitForCall(
     std::condition_variable bell;
     std::optional<absl::StatusOr<Result>> result;  // guarded by mutex
     CallId id = 0;                                 // on the loop's thread
+    bool stopped = false;  // likewise: a stop came before the call had begun
   };
   CONCLAVE_CHECK(!impl.loop().OnThisThread(), "a blocking call on the IO thread");
   if (call.stop.stop_requested()) return absl::CancelledError("stop was requested before the call");
   auto wait = std::make_shared<Wait>();
   const EngineLoop::Wait kind = LastWord::Kind();
-  impl.loop().WaitBegins(kind);
-  impl.loop().Post([&impl, wait, kind, start = std::move(start)](Engine& engine) mutable {
-    wait->id = start(engine, [wait, kind, loop = &impl.loop()](absl::StatusOr<Result> result) {
+  // Before the call begins: it may run on this thread, which then hears of nothing else.
+  std::stop_callback on_stop(call.stop, [&impl, wait] {
+    impl.loop().Post([wait](Engine& engine) {
+      wait->stopped = true;
+      engine.Cancel(wait->id);
+    });
+  });
+  auto begin = [wait, kind, loop = &impl.loop(), start = std::move(start)](Engine& engine) mutable {
+    wait->id = start(engine, [wait, kind, loop](absl::StatusOr<Result> result) {
       loop->WaitEnds(kind);
       std::lock_guard lock(wait->mutex);
       wait->result = std::move(result);
       wait->bell.notify_one();
     });
-  });
-  std::stop_callback on_stop(call.stop, [&impl, wait] {
-    impl.loop().Post([wait](Engine& engine) { engine.Cancel(wait->id); });
-  });
+    if (wait->stopped) engine.Cancel(wait->id);
+  };
+  impl.loop().WaitBegins(kind);
+  const bool ran = impl.loop().RunDirectly([&begin](Engine& engine) { begin(engine); },
+                                           [&wait] {
+                                             std::lock_guard lock(wait->mutex);
+                                             return wait->result.has_value();
+                                           });
+  if (!ran) impl.loop().Post(std::move(begin));
   std::unique_lock lock(wait->mutex);
   wait->bell.wait(lock, [&wait] { return wait->result.has_value(); });
   return *std::move(wait->result);

@@ -1,5 +1,7 @@
 #include "conclave/client/srv_feed.h"
 
+#include <pthread.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -27,6 +29,7 @@ void SrvFeed::Start(Engine&) {
     loop_.Post(
         [this, answer = Ask()](Engine& engine) mutable { OnAsked(engine, std::move(answer)); });
   });
+  pthread_setname_np(thread_.native_handle(), "conclave-dns");
 }
 
 void SrvFeed::Stop() {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "conclave/base/time.h"
 #include "conclave/client/core/engine.h"
 
@@ -22,6 +23,15 @@ class EngineLoop {
   virtual bool OnThisThread() const = 0;
   // The clock that the engine's deadlines are on. Any thread. It never goes back.
   virtual Instant Now() const = 0;
+
+  // May run `work` on the caller's own thread, and then the whole loop in the place of the loop's
+  // thread until `done()`: a blocking call then costs no hand-over between threads. Meanwhile the
+  // caller's thread is the loop's thread whenever it is in the engine. False: nothing was run,
+  // because the loop is busy or cannot do this; Post it.
+  virtual bool RunDirectly(absl::FunctionRef<void(Engine&)> /*work*/,
+                           absl::FunctionRef<bool()> /*done*/) {
+    return false;
+  }
 
   // A thread begins to wait for something that comes from this loop; it has come. For a clock that
   // runs while somebody waits; the machine's does not ask. Each begin has its end, on any thread.

@@ -1,5 +1,7 @@
 #include "conclave/client/grpc/executor.h"
 
+#include <pthread.h>
+
 #include <condition_variable>
 #include <mutex>
 #include <utility>
@@ -35,8 +37,9 @@ struct Executor::Queue {
   }
 };
 
-Executor::Executor() : queue_(std::make_shared<Queue>()) {
+Executor::Executor(const char* name) : queue_(std::make_shared<Queue>()) {
   thread_ = std::thread([queue = queue_] { queue->Loop(); });
+  pthread_setname_np(thread_.native_handle(), name);
   thread_id_ = thread_.get_id();
 }
 

@@ -13,7 +13,8 @@ namespace conclave {
 
 class Executor {
  public:
-  Executor();
+  // `name` shows in ps and debuggers; at most 15 characters.
+  explicit Executor(const char* name);
   // Runs what is queued, then ends the thread. On the executor's own thread it does not wait: the
   // thread ends after the callback that destroys it.
   ~Executor();

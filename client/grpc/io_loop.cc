@@ -3,12 +3,15 @@
 #include <grpcpp/alarm.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
+#include <pthread.h>
 #include <time.h>
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <deque>
 #include <map>
+#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -26,6 +29,13 @@ constexpr int kReconnectMaxMs = 500;
 constexpr int kConnectTimeoutMs = 5000;
 constexpr Duration kConnectSlice = std::chrono::milliseconds(100);
 constexpr Duration kIdleWaitMax = std::chrono::seconds(60);
+// A thread that makes its next blocking call within this time after the last one, so many times in
+// a row, drives the engine itself; and for so long the loop's thread leaves it the place.
+constexpr Duration kGrace = std::chrono::milliseconds(1);
+constexpr int kDirectRunMin = 4;
+// How often the loop's thread looks whether a caller still drives. What comes for a stream just
+// after the last of many calls may wait for so long.
+constexpr Duration kLookInterval = std::chrono::milliseconds(5);
 // A target with a scheme of its own: ClientContext::peer() shows it until a call reaches a
 // connection, and the connection's address ("ipv4:...") afterwards. So we know what was provably
 // never sent.
@@ -86,7 +96,9 @@ class IoLoop::Impl : public Transport {
   ~Impl() override;
 
   void Post(absl::AnyInvocable<void(Engine&)> work);
-  bool OnThisThread() const { return std::this_thread::get_id() == thread_.get_id(); }
+  bool OnThisThread() const { return std::this_thread::get_id() == holder_; }
+  bool RunDirectly(absl::FunctionRef<void(Engine&)> work, absl::FunctionRef<bool()> done);
+  void WaitEnds() { last_end_ = BootTime(); }
 
   void StartUnary(const Unary& call) override;
   void CancelUnary(WireId id) override;
@@ -109,10 +121,28 @@ class IoLoop::Impl : public Transport {
   class Stream;
   class WakeEvent;
 
+  // The engine's mutex: who holds it is the engine's thread.
+  class Turn {
+   public:
+    explicit Turn(Impl& loop) : loop_(loop), lock_(loop.engine_mutex_) {
+      loop.holder_ = std::this_thread::get_id();
+    }
+    ~Turn() { loop_.holder_ = std::thread::id(); }
+
+   private:
+    Impl& loop_;
+    std::lock_guard<std::mutex> lock_;
+  };
+
   void Run();
+  void End();
   void Discard(UnaryEvent* event);
   void TakePosted();
+  bool Step();
   gpr_timespec WaitUntil() const;
+  void AwaitPlace();
+  void StandBack();
+  void Ring();
   std::shared_ptr<grpc::Channel> MakeChannel(const std::string& endpoint) const;
 
   const IoLoopOptions options_;
@@ -128,6 +158,22 @@ class IoLoop::Impl : public Transport {
   // which does not see into gRPC.
   std::atomic<uint64_t> handed_over_ = 0;
   std::atomic<bool> ending_ = false;
+
+  std::mutex engine_mutex_;  // guards the engine and all above that threads do not share otherwise
+  std::atomic<std::thread::id> holder_{};
+  std::atomic<Instant> asleep_until_ = kNever;  // when the driver looks again by itself
+  std::atomic<int> queued_calls_ = 0;           // unary calls under way
+  // ---- Who drives: waits on queue_. One at a time.
+  enum class Driver { kLoop, kNobody, kCaller };
+  std::mutex place_mutex_;
+  std::condition_variable place_bell_;  // the loop's thread waits on it while it does not drive
+  Driver driver_ = Driver::kLoop;       // guarded by place_mutex_
+  bool rung_ = false;                   // guarded by place_mutex_: posted while nobody drove
+  Instant nobody_since_{};              // guarded by place_mutex_
+  std::atomic<bool> direct_ = false;    // a thread is in RunDirectly
+  int direct_run_ = 0;                  // of direct_'s owner: calls in close succession
+  std::atomic<bool> place_wanted_ = false;
+  std::atomic<Instant> last_end_ = Instant{};  // of any blocking call
   std::thread thread_;
 };
 
@@ -148,6 +194,7 @@ class IoLoop::Impl::UnaryEvent : public Event {
     context_.set_deadline(deadline_);
     if (call.require_leader) context_.AddMetadata("hasleader", "true");
     ++loop_.pending_;
+    ++loop_.queued_calls_;
     Proceed();
   }
 
@@ -159,6 +206,7 @@ class IoLoop::Impl::UnaryEvent : public Event {
   void Complete(bool ok) override {
     if (!started_ && !failed_) return ok || !Overdue() ? Proceed() : Expire();
     --loop_.pending_;
+    --loop_.queued_calls_;
     if (started_) {
       loop_.calls_.erase(id_);
       const WireStatus status = WireOf(status_);
@@ -401,6 +449,7 @@ IoLoop::Impl::Impl(IoLoopOptions options) : options_(std::move(options)) {
   engine_ = std::make_unique<Engine>(options_.engine, *this);
   engine_->Advance(BootTime());
   thread_ = std::thread([this] { Run(); });
+  pthread_setname_np(thread_.native_handle(), "conclave-io");
 }
 
 IoLoop::Impl::~Impl() {
@@ -433,7 +482,7 @@ std::shared_ptr<grpc::Channel> IoLoop::Impl::MakeChannel(const std::string& endp
 }
 
 void IoLoop::Impl::Post(absl::AnyInvocable<void(Engine&)> work) {
-  if (mailbox_.Put(std::move(work)) && !(ending_ && OnThisThread())) new WakeEvent(*this);
+  if (mailbox_.Put(std::move(work)) && !(ending_ && OnThisThread())) Ring();
 }
 
 void IoLoop::Impl::TakePosted() {
@@ -444,21 +493,40 @@ void IoLoop::Impl::TakePosted() {
 }
 
 gpr_timespec IoLoop::Impl::WaitUntil() const {
-  const Instant deadline = engine_->NextDeadline();
-  const Duration wait = deadline == kNever ? kIdleWaitMax : deadline - BootTime();
+  const Instant until = asleep_until_;
+  const Duration wait = until == kNever ? kIdleWaitMax : until - BootTime();
   return ToGprTimeout(std::clamp(wait, Duration(0), kIdleWaitMax));
 }
 
-void IoLoop::Impl::Run() {
+// One round of the driver's: waits for an event or the engine's next deadline. True: it was an
+// event.
+bool IoLoop::Impl::Step() {
   void* tag = nullptr;
   bool ok = false;
+  const auto next = queue_.AsyncNext(&tag, &ok, WaitUntil());
+  handed_over_.fetch_add(0, std::memory_order_acq_rel);
+  const bool event = next == grpc::CompletionQueue::GOT_EVENT;
+  Turn turn(*this);
+  engine_->Advance(BootTime());
+  if (event) static_cast<Event*>(tag)->Complete(ok);
+  engine_->Advance(BootTime());
+  asleep_until_ = engine_->NextDeadline();
+  return event;
+}
+
+void IoLoop::Impl::Run() {
   while (!ending_) {
-    const auto next = queue_.AsyncNext(&tag, &ok, WaitUntil());
-    handed_over_.fetch_add(0, std::memory_order_acq_rel);
-    engine_->Advance(BootTime());
-    if (next == grpc::CompletionQueue::GOT_EVENT) static_cast<Event*>(tag)->Complete(ok);
-    engine_->Advance(BootTime());
+    AwaitPlace();
+    if (ending_) break;
+    if (Step() && place_wanted_ && queued_calls_ == 0) StandBack();
   }
+  End();
+}
+
+void IoLoop::Impl::End() {
+  void* tag = nullptr;
+  bool ok = false;
+  Turn turn(*this);
   engine_->Shutdown();
   for (auto& [id, stream] : streams_) stream->Close();
   while (pending_ > 0 && queue_.Next(&tag, &ok)) static_cast<Event*>(tag)->Complete(ok);
@@ -467,6 +535,92 @@ void IoLoop::Impl::Run() {
   queue_.Shutdown();
   while (queue_.Next(&tag, &ok)) static_cast<Event*>(tag)->Complete(ok);
   engine_->Advance(BootTime());
+}
+
+// ---- Who drives
+// ------------------------------------------------------------------------------------
+
+bool IoLoop::Impl::RunDirectly(absl::FunctionRef<void(Engine&)> work,
+                               absl::FunctionRef<bool()> done) {
+  if (direct_.exchange(true)) return false;  // another thread does
+  const bool alone = queued_calls_ == 0 && BootTime() - last_end_.load() <= kGrace;
+  direct_run_ = alone ? direct_run_ + 1 : 0;
+  bool drives = false;
+  if (direct_run_ >= kDirectRunMin) {
+    std::lock_guard lock(place_mutex_);
+    drives = driver_ == Driver::kNobody && !ending_;
+    if (drives) driver_ = Driver::kCaller;
+    place_wanted_ = !drives;  // for the next call
+  }
+  if (!drives) {
+    direct_ = false;
+    return false;
+  }
+  {
+    Turn turn(*this);
+    TakePosted();
+    work(*engine_);
+    engine_->Advance(BootTime());
+    asleep_until_ = engine_->NextDeadline();
+  }
+  while (!done()) (void)Step();
+  {
+    std::lock_guard lock(place_mutex_);
+    nobody_since_ = BootTime();
+    last_end_ = nobody_since_;
+    driver_ = Driver::kNobody;
+    if (queued_calls_ > 0) {
+      // Others wait for answers: the loop's thread goes on at once.
+      direct_run_ = 0;
+      driver_ = Driver::kLoop;
+      place_bell_.notify_one();
+    }
+  }
+  direct_ = false;
+  return true;
+}
+
+// The loop's thread comes back when it drives again.
+void IoLoop::Impl::AwaitPlace() {
+  {
+    std::unique_lock lock(place_mutex_);
+    if (driver_ == Driver::kLoop) return;
+    while (driver_ != Driver::kLoop) {
+      const bool rung = std::exchange(rung_, false);
+      Duration wait = kLookInterval;
+      if (driver_ == Driver::kNobody) {
+        const Instant now = BootTime();
+        wait = std::min(nobody_since_ + kGrace, asleep_until_.load()) - now;
+        if (rung || wait <= Duration(0)) {
+          driver_ = Driver::kLoop;
+          break;
+        }
+      }
+      place_bell_.wait_for(lock, wait);
+    }
+  }
+  Turn turn(*this);
+  TakePosted();
+  engine_->Advance(BootTime());
+  asleep_until_ = engine_->NextDeadline();
+}
+
+// A caller would like to drive its next call.
+void IoLoop::Impl::StandBack() {
+  std::lock_guard lock(place_mutex_);
+  place_wanted_ = false;
+  nobody_since_ = BootTime();
+  driver_ = Driver::kNobody;
+}
+
+void IoLoop::Impl::Ring() {
+  std::lock_guard lock(place_mutex_);
+  if (driver_ != Driver::kNobody) {
+    new WakeEvent(*this);
+    return;
+  }
+  rung_ = true;
+  place_bell_.notify_one();
 }
 
 IoLoop::IoLoop(IoLoopOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
@@ -478,5 +632,11 @@ void IoLoop::Post(absl::AnyInvocable<void(Engine&)> work) { impl_->Post(std::mov
 bool IoLoop::OnThisThread() const { return impl_->OnThisThread(); }
 
 Instant IoLoop::Now() const { return BootTime(); }
+
+bool IoLoop::RunDirectly(absl::FunctionRef<void(Engine&)> work, absl::FunctionRef<bool()> done) {
+  return impl_->RunDirectly(work, done);
+}
+
+void IoLoop::WaitEnds(Wait) { impl_->WaitEnds(); }
 
 }  // namespace conclave

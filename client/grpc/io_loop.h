@@ -4,6 +4,13 @@
 // sleeps up to 100 ms after a quiet second). All of the engine's work happens there; other threads
 // put work in with Post, and one alarm on the queue wakes it for a whole burst. Time:
 // CLOCK_BOOTTIME, so that a lease's local deadline also passes while the machine is suspended.
+//
+// One exception: a thread that makes one blocking call after the other, and is alone in that,
+// drives the engine and the network itself while it waits (RunDirectly), which saves two hand-overs
+// between threads a call. The engine's mutex says whose turn it is, and only one thread at a time
+// is in the network, for two would wake each other. After such a call the loop's thread stands back
+// for kGrace, so that the next one finds the place free; what comes for a stream in that
+// millisecond waits for the next call or for its end.
 #pragma once
 
 #include <memory>
@@ -33,6 +40,8 @@ class IoLoop : public EngineLoop {
   void Post(absl::AnyInvocable<void(Engine&)> work) override;
   bool OnThisThread() const override;
   Instant Now() const override;  // CLOCK_BOOTTIME
+  bool RunDirectly(absl::FunctionRef<void(Engine&)> work, absl::FunctionRef<bool()> done) override;
+  void WaitEnds(Wait kind) override;
 
  private:
   class Impl;

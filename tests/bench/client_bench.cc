@@ -30,9 +30,10 @@ namespace {
 
 constexpr size_t kValueBytes = 128;
 
-double CpuSeconds() {
+double CpuSeconds(long& switches) {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
+  switches = usage.ru_nvcsw;
   const auto seconds = [](const timeval& time) {
     return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
   };
@@ -45,6 +46,7 @@ using PutFunction = std::function<bool(const std::string& key, const std::string
 struct Cost {
   double cpu_us = 0;  // per call
   double latency_us = 0;
+  double switches = 0;  // times that a thread went to sleep, per call
 };
 
 Cost Measure(const PutFunction& put, int threads, absl::Duration duration) {
@@ -53,7 +55,8 @@ Cost Measure(const PutFunction& put, int threads, absl::Duration duration) {
   std::vector<std::thread> callers;
   const absl::Time start = absl::Now();
   const absl::Time end = start + duration;
-  const double cpu = CpuSeconds();
+  long switches = 0;
+  const double cpu = CpuSeconds(switches);
   for (int i = 0; i < threads; ++i) {
     callers.emplace_back([&, i] {
       const std::string key = "bench/" + std::to_string(i);
@@ -68,8 +71,10 @@ Cost Measure(const PutFunction& put, int threads, absl::Duration duration) {
   }
   for (std::thread& caller : callers) caller.join();
   const double count = static_cast<double>(std::max<int64_t>(1, calls));
-  return {.cpu_us = (CpuSeconds() - cpu) * 1e6 / count,
-          .latency_us = absl::ToDoubleMicroseconds(absl::Now() - start) * threads / count};
+  long switches_after = 0;
+  return {.cpu_us = (CpuSeconds(switches_after) - cpu) * 1e6 / count,
+          .latency_us = absl::ToDoubleMicroseconds(absl::Now() - start) * threads / count,
+          .switches = static_cast<double>(switches_after - switches) / count};
 }
 
 Cost Median(std::vector<Cost> costs) {
@@ -120,8 +125,9 @@ int Run(std::string endpoint, absl::Duration duration, int rounds) {
   };
   const PutFunction stub_put = BareStub(endpoint);
   if (!ours("bench/warm", "1") || !stub_put("bench/warm", "1")) return 1;
-  std::printf("%8s %22s %22s %8s %26s\n", "threads", "bare stub, CPU us/Put", "client, CPU us/Put",
-              "ratio", "latency us, bare / client");
+  std::printf("%8s %22s %22s %8s %26s %26s\n", "threads", "bare stub, CPU us/Put",
+              "client, CPU us/Put", "ratio", "latency us, bare / client",
+              "sleeps/Put, bare / client");
   for (const int threads : {1, 16}) {
     std::vector<Cost> of_bare, of_ours;
     for (int round = 0; round < rounds; ++round) {
@@ -129,8 +135,9 @@ int Run(std::string endpoint, absl::Duration duration, int rounds) {
       of_ours.push_back(Measure(ours, threads, duration));
     }
     const Cost stub = Median(of_bare), client_cost = Median(of_ours);
-    std::printf("%8d %22.1f %22.1f %8.2f %17.0f / %.0f\n", threads, stub.cpu_us, client_cost.cpu_us,
-                client_cost.cpu_us / stub.cpu_us, stub.latency_us, client_cost.latency_us);
+    std::printf("%8d %22.1f %22.1f %8.2f %16.0f / %-8.0f %14.1f / %.1f\n", threads, stub.cpu_us,
+                client_cost.cpu_us, client_cost.cpu_us / stub.cpu_us, stub.latency_us,
+                client_cost.latency_us, stub.switches, client_cost.switches);
   }
   return 0;
 }

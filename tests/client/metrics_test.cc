@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <grpcpp/grpcpp.h>
 
+#include <fstream>
 #include <map>
 #include <memory>
 #include <string>
@@ -138,18 +139,30 @@ INSTANTIATE_TEST_SUITE_P(Servers, MetricsTest, ::testing::ValuesIn(SingleServers
 // ---- Threads
 // ---------------------------------------------------------------------------------------
 
-int Threads() {
+struct Threads {
+  int all = 0;
+  int ours = 0;  // by their names
+};
+
+Threads CountThreads() {
+  Threads threads;
   DIR* tasks = opendir("/proc/self/task");
-  int count = -2;  // "." and ".."
-  while (readdir(tasks) != nullptr) ++count;
+  while (const dirent* task = readdir(tasks)) {
+    if (task->d_name[0] == '.') continue;
+    ++threads.all;
+    std::ifstream file(std::string("/proc/self/task/") + task->d_name + "/comm");
+    std::string name;
+    std::getline(file, name);
+    if (name.rfind("conclave-", 0) == 0) ++threads.ours;
+  }
   closedir(tasks);
-  return count;
+  return threads;
 }
 
 class ThreadsTest : public ::testing::TestWithParam<ServerUnderTest> {};
 
 TEST_P(ThreadsTest, AClientHoldsThreeWhateverItWatchesAndHolds) {
-  constexpr int kOwnMax = 3;
+  constexpr int kOurs = 3;
   CONCLAVE_START_CLUSTER(cluster, GetParam());
   // gRPC starts threads of its own with the first channel: they are there before we count.
   auto stub = etcdserverpb::KV::NewStub(
@@ -161,11 +174,12 @@ TEST_P(ThreadsTest, AClientHoldsThreeWhateverItWatchesAndHolds) {
     etcdserverpb::PutResponse response;
     ASSERT_TRUE(stub->Put(&context, request, &response).ok());
   }
-  const int bare = Threads();
+  const Threads bare = CountThreads();
+  EXPECT_EQ(bare.ours, 0);
   auto client = Client::Connect({.endpoints = cluster->endpoints()});
   ASSERT_TRUE(client.ok());
   ASSERT_TRUE(client->Put("k", "1").ok());
-  const int connected = Threads();
+  const Threads connected = CountThreads();
   std::vector<Watch> watches;
   std::vector<Session> sessions;
   Collector seen;
@@ -183,10 +197,15 @@ TEST_P(ThreadsTest, AClientHoldsThreeWhateverItWatchesAndHolds) {
   }));
   ASSERT_TRUE(client->Put("k", "2").ok());
   ASSERT_TRUE(seen.WaitForEvents(100));
-  const int busy = Threads();
+  const Threads busy = CountThreads();
+  EXPECT_EQ(connected.ours, kOurs);
+  EXPECT_EQ(busy.ours, kOurs) << "100 watches and 100 sessions";
   // gRPC's pool may grow or shrink by a thread meanwhile, whoever calls it.
-  EXPECT_LE(connected, bare + kOwnMax + 2) << "bare " << bare;
-  EXPECT_LE(busy, connected + 2) << "100 watches and 100 sessions";
+  EXPECT_LE(busy.all, bare.all + kOurs + 2);
+  watches.clear();
+  sessions.clear();
+  client = absl::CancelledError("gone");
+  EXPECT_TRUE(WaitFor([] { return CountThreads().ours == 0; }));
 }
 
 INSTANTIATE_TEST_SUITE_P(Servers, ThreadsTest, ::testing::ValuesIn(SingleServers()), ServerName);

@@ -42,5 +42,41 @@ TEST(ConnectOptionsTest, TheUsersRegistryIsHandedToTheRecipes) {
   EXPECT_EQ(without->impl()->metrics(), nullptr);
 }
 
+TEST(ConnectOptionsTest, WhatCannotBeMeantIsRefused) {
+  const std::vector<std::string> there = {"127.0.0.1:1"};
+  const std::vector<ConnectOptions> bad = {
+      {},
+      {.endpoints = {"127.0.0.1"}},
+      {.endpoints = std::vector<std::string>(65, "127.0.0.1:1")},
+      {.endpoints = there, .request_timeout = absl::ZeroDuration()},
+      {.endpoints = there, .attempt_timeout = -absl::Seconds(1)},
+      {.endpoints = there, .retry_budget = {.per_second = 0}},
+      {.endpoints = there, .retry_budget = {.per_call = -1}},
+      {.endpoints = there, .retry_budget = {.burst = 0}},
+  };
+  for (const ConnectOptions& options : bad) {
+    EXPECT_EQ(Client::Connect(options).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
+TEST(ConnectOptionsTest, AnEndpointGivenTwiceIsOne) {
+  auto client = Client::Connect({.endpoints = {"127.0.0.1:1", "http://127.0.0.1:1/"}});
+  ASSERT_TRUE(client.ok()) << client.status();
+  EXPECT_EQ(client->endpoints(), std::vector<std::string>{"127.0.0.1:1"});
+}
+
+TEST(SessionOptionsTest, ATtlThatNoLeaseCanHaveIsRefusedAtTheCall) {
+  auto client = Client::Connect({.endpoints = {"127.0.0.1:1"}});
+  ASSERT_TRUE(client.ok()) << client.status();
+  for (const absl::Duration ttl :
+       {absl::ZeroDuration(), -absl::Seconds(10), absl::Milliseconds(999), absl::InfiniteDuration(),
+        -absl::InfiniteDuration(), absl::Seconds(9'000'000'001)}) {
+    const absl::Status session = client->OpenSession({.ttl = ttl}).status();
+    EXPECT_EQ(session.code(), absl::StatusCode::kInvalidArgument) << ttl;
+    EXPECT_NE(session.message().find("at least 1 s"), std::string_view::npos) << session;
+    EXPECT_EQ(client->Grant(ttl).status().code(), absl::StatusCode::kInvalidArgument) << ttl;
+  }
+}
+
 }  // namespace
 }  // namespace conclave
