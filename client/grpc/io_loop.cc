@@ -138,10 +138,11 @@ class IoLoop::Impl : public Transport {
   void End();
   void Discard(UnaryEvent* event);
   void TakePosted();
-  bool Step();
+  std::pair<Event*, bool> NextEvent();
+  void Handle(Event* event, bool ok);
   gpr_timespec WaitUntil() const;
   void AwaitPlace();
-  void StandBack();
+  void StandBack(Instant since);
   void Ring();
   std::shared_ptr<grpc::Channel> MakeChannel(const std::string& endpoint) const;
 
@@ -498,27 +499,40 @@ gpr_timespec IoLoop::Impl::WaitUntil() const {
   return ToGprTimeout(std::clamp(wait, Duration(0), kIdleWaitMax));
 }
 
-// One round of the driver's: waits for an event or the engine's next deadline. True: it was an
-// event.
-bool IoLoop::Impl::Step() {
+// Waits for an event or the engine's next deadline. Null: it was the deadline.
+std::pair<Event*, bool> IoLoop::Impl::NextEvent() {
   void* tag = nullptr;
   bool ok = false;
   const auto next = queue_.AsyncNext(&tag, &ok, WaitUntil());
   handed_over_.fetch_add(0, std::memory_order_acq_rel);
   const bool event = next == grpc::CompletionQueue::GOT_EVENT;
+  return {event ? static_cast<Event*>(tag) : nullptr, ok};
+}
+
+void IoLoop::Impl::Handle(Event* event, bool ok) {
   Turn turn(*this);
   engine_->Advance(BootTime());
-  if (event) static_cast<Event*>(tag)->Complete(ok);
+  if (event != nullptr) event->Complete(ok);
   engine_->Advance(BootTime());
   asleep_until_ = engine_->NextDeadline();
-  return event;
 }
 
 void IoLoop::Impl::Run() {
-  while (!ending_) {
+  for (;;) {
     AwaitPlace();
     if (ending_) break;
-    if (Step() && place_wanted_ && queued_calls_ == 0) StandBack();
+    const auto [event, ok] = NextEvent();
+    // Before its answer is handed over: the caller whom it wakes may be back before this thread
+    // runs on.
+    const bool stands_back = event != nullptr && place_wanted_ && queued_calls_ == 1;
+    if (stands_back) StandBack(BootTime());
+    Handle(event, ok);
+    if (!stands_back) continue;
+    if (queued_calls_ == 0) {
+      place_wanted_ = false;
+    } else {
+      StandBack(Instant{});  // it was something else
+    }
   }
   End();
 }
@@ -563,7 +577,10 @@ bool IoLoop::Impl::RunDirectly(absl::FunctionRef<void(Engine&)> work,
     engine_->Advance(BootTime());
     asleep_until_ = engine_->NextDeadline();
   }
-  while (!done()) (void)Step();
+  while (!done()) {
+    const auto [event, ok] = NextEvent();
+    Handle(event, ok);
+  }
   {
     std::lock_guard lock(place_mutex_);
     nobody_since_ = BootTime();
@@ -605,11 +622,11 @@ void IoLoop::Impl::AwaitPlace() {
   asleep_until_ = engine_->NextDeadline();
 }
 
-// A caller would like to drive its next call.
-void IoLoop::Impl::StandBack() {
+// Leaves the place, from `since` on, to a caller who would like to drive its next call.
+void IoLoop::Impl::StandBack(Instant since) {
   std::lock_guard lock(place_mutex_);
-  place_wanted_ = false;
-  nobody_since_ = BootTime();
+  if (driver_ == Driver::kCaller) return;  // it came already
+  nobody_since_ = since;
   driver_ = Driver::kNobody;
 }
 

@@ -76,6 +76,9 @@ TEST_P(BlockingCallsTest, AStopEndsTheOneThatWaits) {
   ASSERT_TRUE(client.ok());
   MakeCalls(*client);
   cluster->Pause(0);
+  // The signal may need a moment.
+  ASSERT_TRUE(WaitFor(
+      [&] { return !client->Put("k", "v", {}, {.timeout = absl::Milliseconds(100)}).ok(); }));
   std::stop_source stop;
   std::atomic<bool> waiting = false;
   std::thread stopper([&] {
