@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "conclave/api/rpc.pb.h"
+#include "conclave/api/wire/requests.h"
 #include "conclave/base/check.h"
 #include "conclave/client/client_impl.h"
 #include "conclave/server/node/method_name.h"
@@ -255,12 +255,8 @@ void ClientLoop::OpenStream(WireId id, size_t, std::string_view method) {
 void ClientLoop::SendOnStream(WireId id, std::string_view message) {
   auto found = streams_.find(id);
   if (found == streams_.end() || found->second.server.value() == 0) return;
-  etcdserverpb::LeaseKeepAliveRequest renewal;
-  if (found->second.renews &&
-      renewal.ParseFromArray(message.data(), static_cast<int>(message.size())) &&
-      world_->Muted(renewal.id())) {
-    return;
-  }
+  wire::LeaseKeepAliveRequest renewal;
+  if (found->second.renews && wire::Parse(message, &renewal) && world_->Muted(renewal.id)) return;
   ToServer(node::StreamMessage{found->second.server, Bytes::Copy(message)});
 }
 
