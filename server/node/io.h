@@ -49,6 +49,7 @@ struct UnaryCall {
   CallId id;
   Method method = Method::kRange;
   Bytes request;  // kRequestHeadroom spare bytes, then the encoded request; not shared with anybody
+  bool require_leader = false;  // metadata "hasleader: true"
 };
 struct CallCancelled {
   CallId id;

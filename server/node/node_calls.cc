@@ -28,6 +28,10 @@ void Node::Impl::Take(UnaryCall& call) {
     Reply(call.id, call.method, now_, call.request.size(), &wire::kErrStopped, {});
     return;
   }
+  if (call.require_leader && !raft_.leader()) {
+    Reply(call.id, call.method, now_, call.request.size(), &wire::kErrNoLeader, {});
+    return;
+  }
   const apply::RequestCheck check = state_->Check(call.method, Body(call));
   if (check.error != nullptr) {
     Reply(call.id, call.method, now_, call.request.size(), check.error, {});

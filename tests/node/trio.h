@@ -115,6 +115,10 @@ class Trio {
     Put(member, UnaryCall{CallId(++last_call_), method, WithHeadroom(encoded)});
     return last_call_;
   }
+  uint64_t SendRequiringLeader(size_t member, Method method, std::string_view encoded) {
+    Put(member, UnaryCall{CallId(++last_call_), method, WithHeadroom(encoded), true});
+    return last_call_;
+  }
   std::optional<Reply> Take(uint64_t call) {
     const auto found = replies_.find(call);
     if (found == replies_.end()) return std::nullopt;

@@ -199,6 +199,12 @@ TEST(TrioNode, AMemberThatIsCutOffTellsSo) {
     EXPECT_EQ(reply->error->message, wire::kErrTimeoutLeaderFail.message);
     EXPECT_EQ(reply->error->code, 14);
   }
+  // Whoever says that it needs a leader does not wait for one.
+  const uint64_t impatient = trio.SendRequiringLeader(follower, Method::kPut, PutOf("a", "1"));
+  trio.Settle();
+  const std::optional<Reply> refused = trio.Take(impatient);
+  ASSERT_TRUE(refused.has_value() && refused->error != nullptr);
+  EXPECT_EQ(refused->error->message, wire::kErrNoLeader.message);
   const auto status = Parsed<pb::StatusResponse>(trio.Call(follower, Method::kStatus, ""));
   ASSERT_EQ(status.errors_size(), 1);
   EXPECT_EQ(status.errors(0), wire::kErrNoLeader.message);
