@@ -19,13 +19,14 @@ std::shared_ptr<Executor> RegistryImpl::checks() {
   std::shared_ptr<Executor> checks = checks_.lock();
   if (checks != nullptr) return checks;
   // Its end waits for a check that runs, which may be waiting for the loop: so not on the loop.
-  checks = std::shared_ptr<Executor>(new Executor, [client = client_](Executor* executor) {
-    if (client->loop().OnThisThread()) {
-      client->callbacks().Run([executor] { delete executor; });
-    } else {
-      delete executor;
-    }
-  });
+  checks = std::shared_ptr<Executor>(new Executor("conclave-checks"),
+                                     [client = client_](Executor* executor) {
+                                       if (client->loop().OnThisThread()) {
+                                         client->callbacks().Run([executor] { delete executor; });
+                                       } else {
+                                         delete executor;
+                                       }
+                                     });
   checks_ = checks;
   return checks;
 }
