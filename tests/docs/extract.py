@@ -26,7 +26,8 @@ def main():
         if output.suffix == ".cc":
             for name in RUNNABLE.findall(body):
                 body += f'\nconst bool {name}_registered = conclave::docs::Register("{page.name}", "{name}", {name});\n'
-        bodies.append(f"namespace block_{number} {{\n{body}\n}}  // namespace block_{number}\n")
+        name = f"block_{number}" if output.suffix == ".h" else f"{re.sub(r'[^a-z0-9]', '_', page.stem)}_{number}"
+        bodies.append(f"namespace {name} {{\n{body}\n}}  // namespace {name}\n")
     head = ["#pragma once"] if output.suffix == ".h" else ['#include "conclave/tests/docs/examples.h"']
     output.write_text("\n".join(head + list(dict.fromkeys(includes)) + [""] + bodies))
 
