@@ -115,9 +115,25 @@ std::string DiscoveryImpl::WantFeed(const FeedKey& key, const ServiceFilter& fil
   }
   Watched watched = WatchedLocked(key.service, filter);
   entry.feed = std::make_shared<EndpointFeed>(
-      Service(std::move(watched.view)), std::move(watched.service), hub_,
-      EndpointFeed::Target{.cluster = entry.cluster, .layout = layout}, resolver_);
+      Service(std::move(watched.view)), std::move(watched.service),
+      EndpointFeed::Target{.deliver =
+                               [hub = hub_, cluster = entry.cluster](xds::EndpointSet endpoints) {
+                                 hub->SetEndpoints(cluster, std::move(endpoints));
+                               },
+                           .layout = layout},
+      resolver_);
   return entry.cluster;
+}
+
+absl::StatusOr<std::unique_ptr<EndpointFeed>> DiscoveryImpl::MakeFeed(
+    std::string_view service, std::function<void(xds::EndpointSet)> deliver) {
+  if (!options_status_.ok()) return options_status_;
+  if (absl::Status status = ValidateServiceName(service); !status.ok()) return status;
+  std::lock_guard lock(mutex_);
+  Watched watched = WatchedLocked(std::string(service), {});
+  return std::make_unique<EndpointFeed>(
+      Service(std::move(watched.view)), std::move(watched.service),
+      EndpointFeed::Target{.deliver = std::move(deliver), .layout = {}}, resolver_);
 }
 
 std::shared_ptr<EndpointFeed> DiscoveryImpl::FindFeed(const FeedKey& key) {

@@ -1,6 +1,7 @@
 // The inside of Discovery: the shared watches, and what the channels need. No gRPC types here.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -43,6 +44,10 @@ class DiscoveryImpl {
                        const xds::EndpointSet::Layout& layout);
   std::shared_ptr<EndpointFeed> FindFeed(const FeedKey& key);
   void ReleaseFeed(const FeedKey& key);
+  // One that belongs to the caller, for an ADS server of its own; InvalidArgument for what cannot
+  // be a service's name. `deliver` is as in EndpointFeed::Target.
+  absl::StatusOr<std::unique_ptr<EndpointFeed>> MakeFeed(
+      std::string_view service, std::function<void(xds::EndpointSet)> deliver);
 
  private:
   struct FeedEntry {

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "conclave/discovery/channel_hub.h"
 
 namespace conclave {
 namespace {
@@ -19,12 +18,10 @@ uint32_t WeightOf(const Instance& instance) {
 
 }  // namespace
 
-EndpointFeed::EndpointFeed(Service service, std::shared_ptr<WatchedService> watched,
-                           std::shared_ptr<ChannelHub> hub, Target target,
+EndpointFeed::EndpointFeed(Service service, std::shared_ptr<WatchedService> watched, Target target,
                            std::shared_ptr<HostResolver> resolver)
     : service_(std::move(service)),
       watched_(std::move(watched)),
-      hub_(std::move(hub)),
       target_(std::move(target)),
       resolver_(std::move(resolver)) {
   number_ = resolver_->Join([this] { Update(); });
@@ -57,7 +54,7 @@ void EndpointFeed::Update() {
   stats_.left_out = static_cast<int64_t>(skipped.size());
   ++stats_.updates;
   watched_->metrics().CountEndpointUpdate(stats_.endpoints, stats_.left_out);
-  hub_->SetEndpoints(target_.cluster, std::move(endpoints));
+  target_.deliver(std::move(endpoints));
 }
 
 std::vector<xds::EndpointSet::Candidate> EndpointFeed::Gather(const Snapshot& snapshot,

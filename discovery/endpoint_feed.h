@@ -1,15 +1,16 @@
-// EndpointFeed: carries a service's instances to the channels of one cluster: from the snapshot to
-// IP addresses.
+// EndpointFeed: carries a service's instances to an ADS server (that of the channels, or one for
+// other programs): from the snapshot to IP addresses.
 //
 // Takes the instances that say they serve, resolves host names (a name stands for all its
-// addresses), and gives the hub the set. An address that cannot be used is left out, counted and
+// addresses), and delivers the set. An address that cannot be used is left out, counted and
 // logged once, with no more than kComplaintsMax lines per update; it never costs the others. Until
-// the service is known the hub is told nothing, and calls wait.
+// the service is known nothing is delivered, and calls wait.
 //
 // Thread-safe: driven by the client's callback thread and the resolver's worker.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -23,8 +24,6 @@
 
 namespace conclave {
 
-class ChannelHub;
-
 class EndpointFeed {
  public:
   static constexpr size_t kComplaintsMax = 10;
@@ -36,14 +35,13 @@ class EndpointFeed {
   };
   // Where it goes, and how.
   struct Target {
-    std::string cluster;
+    std::function<void(xds::EndpointSet)> deliver;  // must not block, nor end the feed
     xds::EndpointSet::Layout layout{};
   };
 
-  EndpointFeed(Service service, std::shared_ptr<WatchedService> watched,
-               std::shared_ptr<ChannelHub> hub, Target target,
+  EndpointFeed(Service service, std::shared_ptr<WatchedService> watched, Target target,
                std::shared_ptr<HostResolver> resolver);
-  ~EndpointFeed();
+  ~EndpointFeed();  // waits for a delivery that is under way
   EndpointFeed(const EndpointFeed&) = delete;
   EndpointFeed& operator=(const EndpointFeed&) = delete;
 
@@ -61,7 +59,6 @@ class EndpointFeed {
 
   const Service service_;
   const std::shared_ptr<WatchedService> watched_;  // for its log and its metrics
-  const std::shared_ptr<ChannelHub> hub_;
   const Target target_;
   const std::shared_ptr<HostResolver> resolver_;
   uint64_t number_ = 0;  // at the resolver

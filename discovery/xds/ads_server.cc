@@ -114,7 +114,8 @@ class AdsServer::Impl {
       while (queue_->Next(&tag, &ok)) {
       }
       return absl::UnavailableError(
-          absl::StrCat("the xDS server cannot listen on ", options_.address));
+          absl::StrCat("the xDS server cannot listen on ", options_.address,
+                       "; is it in use, or not an address of this machine?"));
     }
     Accept();
     thread_ = std::thread([this] { Run(); });

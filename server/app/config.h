@@ -38,6 +38,7 @@ struct Config {
   std::vector<Url> listen_peer_urls;
   std::vector<Url> initial_advertise_peer_urls;
   std::vector<Url> listen_metrics_urls;
+  std::vector<Url> listen_xds_urls;  // empty: nobody is served by xDS
 
   std::map<std::string, std::vector<Url>> initial_cluster;  // by member name
   bool initial_cluster_existing = false;

@@ -270,6 +270,9 @@ const FlagEntry kFlags[] = {
     Works("listen-metrics-urls", kMember, "",
           "further addresses for /metrics, /health, /livez, /readyz",
           SetUrls<&Config::listen_metrics_urls>),
+    Works("listen-xds-urls", kMember, "",
+          "addresses where gRPC clients of any language find services as xds:///my-service",
+          SetUrls<&Config::listen_xds_urls>),
     Works("quota-backend-bytes", kMember, "0", "limit on live bytes; 0 is 2 GiB, below 0 is none",
           SetQuota),
 

@@ -23,6 +23,7 @@
 #include "conclave/server/posix/disk.h"
 #include "conclave/server/posix/log_thread.h"
 #include "conclave/server/posix/worker.h"
+#include "conclave/server/recipes/xds_door.h"
 #include "conclave/server/rpc/transport.h"
 
 namespace conclave::app {
@@ -49,6 +50,13 @@ std::vector<std::string> Texts(const std::vector<Url>& urls) {
   std::vector<std::string> texts;
   for (const Url& url : urls) texts.push_back(url.Text());
   return texts;
+}
+
+// Where this process itself reaches what it listens on.
+std::string OwnEndpoint(Url url) {
+  if (url.host == "0.0.0.0") url.host = "127.0.0.1";
+  if (url.host == "::") url.host = "::1";
+  return url.HostPort();
 }
 
 absl::StatusOr<node::InitialCluster> Founders(const Config& config) {
@@ -120,6 +128,7 @@ class Server::Impl final : public http::Backend {
  private:
   absl::Status BindDoor();
   absl::Status OpenMember(node::Options* settings, node::Opened* opened);
+  absl::Status OpenXdsDoor();
   void StartDiskThreads(uint64_t cluster_id, std::unique_ptr<wal::Log> log);
   CoreSinks Sinks();
   void OnReady();
@@ -140,6 +149,7 @@ class Server::Impl final : public http::Backend {
   std::unique_ptr<Core> core_;
   std::unique_ptr<rpc::Transport> transport_;
   std::unique_ptr<AutoCompactor> compactor_;
+  std::unique_ptr<recipes::XdsDoor> xds_door_;  // a client of all this
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -237,6 +247,29 @@ void Server::Impl::StartDiskThreads(uint64_t cluster_id, std::unique_ptr<wal::Lo
   log_thread_ = std::make_unique<posix::LogThread>(std::move(log), std::move(logging));
 }
 
+absl::Status Server::Impl::OpenXdsDoor() {
+  recipes::XdsDoor::Options options;
+  for (const Url& url : options_.config.listen_xds_urls) options.listen.push_back(url.HostPort());
+  if (options.listen.empty()) return absl::OkStatus();
+  options.store = OwnEndpoint(client_urls_.front());
+  options.log = [log = options_.log](LogLevel level, std::string_view line) {
+    if (level >= LogLevel::kWarning) log->Warn("xds", {{"note", std::string(line)}});
+  };
+  auto door = recipes::XdsDoor::Start(std::move(options));
+  if (!door.ok()) {
+    return absl::Status(door.status().code(),
+                        absl::StrCat("--listen-xds-urls: ", std::string(door.status().message())));
+  }
+  xds_door_ = *std::move(door);
+  const std::vector<int> ports = xds_door_->ports();
+  for (size_t i = 0; i < ports.size(); ++i) {
+    Url url = options_.config.listen_xds_urls[i];
+    url.port = static_cast<uint16_t>(ports[i]);
+    options_.log->Info("serving xDS clients insecurely", {{"address", url.HostPort()}});
+  }
+  return absl::OkStatus();
+}
+
 CoreSinks Server::Impl::Sinks() {
   CoreSinks sinks;
   sinks.append = [this](node::LogAppend append) {
@@ -282,6 +315,8 @@ absl::Status Server::Impl::Start() {
   core_ = std::make_unique<Core>(own_thread ? CorePlacement::kOwnThread : CorePlacement::kOnQueue,
                                  std::move(node), Sinks());
   StartDiskThreads(settings.cluster_id, std::move(opened.log));
+  // Its client's connection waits in the client port's backlog until there is who serves it.
+  CONCLAVE_RETURN_IF_ERROR(OpenXdsDoor());
   CONCLAVE_ASSIGN_OR_RETURN(transport_, rpc::Transport::Start(std::move(network), core_.get()));
   core_->Start(transport_.get());
   rpc::Transport* const transport = transport_.get();
@@ -329,6 +364,7 @@ void Server::Impl::Stop(Duration timeout) {
     std::lock_guard lock(mutex_);
     if (std::exchange(shut_down_, true)) return;
   }
+  xds_door_.reset();
   compactor_.reset();
   if (core_ && transport_ && timeout > Duration::zero()) {
     core_->Post(node::StopRequest{});

@@ -32,7 +32,7 @@ FLOORS = {
     "server/posix": ["server/env", "server/wal", "server/snapshot"],
     "server/rpc": ["api", "server/node"],
     "server/http": ["api", "server/node"],
-    "server/recipes": ["client", "lock", "election", "discovery/xds", "server/node"],
+    "server/recipes": ["client", "lock", "election", "discovery", "discovery/xds", "server/node"],
     "server/app": ["server/env/memory", "server/rpc", "server/http", "server/posix", "server/recipes"],
     "client/core": ["api", "api/wire"],
     "client/grpc": ["client/core"],
