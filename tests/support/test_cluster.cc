@@ -244,7 +244,12 @@ void TestCluster::Kill(int member) { Reap(members_.at(member), SIGKILL, absl::Se
 void TestCluster::Terminate(int member) { Reap(members_.at(member), SIGTERM, absl::Seconds(10)); }
 
 void TestCluster::Pause(int member) {
-  kill(members_.at(member).pid, SIGSTOP);
+  const pid_t pid = members_.at(member).pid;
+  kill(pid, SIGSTOP);
+  // The signal stops one thread after the other: until the last of them stands, answers may come.
+  int status = 0;
+  while (waitpid(pid, &status, WUNTRACED) < 0 && errno == EINTR) {
+  }
   members_.at(member).paused = true;
 }
 
