@@ -185,7 +185,8 @@ void ClientLoop::StartUnary(const Unary& unary) {
     });
   }
   call.server = world_->Open(this, id);
-  ToServer(node::UnaryCall{call.server, *method, WithHeadroom(unary.request), unary.require_leader});
+  ToServer(
+      node::UnaryCall{call.server, *method, WithHeadroom(unary.request), unary.require_leader});
 }
 
 // What was not sent is not sent any more; else the server is told.

@@ -96,8 +96,7 @@ TxnRequest Contender::JoinTxn() const {
                                         .sort_target = SortTarget::kCreateRevision}));
   }
   if (!request_.beside_key.empty()) {
-    const Op beside =
-        Put(request_.beside_key, request_.beside_value, {.lease = session_->lease()});
+    const Op beside = Put(request_.beside_key, request_.beside_value, {.lease = session_->lease()});
     join.success.push_back(beside);
     if (!request_.only_try) join.failure.push_back(beside);
   }

@@ -41,7 +41,8 @@ constexpr KnownText kKnownTexts[] = {
     {"etcdserver: unhealthy cluster", absl::StatusCode::kUnavailable, Meaning::kBusy},
     {"etcdserver: re-configuration failed due to not enough started members",
      absl::StatusCode::kFailedPrecondition, Meaning::kRefused},
-    // The deadline that came with the call, as etcd reports it when it waits for a linearizable read.
+    // The deadline that came with the call, as etcd reports it when it waits for a linearizable
+    // read.
     {"context deadline exceeded", absl::StatusCode::kDeadlineExceeded, Meaning::kByCode},
     {"etcdserver: corrupt cluster", absl::StatusCode::kDataLoss, Meaning::kRefused},
     // The check when the write is applied comes too late to prevent it.

@@ -25,7 +25,7 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
 
   struct Request {
     int64_t ttl_seconds = 10;
-    LeaseId lease = 0;  // 0: grant one; else take this one over, which must live
+    LeaseId lease = 0;                 // 0: grant one; else take this one over, which must live
     std::optional<Duration> margin{};  // default max(10 % of the granted TTL, 500 ms)
     // Once the session is lost by the local deadline: free what it holds on the server at once,
     // which locks want; or leave that to the lease's own end, so that its keys can still move to

@@ -176,7 +176,8 @@ void Http2Call::OnEndOfRequest() {
   Bytes request = std::move(message_);
   if (method_->served == Served::kNodeUnary) {
     at_core_ = true;
-    host_->loop().inputs().emplace_back(node::UnaryCall{id(), method_->method, std::move(request), require_leader_});
+    host_->loop().inputs().emplace_back(
+        node::UnaryCall{id(), method_->method, std::move(request), require_leader_});
     return;
   }
   HealthRequest(request);

@@ -7,11 +7,11 @@
 
 #include "conclave/base/check.h"
 #include "conclave/base/crc32c.h"
+#include "conclave/server/env/memory/memory_disk.h"
 #include "conclave/server/snapshot/reader.h"
 #include "conclave/server/snapshot/sha256.h"
 #include "conclave/server/snapshot/writer.h"
 #include "conclave/tests/fuzz/fuzz.h"
-#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::snapshot {
 namespace {

@@ -8,10 +8,10 @@
 
 #include "conclave/base/check.h"
 #include "conclave/base/crc32c.h"
+#include "conclave/server/env/memory/memory_disk.h"
 #include "conclave/server/wal/format.h"
 #include "conclave/server/wal/log.h"
 #include "conclave/tests/fuzz/fuzz.h"
-#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::wal {
 namespace {

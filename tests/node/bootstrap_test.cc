@@ -12,9 +12,9 @@
 #include "conclave/base/concat.h"
 #include "conclave/base/crc32c.h"
 #include "conclave/server/apply/state_machine.h"
+#include "conclave/server/env/memory/memory_disk.h"
 #include "conclave/server/node/identity.h"
 #include "conclave/server/snapshot/format.h"
-#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::node {
 namespace {

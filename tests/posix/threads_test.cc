@@ -8,12 +8,12 @@
 #include <mutex>
 
 #include "conclave/base/check.h"
+#include "conclave/server/env/memory/memory_disk.h"
 #include "conclave/server/posix/disk.h"
 #include "conclave/server/posix/log_thread.h"
 #include "conclave/server/posix/worker.h"
 #include "conclave/server/snapshot/reader.h"
 #include "conclave/tests/posix/temporary_directory.h"
-#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::posix {
 namespace {

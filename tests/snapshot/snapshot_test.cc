@@ -6,16 +6,16 @@
 #include "conclave/base/concat.h"
 #include "conclave/base/prng.h"
 #include "conclave/base/status.h"
+#include "conclave/server/env/memory/memory_disk.h"
 #include "conclave/server/snapshot/reader.h"
 #include "conclave/server/snapshot/writer.h"
-#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::snapshot {
 namespace {
 
+using env::MemoryDisk;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using env::MemoryDisk;
 
 constexpr uint64_t kCluster = 0xc1;
 

@@ -9,8 +9,8 @@
 namespace conclave::wal {
 namespace {
 
-using ::testing::HasSubstr;
 using env::MemoryDisk;
+using ::testing::HasSubstr;
 
 // A log of several sync batches in several segments, and what it held after each of them.
 class DamageTest : public ::testing::Test {

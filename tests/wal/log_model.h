@@ -12,9 +12,9 @@
 #include "conclave/base/concat.h"
 #include "conclave/base/crc32c.h"
 #include "conclave/base/prng.h"
+#include "conclave/server/env/memory/memory_disk.h"
 #include "conclave/server/wal/format.h"
 #include "conclave/server/wal/log.h"
-#include "conclave/server/env/memory/memory_disk.h"
 
 namespace conclave::wal {
 

@@ -9,8 +9,8 @@
 namespace conclave::wal {
 namespace {
 
-using ::testing::HasSubstr;
 using env::MemoryDisk;
+using ::testing::HasSubstr;
 
 TEST(LogTest, ANewLogIsEmptyAndExists) {
   MemoryDisk disk;
