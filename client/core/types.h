@@ -146,27 +146,6 @@ struct DeleteRequest {
   DeleteOptions options{};
 };
 
-struct Op;
-struct Compare;
-
-// If all conditions hold, `success` runs, else `failure`; all of it at one revision. No key may be
-// put twice in one run.
-struct TxnRequest {
-  std::vector<Compare> conditions{};
-  std::vector<Op> success{};
-  std::vector<Op> failure{};
-};
-
-// One operation of a transaction; a transaction is one, too.
-struct Op : std::variant<RangeRequest, PutRequest, DeleteRequest, TxnRequest> {
-  using variant::variant;
-};
-
-Op Get(std::string_view key);
-Op Range(const KeyRange& range, const RangeOptions& options = {});
-Op Put(std::string_view key, std::string_view value, const PutOptions& options = {});
-Op Delete(const KeyRange& range, const DeleteOptions& options = {});
-
 // One condition of a transaction. With a range all keys in it must satisfy the condition.
 struct Compare {
   enum class Target { kVersion, kCreateRevision, kModRevision, kValue, kLease };
@@ -180,6 +159,26 @@ struct Compare {
 
   friend bool operator==(const Compare&, const Compare&) = default;
 };
+
+struct Op;
+
+// If all conditions hold, `success` runs, else `failure`; all of it at one revision. No key may be
+// put twice in one run.
+struct TxnRequest {
+  std::vector<Compare> conditions{};
+  std::vector<Op> success;  // no initialisers: Op is not complete yet
+  std::vector<Op> failure;
+};
+
+// One operation of a transaction; a transaction is one, too.
+struct Op : std::variant<RangeRequest, PutRequest, DeleteRequest, TxnRequest> {
+  using variant::variant;
+};
+
+Op Get(std::string_view key);
+Op Range(const KeyRange& range, const RangeOptions& options = {});
+Op Put(std::string_view key, std::string_view value, const PutOptions& options = {});
+Op Delete(const KeyRange& range, const DeleteOptions& options = {});
 
 namespace compare_internal {
 // What `ModRevision("k") == 7` is made of.
@@ -229,8 +228,8 @@ struct OpResult;
 
 struct TxnResult {
   int64_t revision = 0;
-  bool succeeded = false;  // which branch ran
-  std::vector<OpResult> results{};
+  bool succeeded = false;         // which branch ran
+  std::vector<OpResult> results;  // no initialiser: OpResult is not complete yet
 
   // The i-th operation's result; the caller knows its kind. Aborts on a wrong index or kind.
   const RangeResult& range(size_t i) const;

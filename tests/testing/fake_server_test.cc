@@ -183,10 +183,13 @@ TEST(FakeServerTest, WhatWasSentIntoAShortPartitionArrivesAfterIt) {
 TEST(FakeServerTest, ALongPartitionBreaksTheConnectionAndAWriteOnItsWayIsUnknown) {
   FakeServer server;
   Client client = server.Connect();
+  ASSERT_TRUE(client.Get("a").ok());  // there is a connection
   server.Partition();
-  std::future<absl::Status> call = std::async(std::launch::async, [&] {
-    return client.Put("a", "1", {}, {.timeout = absl::Hours(1)}).status();
-  });
+  std::promise<absl::Status> answered;
+  std::future<absl::Status> call = answered.get_future();
+  client.PutAsync({.key = "a", .value = "1"}, {.timeout = absl::Hours(1)},
+                  [&](absl::StatusOr<PutResult> put) { answered.set_value(put.status()); });
+  server.Advance(absl::ZeroDuration());  // it is on its way
   EXPECT_TRUE(server.AdvanceUntil(
       [&] { return call.wait_for(std::chrono::milliseconds(1)) == std::future_status::ready; },
       absl::Hours(1)));
