@@ -30,6 +30,20 @@ Session Open(const Client& client, absl::Duration ttl) {
 
 // ---- Time --------------------------------------------------------------------------------------
 
+// A put that has begun, and gone as far as it can without time, when this returns.
+std::future<absl::Status> BeginPut(FakeServer& server, const Client& client, std::string key,
+                                   absl::Duration timeout) {
+  auto answer = std::make_shared<std::promise<absl::Status>>();
+  client.PutAsync({.key = std::move(key), .value = "1"}, {.timeout = timeout},
+                  [answer](absl::StatusOr<PutResult> put) { answer->set_value(put.status()); });
+  server.Advance(absl::ZeroDuration());
+  return answer->get_future();
+}
+
+bool Ready(const std::future<absl::Status>& call) {
+  return call.wait_for(std::chrono::milliseconds(1)) == std::future_status::ready;
+}
+
 TEST(FakeServerTest, ServesAnOrdinaryClientWhileTimeStands) {
   FakeServer server;
   Client client = server.Connect();
@@ -115,12 +129,8 @@ TEST(FakeServerTest, WithoutAutoAdvanceACallWaitsForSomebodyWhoMovesTheClock) {
   FakeServer server;
   Client client = server.Connect();
   server.Pause();
-  std::future<absl::Status> call = std::async(std::launch::async, [&] {
-    return client.Put("a", "1", {}, {.timeout = absl::Seconds(3)}).status();
-  });
-  EXPECT_TRUE(server.AdvanceUntil(
-      [&] { return call.wait_for(std::chrono::milliseconds(1)) == std::future_status::ready; },
-      absl::Hours(10)));
+  std::future<absl::Status> call = BeginPut(server, client, "a", absl::Seconds(3));
+  EXPECT_TRUE(server.AdvanceUntil([&] { return Ready(call); }, absl::Hours(10)));
   const absl::Status status = call.get();
   EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
   EXPECT_TRUE(IsOutcomeUnknown(status));
@@ -170,9 +180,7 @@ TEST(FakeServerTest, WhatWasSentIntoAShortPartitionArrivesAfterIt) {
   FakeServer server;
   Client client = server.Connect();
   server.Partition();
-  std::future<absl::Status> call = std::async(std::launch::async, [&] {
-    return client.Put("a", "1", {}, {.timeout = absl::Minutes(1)}).status();
-  });
+  std::future<absl::Status> call = BeginPut(server, client, "a", absl::Minutes(1));
   server.Advance(absl::Seconds(5));
   EXPECT_EQ(server.Value("a"), std::nullopt);
   server.Heal();
@@ -185,23 +193,13 @@ TEST(FakeServerTest, ALongPartitionBreaksTheConnectionAndAWriteOnItsWayIsUnknown
   Client client = server.Connect();
   ASSERT_TRUE(client.Get("a").ok());  // there is a connection
   server.Partition();
-  std::promise<absl::Status> answered;
-  std::future<absl::Status> call = answered.get_future();
-  client.PutAsync({.key = "a", .value = "1"}, {.timeout = absl::Hours(1)},
-                  [&](absl::StatusOr<PutResult> put) { answered.set_value(put.status()); });
-  server.Advance(absl::ZeroDuration());  // it is on its way
-  EXPECT_TRUE(server.AdvanceUntil(
-      [&] { return call.wait_for(std::chrono::milliseconds(1)) == std::future_status::ready; },
-      absl::Hours(1)));
+  std::future<absl::Status> call = BeginPut(server, client, "a", absl::Hours(1));
+  EXPECT_TRUE(server.AdvanceUntil([&] { return Ready(call); }, absl::Hours(1)));
   EXPECT_TRUE(IsOutcomeUnknown(call.get()));
   // What begins now has not been sent, so it is known not to have happened.
-  absl::Status late;
-  std::future<void> second = std::async(std::launch::async, [&] {
-    late = client.Put("b", "1", {}, {.timeout = absl::Seconds(1)}).status();
-  });
-  EXPECT_TRUE(server.AdvanceUntil(
-      [&] { return second.wait_for(std::chrono::milliseconds(1)) == std::future_status::ready; },
-      absl::Hours(1)));
+  std::future<absl::Status> second = BeginPut(server, client, "b", absl::Seconds(1));
+  EXPECT_TRUE(server.AdvanceUntil([&] { return Ready(second); }, absl::Hours(1)));
+  const absl::Status late = second.get();
   EXPECT_FALSE(late.ok());
   EXPECT_FALSE(IsOutcomeUnknown(late)) << late;
   server.Heal();
