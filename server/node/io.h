@@ -43,6 +43,13 @@ enum class StreamKind : uint8_t {
   kLeaseKeepAlive = 2,  // etcdserverpb.Lease.LeaseKeepAlive
 };
 
+// Who a client says it is. What is in here is a secret: never in a log line or an error.
+struct Credentials {
+  std::string token;             // metadata "token" or "authorization", as it came
+  std::string certificate_name;  // common name of the client's verified certificate
+};
+using CredentialsRef = std::shared_ptr<const Credentials>;  // null: it says nothing
+
 // ---- Inputs -------------------------------------------------------------------------------------
 
 struct UnaryCall {
@@ -50,6 +57,7 @@ struct UnaryCall {
   Method method = Method::kRange;
   Bytes request;  // kRequestHeadroom spare bytes, then the encoded request; not shared with anybody
   bool require_leader = false;  // metadata "hasleader: true"
+  CredentialsRef credentials{};
 };
 struct CallCancelled {
   CallId id;
@@ -58,6 +66,7 @@ struct StreamOpened {
   CallId id;
   StreamKind kind = StreamKind::kWatch;
   bool require_leader = false;  // metadata "hasleader: true"
+  CredentialsRef credentials{};
 };
 struct StreamMessage {
   CallId id;
