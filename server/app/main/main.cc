@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "conclave/server/app/flags.h"
+#include "conclave/server/app/flags/table.h"
 #include "conclave/server/app/log.h"
 #include "conclave/server/app/server.h"
 #include "conclave/server/app/service_manager.h"
