@@ -104,7 +104,7 @@ conclave_shared(conclave_server_so conclave-server
   FOLDERS wire env memory_disk raft_quorum raft_tracker raft_confchange raft mvcc lease auth watch
     apply wal snapshot node posix rpc http recipes app testing
   DEPS conclave_so ${common_deps} absl::btree absl::inlined_vector absl::hash gRPC::grpc++
-    protobuf::libprotobuf spdlog::spdlog prometheus-cpp::core OpenSSL::Crypto OpenSSL::SSL nghttp2)
+    protobuf::libprotobuf spdlog::spdlog prometheus-cpp::core yaml-cpp OpenSSL::Crypto OpenSSL::SSL nghttp2)
 
 # conclave_exported(NAME DEPS...): conclave::NAME of an installed tree. Inside the build the folder's own
 # library has that name.

@@ -61,6 +61,9 @@ struct Config {
   Duration auto_compaction_period{};
   int64_t auto_compaction_revisions = 0;
 
+  std::string config_file;  // empty: flags and environment decide
+  std::map<std::string, bool> feature_gates;
+
   std::string log_level = "info";
   std::vector<std::string> log_outputs = {"default"};
   bool extensive_metrics = false;

@@ -4,11 +4,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "conclave/base/status.h"
+#include "conclave/server/app/flags/config_file.h"
 #include "conclave/server/app/flags/table.h"
 #include "conclave/server/app/flags/values.h"
 
 namespace conclave::app {
 namespace {
+
+constexpr std::string_view kConfigFile = "config-file";
+
+bool IsConfigFile(const FlagEntry& flag) { return kConfigFile == flag.name; }
 
 absl::Status UnknownFlag(std::string_view name) {
   std::string message = absl::StrCat("unknown flag --", std::string(name));
@@ -17,31 +22,6 @@ absl::Status UnknownFlag(std::string_view name) {
   }
   absl::StrAppend(&message, " (`conclave --help` lists all flags)");
   return absl::InvalidArgumentError(message);
-}
-
-// `source` names where the value comes from: "--name" or "ETCD_NAME".
-absl::Status ApplyFlag(const FlagEntry& flag, const std::string& source, std::string_view value,
-                       CommandLine* line) {
-  if (flag.fate == FlagFate::kRefused) {
-    // A switch that is off asks for nothing.
-    if (flag.is_bool()) {
-      const auto on = ParseBool(value);
-      if (on.ok() && !*on) return absl::OkStatus();
-    }
-    return absl::InvalidArgumentError(
-        absl::StrCat(source, " cannot be used: ", flag.help, "; leave it out"));
-  }
-  const absl::Status status =
-      flag.fate == FlagFate::kWorks ? flag.set(value, &line->config) : CheckKind(flag.kind, value);
-  if (!status.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat("invalid value \"", std::string(value),
-                                                   "\" for ", source, ": ",
-                                                   std::string(status.message())));
-  }
-  if (flag.fate == FlagFate::kIgnored) {
-    line->warnings.push_back(absl::StrCat(source, " is ignored: ", flag.help));
-  }
-  return absl::OkStatus();
 }
 
 absl::Status ParseEnvironment(const std::map<std::string, std::string>& environment,
@@ -54,7 +34,7 @@ absl::Status ParseEnvironment(const std::map<std::string, std::string>& environm
       continue;
     }
     if (value.empty()) continue;
-    CONCLAVE_RETURN_IF_ERROR(ApplyFlag(*flag, variable, value, line));
+    CONCLAVE_RETURN_IF_ERROR(ApplyFlag(*flag, variable, value, &line->config, &line->warnings));
   }
   return absl::OkStatus();
 }
@@ -122,28 +102,85 @@ absl::StatusOr<std::vector<Given>> SplitArguments(std::span<const std::string> a
   return given;
 }
 
+// The variables and, over them, the flags.
+absl::Status ApplyGiven(const std::vector<Given>& given,
+                        std::map<std::string, std::string> environment, CommandLine* line) {
+  for (const Given& one : given) {
+    const std::string variable = VariableOf(one.flag->name);
+    if (environment.erase(variable) > 0) {
+      line->warnings.push_back(
+          absl::StrCat(variable, " is shadowed by the flag --", one.flag->name));
+    }
+  }
+  CONCLAVE_RETURN_IF_ERROR(ParseEnvironment(environment, line));
+  for (const Given& one : given) {
+    CONCLAVE_RETURN_IF_ERROR(ApplyFlag(*one.flag, absl::StrCat("--", one.flag->name), one.value,
+                                       &line->config, &line->warnings));
+  }
+  return absl::OkStatus();
+}
+
+// Empty if there is none.
+std::string ConfigFileOf(const std::vector<Given>& given,
+                         const std::map<std::string, std::string>& environment) {
+  for (auto one = given.rbegin(); one != given.rend(); ++one) {
+    if (IsConfigFile(*one->flag)) return one->value;
+  }
+  const auto variable = environment.find(VariableOf(kConfigFile));
+  return variable == environment.end() ? "" : variable->second;
+}
+
+// The file, and nothing but the file: who reads it sees all that is set.
+absl::Status ApplyFile(const std::string& path, const std::vector<Given>& given,
+                       const std::map<std::string, std::string>& environment, CommandLine* line) {
+  constexpr char kDecides[] = " is ignored: the config file decides";
+  for (const Given& one : given) {
+    if (!IsConfigFile(*one.flag)) {
+      line->warnings.push_back(absl::StrCat("--", one.flag->name, kDecides));
+    }
+  }
+  for (const auto& [variable, value] : environment) {
+    const FlagEntry* flag = FindVariable(variable);
+    if (flag != nullptr && !value.empty() && !IsConfigFile(*flag)) {
+      line->warnings.push_back(absl::StrCat(variable, kDecides));
+    }
+  }
+  CONCLAVE_ASSIGN_OR_RETURN(const std::string text, ReadConfigFile(path));
+  line->config.config_file = path;
+  return ApplyConfigText(text, path, &line->config, &line->warnings);
+}
+
+absl::Status Parse(std::span<const std::string> arguments,
+                   const std::map<std::string, std::string>& environment, CommandLine* line) {
+  CONCLAVE_ASSIGN_OR_RETURN(const std::vector<Given> given, SplitArguments(arguments, line));
+  if (line->help) return absl::OkStatus();
+  // Even where something else decides, the flags have to be right.
+  CommandLine flags_alone;
+  CONCLAVE_RETURN_IF_ERROR(ApplyGiven(given, {}, &flags_alone));
+  if (line->version) return absl::OkStatus();
+  const std::string path = ConfigFileOf(given, environment);
+  CONCLAVE_RETURN_IF_ERROR(path.empty() ? ApplyGiven(given, environment, line)
+                                        : ApplyFile(path, given, environment, line));
+  CONCLAVE_RETURN_IF_ERROR(CheckCompaction(&line->config));
+  return Complete(&line->config);
+}
+
+// Messages repeat what was given, and stay one line.
+absl::Status OneLine(const absl::Status& status) {
+  std::string message(status.message());
+  for (char& c : message) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return absl::Status(status.code(), message);
+}
+
 }  // namespace
 
 absl::StatusOr<CommandLine> ParseCommandLine(
     std::span<const std::string> arguments, const std::map<std::string, std::string>& environment) {
   CommandLine line;
-  CONCLAVE_ASSIGN_OR_RETURN(const std::vector<Given> given, SplitArguments(arguments, &line));
-  if (line.help || line.version) return line;
-  std::map<std::string, std::string> left = environment;
-  for (const Given& one : given) {
-    const std::string variable = VariableOf(one.flag->name);
-    if (left.erase(variable) > 0) {
-      line.warnings.push_back(
-          absl::StrCat(variable, " is shadowed by the flag --", one.flag->name));
-    }
-  }
-  CONCLAVE_RETURN_IF_ERROR(ParseEnvironment(left, &line));
-  for (const Given& one : given) {
-    CONCLAVE_RETURN_IF_ERROR(
-        ApplyFlag(*one.flag, absl::StrCat("--", one.flag->name), one.value, &line));
-  }
-  CONCLAVE_RETURN_IF_ERROR(CheckCompaction(&line.config));
-  CONCLAVE_RETURN_IF_ERROR(Complete(&line.config));
+  const absl::Status status = Parse(arguments, environment, &line);
+  if (!status.ok()) return OneLine(status);
   return line;
 }
 

@@ -214,7 +214,12 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{{"--log-level=loud"}, {"--log-level", "debug"}},
         BadCase{{"--logger=capnslog"}, {"--logger", "zap"}},
         BadCase{{"--metrics=all"}, {"--metrics", "basic or extensive"}},
-        BadCase{{"--config-file=x"}, {"--config-file", "not there yet"}}));
+        BadCase{{"--feature-gates=Nonsense=true"}, {"unrecognized feature gate: Nonsense"}},
+        BadCase{{"--feature-gates=AllAlpha"}, {"missing bool value for AllAlpha"}},
+        BadCase{{"--feature-gates=AllAlpha=maybe"}, {"--feature-gates", "true or false"}},
+        BadCase{{"--config-file=/nonexistent"}, {"--config-file", "/nonexistent", "No such file"}},
+        BadCase{{"--config-file=/"}, {"--config-file", "/", "directory"}},
+        BadCase{{"--version", "--max-wals=many"}, {"--max-wals"}}));
 
 TEST(FlagsTest, ARefusedSwitchThatIsOffAsksForNothing) {
   EXPECT_TRUE(Parse({"--auto-tls=false", "--force-new-cluster=false"}).ok());
@@ -262,6 +267,8 @@ TEST(FlagsTest, HelpNamesEveryFlagOnce) {
   }
   EXPECT_TRUE(Parse({"--help"})->help);
   EXPECT_TRUE(Parse({"--version"})->version);
+  EXPECT_TRUE(Parse({"--version=true"})->version);
+  EXPECT_FALSE(Parse({"--version=false"})->version);
 }
 
 }  // namespace

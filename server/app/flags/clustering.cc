@@ -63,7 +63,7 @@ const FlagEntry kFlags[] = {
     Refused("discovery-srv-name", kText, kNameThem),
     Refused("discovery-token", kText, kNameThem),
     Refused("discovery-endpoints", kText, kNameThem),
-    Refused("discovery-fallback", kText, kNameThem),
+    Ignored("discovery-fallback", kText, "there is no v2 proxy to fall back to"),
     Refused("discovery-proxy", kText, kNameThem),
 };
 

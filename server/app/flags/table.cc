@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/server/app/flags/values.h"
 
 namespace conclave::app {
 namespace {
@@ -88,11 +89,39 @@ const FlagEntry* FindVariable(std::string_view variable) {
 }
 
 const FlagEntry* FindFileKey(std::string_view section, std::string_view key) {
-  const FlagEntry* flag = Find([&](const FlagEntry& candidate) {
-    return candidate.file_key != nullptr && section == candidate.file_section &&
-           key == candidate.file_key;
+  if (section.empty()) {
+    const FlagEntry* flag = FindFlag(key);
+    return flag != nullptr && flag->file_key == nullptr ? flag : nullptr;
+  }
+  return Find([&](const FlagEntry& flag) {
+    return flag.file_key != nullptr && section == flag.file_section && key == flag.file_key;
   });
-  return flag != nullptr || !section.empty() ? flag : FindFlag(key);
+}
+
+bool IsFileSection(std::string_view section) {
+  return !section.empty() &&
+         Find([&](const FlagEntry& flag) { return section == flag.file_section; }) != nullptr;
+}
+
+absl::Status ApplyFlag(const FlagEntry& flag, std::string_view source, std::string_view value,
+                       Config* config, std::vector<std::string>* warnings) {
+  if (flag.fate == FlagFate::kRefused) {
+    // A switch that is off, and no value at all, ask for nothing.
+    const bool asks = flag.is_bool() ? ParseBool(value).value_or(true) : !value.empty();
+    if (!asks) return absl::OkStatus();
+    return InvalidValue(
+        absl::StrCat(std::string(source), " cannot be used: ", flag.help, "; leave it out"));
+  }
+  const absl::Status status =
+      flag.fate == FlagFate::kWorks ? flag.set(value, config) : CheckKind(flag.kind, value);
+  if (!status.ok()) {
+    return InvalidValue(absl::StrCat("invalid value \"", std::string(value), "\" for ",
+                                     std::string(source), ": ", std::string(status.message())));
+  }
+  if (flag.fate == FlagFate::kIgnored) {
+    warnings->push_back(absl::StrCat(std::string(source), " is ignored: ", flag.help));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace conclave::app

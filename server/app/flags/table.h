@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "conclave/server/app/flags/entry.h"
 
@@ -34,6 +35,13 @@ std::string VariableOf(std::string_view flag);
 const FlagEntry* FindVariable(std::string_view variable);
 // By its place in the config file; `section` is "" at the top.
 const FlagEntry* FindFileKey(std::string_view section, std::string_view key);
+
+bool IsFileSection(std::string_view section);
+
+// Gives the flag its value. `source` names where that comes from: "--name" or "ETCD_NAME". What is
+// ignored goes to *warnings. InvalidArgument: one line that names the source and what is wrong.
+absl::Status ApplyFlag(const FlagEntry& flag, std::string_view source, std::string_view value,
+                       Config* config, std::vector<std::string>* warnings);
 
 std::string HelpText();
 // The rows of docs/configuration.md.

@@ -1,5 +1,10 @@
 // --help's group "Upkeep": checks of the data, features that can be switched, and what older
 // servers had.
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "conclave/server/app/flags/table.h"
 #include "conclave/server/app/flags/values.h"
 
@@ -8,17 +13,54 @@ namespace {
 
 using enum FlagKind;
 
+// The gates of etcd 3.6. What they switch is always on here, or does not exist.
+constexpr std::string_view kGates[] = {"AllAlpha",
+                                       "AllBeta",
+                                       "CompactHashCheck",
+                                       "InitialCorruptCheck",
+                                       "LeaseCheckpoint",
+                                       "LeaseCheckpointPersist",
+                                       "SetMemberLocalAddr",
+                                       "StopGRPCServiceOnDefrag",
+                                       "TxnModeWriteWithSharedBuffer"};
+
+absl::Status SetFeatureGates(std::string_view value, Config* config) {
+  config->feature_gates.clear();
+  if (value.empty()) return absl::OkStatus();
+  for (const auto& part : absl::StrSplit(std::string(value), ',')) {
+    const std::string text(absl::StripAsciiWhitespace(part));
+    if (text.empty()) continue;
+    const size_t equals = text.find('=');
+    const std::string gate = text.substr(0, equals);
+    if (std::find(std::begin(kGates), std::end(kGates), gate) == std::end(kGates)) {
+      return InvalidValue(absl::StrCat("unrecognized feature gate: ", gate));
+    }
+    if (equals == std::string::npos) {
+      return InvalidValue(absl::StrCat("missing bool value for ", gate));
+    }
+    CONCLAVE_ASSIGN_OR_RETURN(config->feature_gates[gate], ParseBool(text.substr(equals + 1)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SetProxy(std::string_view value, Config* /*config*/) {
+  if (value != "off") return InvalidValue("must be off: there is no v2 proxy");
+  return absl::OkStatus();
+}
+
 constexpr char kAlwaysCompared[] = "members compare their state all the time";
 
 const FlagEntry kFlags[] = {
-    Refused("config-file", kText, "not there yet"),
-    Refused("feature-gates", kText, "not there yet"),
+    Works("config-file", kText, "", "a YAML or JSON file that decides alone",
+          SetText<&Config::config_file>),
+    Works("feature-gates", kText, "",
+          "Name=true,... of etcd's features; none changes anything here", SetFeatureGates),
     Ignored("corrupt-check-time", kDuration, kAlwaysCompared).OnceExperimental(),
     Ignored("compact-hash-check-time", kDuration, kAlwaysCompared).OnceExperimental(),
     Ignored("compact-hash-check-enabled", kBool, kAlwaysCompared).OnceExperimental(),
     Ignored("initial-corrupt-check", kBool, kAlwaysCompared).OnceExperimental(),
     Ignored("enable-v2", kBool, "there is no v2 API"),
-    Ignored("proxy", kText, "there is no v2 proxy"),
+    Works("proxy", kText, "off", "only off: there is no v2 proxy", SetProxy),
 };
 
 }  // namespace

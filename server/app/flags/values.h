@@ -41,8 +41,10 @@ absl::Status SetText(std::string_view value, Config* config) {
   return absl::OkStatus();
 }
 
+// An empty value leaves the default.
 template <std::vector<Url> Config::*kField>
 absl::Status SetUrls(std::string_view value, Config* config) {
+  if (value.empty()) return absl::OkStatus();
   CONCLAVE_ASSIGN_OR_RETURN(config->*kField, ParseUrls(value));
   return absl::OkStatus();
 }
