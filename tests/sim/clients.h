@@ -15,7 +15,12 @@ class Simulation;
 
 // What recipes got done, so that a run can be seen not to be empty.
 struct RecipeCounts {
-  uint64_t grants = 0;
+  uint64_t grants = 0;  // of any kind; and of these:
+  uint64_t reads = 0;
+  uint64_t writes = 0;
+  uint64_t downgrades = 0;
+  uint64_t permits = 0;
+  uint64_t several = 0;  // names at once
   uint64_t leases = 0;
   uint64_t leaders = 0;  // batches that observers heard
   uint64_t views = 0;

@@ -46,11 +46,18 @@ void Print(const Verdict& verdict, Guests guests) {
       static_cast<unsigned long long>(verdict.elections),
       static_cast<unsigned long long>(verdict.snapshots_installed));
   if (guests == Guests::kRecipes) {
-    std::printf("  %llu grants, %llu leases, %llu batches of leaders, %llu views\n",
-                static_cast<unsigned long long>(verdict.recipes.grants),
-                static_cast<unsigned long long>(verdict.recipes.leases),
-                static_cast<unsigned long long>(verdict.recipes.leaders),
-                static_cast<unsigned long long>(verdict.recipes.views));
+    std::printf(
+        "  %llu grants (%llu reads, %llu writes, %llu downgrades, %llu semaphore's, %llu of "
+        "several names), %llu leases, %llu batches of leaders, %llu views\n",
+        static_cast<unsigned long long>(verdict.recipes.grants),
+        static_cast<unsigned long long>(verdict.recipes.reads),
+        static_cast<unsigned long long>(verdict.recipes.writes),
+        static_cast<unsigned long long>(verdict.recipes.downgrades),
+        static_cast<unsigned long long>(verdict.recipes.permits),
+        static_cast<unsigned long long>(verdict.recipes.several),
+        static_cast<unsigned long long>(verdict.recipes.leases),
+        static_cast<unsigned long long>(verdict.recipes.leaders),
+        static_cast<unsigned long long>(verdict.recipes.views));
   }
   for (const std::string& complaint : verdict.complaints) std::printf("  %s\n", complaint.c_str());
   if (!verdict.ok()) {

@@ -228,6 +228,7 @@ void Simulation::OnStream(size_t member, node::StreamEffect& effect) {
 }
 
 void Simulation::Boot(size_t member) {
+  ++starts_;
   Tell(absl::StrCat("member ", member, " starts"));
   const absl::Status status = members_[member]->Start();
   if (!status.ok()) {

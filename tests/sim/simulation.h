@@ -59,6 +59,7 @@ class Simulation {
 
   // ---- For clients
 
+  uint64_t seed() const { return seed_; }
   Schedule& schedule() { return schedule_; }
   Prng& prng() { return prng_; }
   size_t member_count() const { return members_.size(); }
@@ -79,6 +80,8 @@ class Simulation {
   bool chaos() const { return chaos_; }
   bool ending() const { return ending_; }
   bool up(size_t member) const { return members_[member]->up(); }
+  // Of members, so far.
+  uint64_t starts() const { return starts_; }
   // Since when nothing goes wrong any more.
   Instant healed_at() const { return healed_at_; }
   std::vector<KvOperation>& operations() { return operations_; }
@@ -140,6 +143,7 @@ class Simulation {
   bool ending_ = false;
   Instant healed_at_ = kNever;
   uint64_t faults_ = 0;
+  uint64_t starts_ = 0;
   uint64_t elections_ = 0;
   uint64_t installed_ = 0;
   Complaints complaints_;

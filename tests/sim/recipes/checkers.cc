@@ -33,6 +33,8 @@ struct KeyLife {
   Instant from;
   int64_t deleted = 0;  // revision; 0: it is there in the end
   Instant until = kNever;
+  int64_t rewritten = 0;  // revision of its second version; 0: there is none
+  Instant rewritten_at = kNever;
 };
 
 // All existences of keys under a prefix, in the order of their creation.
@@ -52,63 +54,145 @@ std::vector<KeyLife> LivesUnder(const TrueHistory& truth, const std::string& pre
         live[write.key] = lives.size();
         lives.push_back({write.key, revision.revision, write.lease, write.lease, revision.applied});
       } else {
-        lives[known->second].last_lease = write.lease;
+        KeyLife& life = lives[known->second];
+        life.last_lease = write.lease;
+        if (life.rewritten == 0) {
+          life.rewritten = revision.revision;
+          life.rewritten_at = revision.applied;
+        }
       }
     }
   }
   return lives;
 }
 
+int64_t Number(const std::string& text) {
+  int64_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
 std::string Name(const ClaimTrace& claim) {
   return absl::StrCat("process ", claim.process, ", token ", claim.token, " of ", claim.name);
 }
 
-void CheckGrant(const ClaimTrace& claim, const std::vector<KeyLife>& lives, Complaints* wrong) {
+std::string QueueOf(const ClaimTrace& claim) {
+  return claim.name + (claim.kind == LockKind::kPermits ? "/queue/" : "/");
+}
+
+bool IsWriter(const ClaimTrace& claim, const KeyLife& life) {
+  return claim.kind == LockKind::kShared && life.key.starts_with(claim.name + "/write/");
+}
+
+// How much of the claim's name a key takes.
+int64_t PartsOf(const ClaimTrace& claim, const KeyLife& life) {
+  switch (claim.kind) {
+    case LockKind::kAlone:
+      break;
+    case LockKind::kShared:
+      return IsWriter(claim, life) ? kReadersMax : 1;
+    case LockKind::kPermits:
+      return Number(life.key.substr(life.key.rfind('x') + 1));
+  }
+  return 1;
+}
+
+// From when to when a claim's turn is, by the keys: from when those that are older and left take so
+// little that it fits, to the end of its own key.
+struct TurnSpan {
+  int64_t begun = 0;  // revision; 0: never
+  Instant from = kNever;
+  Instant until = kNever;
+};
+
+TurnSpan TurnOf(const ClaimTrace& claim, const KeyLife& own, const std::vector<KeyLife>& lives) {
+  struct Step {
+    int64_t revision;
+    Instant at;
+    int64_t less;
+  };
+  std::vector<Step> steps;
+  int64_t taken = claim.wanted;
+  for (const KeyLife& other : lives) {
+    if (other.created >= own.created) break;
+    if (other.deleted != 0 && other.deleted < own.created) continue;
+    int64_t parts = PartsOf(claim, other);
+    taken += parts;
+    if (IsWriter(claim, other) && other.rewritten != 0) {  // a reader from then on
+      steps.push_back({other.rewritten, other.rewritten_at, std::exchange(parts, 1) - 1});
+    }
+    if (other.deleted != 0) steps.push_back({other.deleted, other.until, parts});
+  }
+  std::sort(steps.begin(), steps.end(),
+            [](const Step& a, const Step& b) { return a.revision < b.revision; });
+  TurnSpan turn{.begun = own.created, .from = own.from, .until = own.until};
+  for (auto step = steps.begin(); taken > claim.parts && step != steps.end(); ++step) {
+    taken -= step->less;
+    turn.begun = std::max(turn.begun, step->revision);
+    turn.from = std::max(turn.from, step->at);
+  }
+  if (taken > claim.parts) return {.until = own.until};
+  return turn;
+}
+
+TurnSpan CheckGrant(const ClaimTrace& claim, const std::vector<KeyLife>& lives, Complaints* wrong) {
   const auto own = std::find_if(lives.begin(), lives.end(), [&claim](const KeyLife& life) {
     return life.key == claim.key && life.created == claim.token;
   });
   if (own == lives.end()) {
     wrong->push_back(absl::StrCat("K2 ", Name(claim), ": there never was such a key"));
-    return;
+    return {};
   }
   if (own->lease != claim.lease) {
     wrong->push_back(absl::StrCat("K2 ", Name(claim), ": its key is on another lease"));
   }
-  Instant first_from = own->from;
-  bool passed_over = false;
-  for (auto other = lives.begin(); other != own; ++other) {
-    if (other->deleted != 0 && other->deleted < own->created) continue;
-    first_from = std::max(first_from, other->until);
-    passed_over |= other->deleted == 0 || (own->deleted != 0 && other->deleted >= own->deleted);
+  const bool says_so = claim.downgraded || PartsOf(claim, *own) == claim.wanted;
+  if (!says_so || (claim.downgraded && own->rewritten == 0)) {
+    wrong->push_back(absl::StrCat("K2 ", Name(claim), ": its key asks for something else"));
   }
-  if (passed_over || first_from > claim.answered) {
+  const TurnSpan turn = TurnOf(claim, *own, lives);
+  const bool passed_over = turn.begun == 0 || (own->deleted != 0 && turn.begun >= own->deleted);
+  if (passed_over || turn.from > claim.answered) {
     wrong->push_back(absl::StrCat("K5 ", Name(claim), ": granted at ", Seconds(claim.answered),
-                                  " though an older key was there until ", Seconds(first_from)));
+                                  " though older keys left no room until ", Seconds(turn.from)));
   } else if (own->until <= claim.asked) {
     wrong->push_back(absl::StrCat("K2 ", Name(claim), ": its key was gone when it asked"));
   }
+  return turn;
 }
 
-void CheckSequence(const std::vector<const ClaimTrace*>& grants, Complaints* wrong) {
-  for (size_t i = 1; i < grants.size(); ++i) {
-    const ClaimTrace& before = *grants[i - 1];
+void CheckTokens(const std::vector<const ClaimTrace*>& grants, Complaints* wrong) {
+  for (size_t i = 0; i < grants.size(); ++i) {
     const ClaimTrace& after = *grants[i];
-    if (after.token <= before.token) {
+    if (after.downgraded) continue;  // no new one
+    for (size_t j = 0; j < i; ++j) {
+      const ClaimTrace& before = *grants[j];
+      const bool apart = before.wanted + after.wanted > after.parts;
+      if (apart ? after.token > before.token : after.token != before.token) continue;
       wrong->push_back(absl::StrCat("K1 ", Name(after), " is granted after token ", before.token));
+      break;
     }
   }
-  // All pairs: a handle that lasts too long may overlap any later one.
-  Instant valid_until{};
-  const ClaimTrace* longest = nullptr;
+}
+
+// All that hold at the moment of a grant, and it, must fit. All of them: a handle that lasts too
+// long may overlap any later one.
+void CheckOverlaps(const std::vector<const ClaimTrace*>& grants, Complaints* wrong) {
+  std::vector<const ClaimTrace*> held;
   for (const ClaimTrace* grant : grants) {
-    if (longest != nullptr && valid_until > grant->answered) {
-      wrong->push_back(absl::StrCat("K3 ", Name(*longest), " is held until ", Seconds(valid_until),
-                                    ", and ", Name(*grant), " from ", Seconds(grant->answered)));
+    std::erase_if(held, [grant](const ClaimTrace* h) { return h->invalid <= grant->answered; });
+    int64_t taken = grant->wanted;
+    const ClaimTrace* longest = nullptr;
+    for (const ClaimTrace* holder : held) {
+      taken += holder->wanted;
+      if (longest == nullptr || holder->invalid > longest->invalid) longest = holder;
     }
-    if (longest == nullptr || grant->invalid > valid_until) {
-      valid_until = grant->invalid;
-      longest = grant;
+    if (taken > grant->parts && longest != nullptr) {
+      wrong->push_back(absl::StrCat("K3 ", Name(*longest), " is held until ",
+                                    Seconds(longest->invalid), ", and ", Name(*grant), " from ",
+                                    Seconds(grant->answered), ", and there is no room for both"));
     }
+    if (grant->invalid > grant->answered) held.push_back(grant);
   }
 }
 
@@ -131,10 +215,24 @@ void CheckLeftovers(const ClaimTrace& claim, const RecipeHistory& history,
   }
 }
 
-int64_t Number(const std::string& text) {
-  int64_t number = 0;
-  std::from_chars(text.data(), text.data() + text.size(), number);
-  return number;
+// A MultiLock is granted with all its names or with none, by one token, and there is a moment at
+// which it owned them all.
+void CheckTogether(const RecipeHistory& history, const std::map<int, TurnSpan>& turns,
+                   Complaints* wrong) {
+  std::map<int, const ClaimTrace*> first;
+  for (const ClaimTrace& claim : history.claims) {
+    if (claim.together == 0) continue;
+    const ClaimTrace& one = *first.emplace(claim.together, &claim).first->second;
+    if (claim.granted != one.granted || claim.token != one.token || claim.invalid != one.invalid) {
+      wrong->push_back(absl::StrCat("K2 ", Name(claim), ": other than ", Name(one),
+                                    ", which it is granted with"));
+    }
+  }
+  for (const auto& [number, turn] : turns) {
+    if (turn.from < turn.until) continue;
+    wrong->push_back(absl::StrCat("K2 ", Name(*first.at(number)), " and the names it goes with ",
+                                  "were never owned all at once"));
+  }
 }
 
 }  // namespace
@@ -143,36 +241,43 @@ int64_t Number(const std::string& text) {
 
 Complaints CheckClaims(const TrueHistory& truth, const RecipeHistory& history) {
   Complaints wrong;
-  std::set<std::string> names;
-  for (const ClaimTrace& claim : history.claims) names.insert(claim.name);
-  for (const std::string& name : names) {
-    const std::vector<KeyLife> lives = LivesUnder(truth, name + "/");
+  std::map<std::string, const ClaimTrace*> names;
+  for (const ClaimTrace& claim : history.claims) names.emplace(claim.name, &claim);
+  std::map<int, TurnSpan> together;
+  for (const auto& [name, any] : names) {
+    const std::vector<KeyLife> lives = LivesUnder(truth, QueueOf(*any));
     std::vector<const ClaimTrace*> grants;
     for (const ClaimTrace& claim : history.claims) {
       if (claim.name != name) continue;
       CheckLeftovers(claim, history, lives, &wrong);
       if (!claim.granted) continue;
-      CheckGrant(claim, lives, &wrong);
+      const TurnSpan turn = CheckGrant(claim, lives, &wrong);
       grants.push_back(&claim);
+      if (claim.together == 0) continue;
+      TurnSpan& common = together.try_emplace(claim.together, turn).first->second;
+      common.from = std::max(common.from, turn.from);
+      common.until = std::min(common.until, turn.until);
     }
     std::stable_sort(grants.begin(), grants.end(), [](const ClaimTrace* a, const ClaimTrace* b) {
       return a->answered < b->answered;
     });
-    CheckSequence(grants, &wrong);
+    CheckTokens(grants, &wrong);
+    CheckOverlaps(grants, &wrong);
     for (const KeyLife& life : lives) {
       if (life.deleted == 0 && history.end != kNever) {
         wrong.push_back(absl::StrCat("K6 the key ", life.key, " is left in the end"));
       }
     }
   }
+  CheckTogether(history, together, &wrong);
   return wrong;
 }
 
 Complaints CheckFencing(const TrueHistory& truth, const RecipeHistory& history) {
   Complaints wrong;
-  std::map<int64_t, std::string> key_of;  // by token
+  std::map<std::pair<std::string, int64_t>, std::string> key_of;  // by fenced key and token
   for (const ClaimTrace& claim : history.claims) {
-    if (claim.granted) key_of[claim.token] = claim.key;
+    if (claim.granted) key_of[{absl::StrCat("fenced/", claim.name), claim.token}] = claim.key;
   }
   std::map<std::string, int64_t> created;  // of live keys
   std::map<std::string, int64_t> newest;   // token, by fenced key
@@ -185,7 +290,7 @@ Complaints CheckFencing(const TrueHistory& truth, const RecipeHistory& history) 
       created.try_emplace(write.key, revision.revision);
       if (!write.key.starts_with("fenced/")) continue;
       const int64_t token = Number(write.value);
-      const auto key = key_of.find(token);
+      const auto key = key_of.find({write.key, token});
       const auto live = key == key_of.end() ? created.end() : created.find(key->second);
       if (live == created.end() || live->second != token) {
         wrong.push_back(absl::StrCat("K4 a write of token ", token, " to ", write.key,

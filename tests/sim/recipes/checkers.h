@@ -10,11 +10,16 @@
 
 namespace conclave::sim {
 
-// Locks and elections.
-// - K1 tokens strictly grow with the grants of a name
-// - K2 a grant implies a key on the claim's own lease that is the oldest of the name at some moment
-//      between the question and the answer; so nobody who was before it is passed over (K5 FIFO)
-// - K3 the handle of a holder turns invalid before anybody else is told that he owns the name
+// Locks of all kinds, and elections. Each takes a number of a name's parts: a mutex and an election
+// the only one; a reader one of very many and a writer all of them; a semaphore's holder his
+// permits.
+// - K1 tokens strictly grow with the grants of a name, as far as those exclude each other
+// - K2 a grant implies a key on the claim's own lease whose turn it is at some moment between the
+//      question and the answer: what it wants, and what the older keys have or want, fit together;
+//      so nobody who was before it is passed over (K5 FIFO). Of a MultiLock: under all its names at
+//      once
+// - K3 the handles of those who hold a name at any time fit together: so that of a holder turns
+//      invalid before somebody whom it excludes is told that he owns the name
 // - K6 one second after a claim is over, as far as its owner was told, its key is gone; once all
 //      is well, and in the end
 Complaints CheckClaims(const TrueHistory& truth, const RecipeHistory& history);

@@ -29,6 +29,14 @@ class Truth {
         {key, value, created_[key], fresh ? 1 : 2, lease, /*tombstone=*/false});
     return *this;
   }
+  Truth& Put(int64_t ms, const std::vector<std::string>& keys, int64_t lease) {
+    const int64_t revision = Begin(ms);
+    for (const std::string& key : keys) {
+      created_[key] = revision;
+      history_.back().writes.push_back({key, "", revision, 1, lease, /*tombstone=*/false});
+    }
+    return *this;
+  }
   Truth& Delete(int64_t ms, const std::vector<std::string>& keys) {
     Begin(ms);
     for (const std::string& key : keys) {
@@ -150,6 +158,316 @@ INSTANTIATE_TEST_SUITE_P(
                                               .Put(2000, "l/b", "", 8)
                                               .Delete(4100, {"l/b"});
                               }}));
+
+// ---- Locks that are shared
+
+// Readers a and b hold together from 1 s on; writer w waits from 1.3 s on, reader c behind it. b is
+// the last to go, at 2.0 s; w writes until 3.0 s, becomes a reader at 3.1 s, which lets c in, and
+// both go at 4.0 s.
+struct SharedStory {
+  Truth truth = Truth()
+                    .Put(1000, "i/read/a", "", 1)   // 2
+                    .Put(1100, "i/read/b", "", 2)   // 3
+                    .Put(1300, "i/write/w", "", 3)  // 4
+                    .Put(1400, "i/read/c", "", 4)   // 5
+                    .Delete(1500, {"i/read/a"})     // 6
+                    .Delete(2000, {"i/read/b"})     // 7
+                    .Put(3100, "i/write/w", "", 3)  // 8
+                    .Delete(4000, {"i/read/c"})     // 9
+                    .Delete(4100, {"i/write/w"});   // 10
+  static ClaimTrace Claim(const std::string& key, int64_t lease, bool write, int64_t token,
+                          std::vector<int64_t> ms) {
+    return {.process = static_cast<int>(lease),
+            .name = "i",
+            .kind = LockKind::kShared,
+            .wanted = write ? kReadersMax : 1,
+            .parts = kReadersMax,
+            .key = key,
+            .lease = lease,
+            .asked = At(ms[0]),
+            .answered = At(ms[1]),
+            .granted = true,
+            .token = token,
+            .invalid = At(ms[2])};
+  }
+  RecipeHistory history = {.claims = {Claim("i/read/a", 1, false, 2, {900, 1050, 1400}),
+                                      Claim("i/read/b", 2, false, 3, {1050, 1150, 1900}),
+                                      Claim("i/write/w", 3, true, 4, {1200, 2100, 3000}),
+                                      Claim("i/write/w", 3, false, 4, {3000, 3150, 4050}),
+                                      Claim("i/read/c", 4, false, 5, {1350, 3200, 3900})},
+                           .calm = At(-10000),
+                           .end = At(20000)};
+  SharedStory() {
+    history.claims[3].downgraded = true;
+    history.claims[4].over = At(4050);
+  }
+  ClaimTrace& b() { return history.claims[1]; }
+  ClaimTrace& w() { return history.claims[2]; }
+  ClaimTrace& downgraded() { return history.claims[3]; }
+  ClaimTrace& c() { return history.claims[4]; }
+  Complaints Check() const { return CheckClaims(truth.history(), history); }
+};
+
+TEST(SharedClaimsCheckerTest, AcceptsReadersTogetherAndWritersAlone) {
+  EXPECT_THAT(SharedStory().Check(), IsEmpty());
+}
+
+TEST(SharedClaimsCheckerTest, RejectsEverythingElse) {
+  struct Bad {
+    std::string what;
+    std::string law;
+    std::function<void(SharedStory&)> spoil;
+  };
+  const std::vector<Bad> bad = {
+      {"a reader still reads when the writer comes", "K3",
+       [](SharedStory& s) { s.b().invalid = At(2200); }},
+      {"the first of two readers still reads", "K3",
+       [](SharedStory& s) { s.history.claims[0].invalid = kNever; }},
+      {"the writer is told before the last reader has gone", "K5",
+       [](SharedStory& s) { s.w().answered = At(1950); }},
+      {"a reader ignores the writer before it", "K5",
+       [](SharedStory& s) { s.c().answered = At(1450); }},
+      {"a reader comes in while there is a writer", "K3",
+       [](SharedStory& s) { s.c().answered = At(2900); }},
+      {"a reader comes in before the writer becomes one", "K5",
+       [](SharedStory& s) {
+         s.w().invalid = At(2500);
+         s.c().answered = At(2900);
+       }},
+      {"the writer writes on after he has let readers in", "K3",
+       [](SharedStory& s) { s.w().invalid = At(3300); }},
+      {"a reader by the key of a writer who never became one", "K2",
+       [](SharedStory& s) {
+         s.truth = Truth().Put(1000, "i/write/w", "", 3).Put(1100, "x").Delete(4000, {"i/write/w"});
+         s.history.claims = {s.downgraded()};
+         s.downgraded() = s.history.claims[0];
+         s.history.claims[0].token = 2;
+       }},
+      {"a writer by a reader's key", "K2",
+       [](SharedStory& s) {
+         s.b().wanted = kReadersMax;
+         s.b().answered = At(1600);
+       }},
+      {"a reader by a writer's key", "K2", [](SharedStory& s) { s.w().wanted = 1; }},
+      {"a key that never was", "K2", [](SharedStory& s) { s.c().token = 6; }},
+      {"on another lease", "K2", [](SharedStory& s) { s.c().lease = 9; }},
+      {"a writer with an older token than the reader before it", "K1",
+       [](SharedStory& s) {
+         s.c().answered = At(1450);
+         s.c().invalid = At(1460);
+       }},
+      {"two readers with one token", "K1",
+       [](SharedStory& s) {
+         s.b() = s.history.claims[0];
+         s.b().answered = At(1200);
+       }},
+      {"a reader's key stays", "K6", [](SharedStory& s) { s.c().over = At(1400); }},
+      {"a key is left in the end", "K6",
+       [](SharedStory& s) { s.truth.Put(6000, "i/read/zombie", "", 9); }}};
+  ASSERT_GE(bad.size(), 10u);
+  for (const Bad& each : bad) {
+    SharedStory story;
+    each.spoil(story);
+    EXPECT_THAT(story.Check(), Contains(HasSubstr(each.law))) << each.what;
+  }
+}
+
+// ---- Semaphores
+
+// Four permits: a has two, b one; c wants two and waits for a; d wants one and waits behind c.
+struct PermitsStory {
+  Truth truth = Truth()
+                    .Put(900, "g/permits", "4")       // 2
+                    .Put(1000, "g/queue/ax2", "", 1)  // 3
+                    .Put(1100, "g/queue/bx1", "", 2)  // 4
+                    .Put(1200, "g/queue/cx2", "", 3)  // 5
+                    .Put(1300, "g/queue/dx1", "", 4)  // 6
+                    .Delete(2000, {"g/queue/ax2"})    // 7
+                    .Delete(3000, {"g/queue/bx1"})    // 8
+                    .Delete(3100, {"g/queue/cx2"})    // 9
+                    .Delete(3200, {"g/queue/dx1"});   // 10
+  static ClaimTrace Claim(const std::string& key, int64_t lease, int64_t wanted, int64_t token,
+                          std::vector<int64_t> ms) {
+    ClaimTrace claim = SharedStory::Claim(key, lease, false, token, std::move(ms));
+    claim.name = "g";
+    claim.kind = LockKind::kPermits;
+    claim.wanted = wanted;
+    claim.parts = 4;
+    return claim;
+  }
+  RecipeHistory history = {.claims = {Claim("g/queue/ax2", 1, 2, 3, {900, 1050, 1900}),
+                                      Claim("g/queue/bx1", 2, 1, 4, {1000, 1150, 2900}),
+                                      Claim("g/queue/cx2", 3, 2, 5, {1100, 2100, 3000}),
+                                      Claim("g/queue/dx1", 4, 1, 6, {1250, 2050, 3100})},
+                           .calm = At(-10000),
+                           .end = At(20000)};
+  ClaimTrace& a() { return history.claims[0]; }
+  ClaimTrace& b() { return history.claims[1]; }
+  ClaimTrace& c() { return history.claims[2]; }
+  ClaimTrace& d() { return history.claims[3]; }
+  Complaints Check() const { return CheckClaims(truth.history(), history); }
+};
+
+TEST(PermitsCheckerTest, AcceptsAsManyAsThereAre) {
+  EXPECT_THAT(PermitsStory().Check(), IsEmpty());
+}
+
+TEST(PermitsCheckerTest, RejectsEverythingElse) {
+  struct Bad {
+    std::string what;
+    std::string law;
+    std::function<void(PermitsStory&)> spoil;
+  };
+  const std::vector<Bad> bad = {
+      {"one permit too many", "K3", [](PermitsStory& s) { s.a().invalid = At(2150); }},
+      {"a handle that never turns invalid", "K3",
+       [](PermitsStory& s) { s.b().invalid = s.a().invalid = kNever; }},
+      {"granted before there is room", "K5", [](PermitsStory& s) { s.c().answered = At(1950); }},
+      {"a small one overtakes a great one", "K5",
+       [](PermitsStory& s) { s.d().answered = At(1500); }},
+      {"an older one is there to the end", "K5",
+       [](PermitsStory& s) {
+         s.truth = Truth()
+                       .Put(900, "g/queue/zx4", "", 8)
+                       .Put(1000, "g/queue/ax2", "", 1)
+                       .Delete(2000, {"g/queue/ax2"});
+         s.history.claims = {s.a()};
+       }},
+      {"more than its key says", "K2",
+       [](PermitsStory& s) {
+         s.c().wanted = 3;
+         s.d().answered = At(3100);
+       }},
+      {"less than its key says", "K2", [](PermitsStory& s) { s.a().wanted = 1; }},
+      {"a key that never was", "K2", [](PermitsStory& s) { s.d().token = 99; }},
+      {"somebody else's key", "K2", [](PermitsStory& s) { s.d().key = "g/queue/bx1"; }},
+      {"on another lease", "K2", [](PermitsStory& s) { s.d().lease = 7; }},
+      {"asked when its key had gone", "K2",
+       [](PermitsStory& s) {
+         s.d().asked = At(3300);
+         s.d().answered = At(3400);
+         s.d().invalid = At(3500);
+       }},
+      {"an older token after one that excludes it", "K1",
+       [](PermitsStory& s) {
+         s.a().wanted = 3;
+         s.a().answered = At(3000);
+         s.a().invalid = At(3050);
+       }},
+      {"one token for two", "K1",
+       [](PermitsStory& s) {
+         s.b() = s.a();
+         s.b().answered = At(1070);
+       }},
+      {"a key stays after it was given up", "K6", [](PermitsStory& s) { s.b().over = At(1500); }},
+      {"a key stays after a failed acquire", "K6",
+       [](PermitsStory& s) {
+         s.d().granted = false;
+         s.d().over = At(1500);
+       }},
+      {"a key is left in the end", "K6",
+       [](PermitsStory& s) { s.truth.Put(6000, "g/queue/zombiex1", "", 9); }}};
+  ASSERT_GE(bad.size(), 10u);
+  for (const Bad& each : bad) {
+    PermitsStory story;
+    each.spoil(story);
+    EXPECT_THAT(story.Check(), Contains(HasSubstr(each.law))) << each.what;
+  }
+}
+
+// ---- Several locks at once
+
+// x has m alone; y wants m and n at once, gets both at 2.1 s, and gives both up; z has n after it.
+struct TogetherStory {
+  Truth truth = Truth()
+                    .Put(1000, "m/x", "", 1)                               // 2
+                    .Put(1100, std::vector<std::string>{"m/y", "n/y"}, 2)  // 3
+                    .Put(1200, "n/z", "", 3)                               // 4
+                    .Delete(2000, {"m/x"})                                 // 5
+                    .Delete(3000, {"m/y", "n/y"})                          // 6
+                    .Delete(4000, {"n/z"});                                // 7
+  static ClaimTrace Claim(const std::string& name, const std::string& key, int64_t lease,
+                          int64_t token, std::vector<int64_t> ms, int together) {
+    ClaimTrace claim = SharedStory::Claim(key, lease, false, token, std::move(ms));
+    claim.name = name;
+    claim.kind = LockKind::kAlone;
+    claim.parts = 1;
+    claim.together = together;
+    return claim;
+  }
+  RecipeHistory history = {.claims = {Claim("m", "m/x", 1, 2, {900, 1050, 1900}, 0),
+                                      Claim("m", "m/y", 2, 3, {1050, 2100, 2900}, 2),
+                                      Claim("n", "n/y", 2, 3, {1050, 2100, 2900}, 2),
+                                      Claim("n", "n/z", 3, 4, {1150, 3100, 3900}, 0)},
+                           .calm = At(-10000),
+                           .end = At(20000)};
+  ClaimTrace& x() { return history.claims[0]; }
+  ClaimTrace& m() { return history.claims[1]; }
+  ClaimTrace& n() { return history.claims[2]; }
+  ClaimTrace& z() { return history.claims[3]; }
+  Complaints Check() const { return CheckClaims(truth.history(), history); }
+};
+
+TEST(TogetherCheckerTest, AcceptsAllNamesAtOnce) {
+  EXPECT_THAT(TogetherStory().Check(), IsEmpty());
+}
+
+TEST(TogetherCheckerTest, RejectsEverythingElse) {
+  struct Bad {
+    std::string what;
+    std::string law;
+    std::function<void(TogetherStory&)> spoil;
+  };
+  const std::vector<Bad> bad = {
+      {"one of two", "K2", [](TogetherStory& s) { s.n().granted = false; }},
+      {"another token for one", "K2", [](TogetherStory& s) { s.n().token = 4; }},
+      {"one handle lasts longer", "K2", [](TogetherStory& s) { s.n().invalid = At(2950); }},
+      {"one of its keys never was", "K2",
+       [](TogetherStory& s) {
+         s.truth = Truth()
+                       .Put(1000, "m/x", "", 1)
+                       .Put(1100, "m/y", "", 2)
+                       .Put(1200, "n/z", "", 3)
+                       .Delete(2000, {"m/x"})
+                       .Delete(3000, {"m/y"})
+                       .Delete(4000, {"n/z"});
+       }},
+      {"one of its keys goes before it has the other name", "K2",
+       [](TogetherStory& s) {
+         s.truth = Truth()
+                       .Put(1000, "m/x", "", 1)
+                       .Put(1100, std::vector<std::string>{"m/y", "n/y"}, 2)
+                       .Put(1200, "n/z", "", 3)
+                       .Delete(1500, {"n/y"})
+                       .Delete(2000, {"m/x"})
+                       .Delete(3000, {"m/y"})
+                       .Delete(4000, {"n/z"});
+       }},
+      {"granted while one name is held", "K5",
+       [](TogetherStory& s) { s.m().answered = s.n().answered = At(1150); }},
+      {"told while the holder of one name believes in it", "K3",
+       [](TogetherStory& s) { s.x().invalid = At(2500); }},
+      {"the next one of one name is told too early", "K3",
+       [](TogetherStory& s) { s.z().answered = At(2500); }},
+      {"does not roll back: one key stays", "K6",
+       [](TogetherStory& s) {
+         s.m().granted = s.n().granted = false;
+         s.m().over = s.n().over = At(1500);
+       }},
+      {"one key is left in the end", "K6",
+       [](TogetherStory& s) { s.truth.Put(5000, "n/y", "", 2); }},
+      {"on another lease", "K2", [](TogetherStory& s) { s.n().lease = 3; }},
+      {"somebody else's key", "K2", [](TogetherStory& s) { s.n().key = "n/z"; }},
+  };
+  ASSERT_GE(bad.size(), 10u);
+  for (const Bad& each : bad) {
+    TogetherStory story;
+    each.spoil(story);
+    EXPECT_THAT(story.Check(), Contains(HasSubstr(each.law))) << each.what;
+  }
+}
+
+// ---- Fencing
 
 TEST(FencingCheckerTest, AcceptsWritesUnderTheTokenThatHolds) {
   LockStory story;

@@ -27,12 +27,26 @@ struct LeaseTrace {
   std::vector<std::string> marks{};  // keys on it, written in one transaction, that nobody deletes
 };
 
-// One attempt to own a lock's or an election's name.
+// What those who claim a name at the same time may be to each other.
+enum class LockKind : uint8_t {
+  kAlone,    // Mutex, MultiLock, elections: keys "<name>/..."
+  kShared,   // RWMutex: keys "<name>/read/..." and "<name>/write/..."
+  kPermits,  // Semaphore: keys "<name>/queue/...x<permits>"
+};
+// A writer takes all of a name, a reader one part: so many readers there may be.
+constexpr int64_t kReadersMax = 1'000'000;
+
+// One attempt to own a lock's or an election's name. A MultiLock is one for each of its names.
 struct ClaimTrace {
   int process = 0;  // and its life: another one after a crash
   std::string name{};
+  LockKind kind = LockKind::kAlone;
+  int64_t wanted = 1;  // of
+  int64_t parts = 1;   // of the name, which all holders together never exceed
   std::string key{};
   int64_t lease = 0;
+  int together = 0;         // the same number: one MultiLock; 0: none
+  bool downgraded = false;  // a reader by the key and the token of the writer that it was
   Instant asked;
   Instant answered = kNever;
   bool granted = false;

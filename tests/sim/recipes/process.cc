@@ -73,6 +73,9 @@ void Process::Boot() {
   ++life_;
   paused_ = false;
   planned_ = kNever;
+  at_rest_ = nullptr;
+  flying_.reset();
+  failing_.clear();
   EngineOptions options{.seed = simulation_->prng().Next()};
   for (size_t i = 0; i < links_.size(); ++i) options.endpoints.push_back(absl::StrCat("m", i));
   engine_ = std::make_unique<Engine>(std::move(options), static_cast<Transport&>(*this));
@@ -113,7 +116,29 @@ void Process::Run(std::function<void(Engine&)> work) {
   engine_->Advance(LocalNow());
   work(*engine_);
   engine_->Advance(LocalNow());
+  if (flying_.has_value()) return;
   PlanWake();
+  if (at_rest_) at_rest_();
+}
+
+void Process::RunOut(const std::function<bool()>& ended) {
+  paused_ = false;
+  flying_ = LocalNow();
+  for (const auto& [id, call] : std::exchange(calls_, {})) {
+    failing_.emplace_back(id, Unavailable("connection reset", true));
+  }
+  for (const auto& [id, stream] : std::exchange(streams_, {})) {
+    if (stream.simulated != 0) simulation_->CloseStream(stream.simulated);
+  }
+  while (!ended()) {
+    if (failing_.empty()) {
+      CONCLAVE_CHECK(engine_->NextDeadline() != kNever, "it waits for ever");
+      flying_ = std::max(*flying_, engine_->NextDeadline());
+    }
+    Run([failing = std::exchange(failing_, {})](Engine& engine) {
+      for (const auto& [id, status] : failing) engine.OnUnaryDone(id, status, "");
+    });
+  }
 }
 
 void Process::RunAfter(Duration delay, std::function<void(Engine&)> work) {
@@ -193,6 +218,10 @@ void Process::Reset(size_t member) {
 
 void Process::StartUnary(const Unary& unary) {
   const WireId id = unary.id;
+  if (flying_.has_value()) {
+    failing_.emplace_back(id, Unavailable("cannot connect", false));
+    return;
+  }
   Call& call = calls_[id];
   call.member = unary.endpoint;
   call.method = NameOf(unary.method);
@@ -258,12 +287,21 @@ void Process::EndCall(WireId id, const WireStatus& status, const std::string& bo
 }
 
 void Process::CancelUnary(WireId id) {
-  EndCall(id, {.code = static_cast<int>(absl::StatusCode::kCancelled), .message = "cancelled"}, "");
+  const WireStatus cancelled{.code = static_cast<int>(absl::StatusCode::kCancelled),
+                             .message = "cancelled"};
+  if (flying_.has_value()) {
+    for (auto& [call, status] : failing_) {
+      if (call == id) status = cancelled;
+    }
+    return;
+  }
+  EndCall(id, cancelled, "");
 }
 
 // ---- Streams -----------------------------------------------------------------------------------
 
 void Process::OpenStream(WireId id, size_t member, std::string_view method) {
+  if (flying_.has_value()) return;
   Stream& stream = streams_[id];
   stream.member = member;
   stream.renews = NameOf(method) != "Watch";

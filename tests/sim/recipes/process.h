@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,9 +48,14 @@ class Process final : private Transport {
   void Run(std::function<void(Engine&)> work);
   // The same after `delay` of the world's time.
   void RunAfter(Duration delay, std::function<void(Engine&)> work);
+  // Called whenever the engine has come to rest after work. Null: nobody.
+  void SetAtRest(std::function<void()> at_rest) { at_rest_ = std::move(at_rest); }
+  // Before it dies: what blocks on its engine runs to its end, `ended()`, in a world of its own.
+  // Nothing of that gets out, nobody answers, and its time flies.
+  void RunOut(const std::function<bool()>& ended);
 
   Engine& engine() { return *engine_; }
-  Instant LocalNow() const { return ToLocal(simulation_->schedule().now()); }
+  Instant LocalNow() const { return flying_.value_or(ToLocal(simulation_->schedule().now())); }
   Instant ToLocal(Instant world) const;
   // The first instant of the world at which the process's clock shows at least `local`.
   Instant ToWorld(Instant local) const;
@@ -109,7 +115,10 @@ class Process final : private Transport {
   int life_ = 0;
   bool paused_ = false;
   std::unique_ptr<Engine> engine_;
-  std::deque<std::function<void(Engine&)>> inbox_;  // while it is paused
+  std::function<void()> at_rest_;
+  std::deque<std::function<void(Engine&)>> inbox_;        // while it is paused
+  std::optional<Instant> flying_;                         // its own time, in RunOut
+  std::vector<std::pair<WireId, WireStatus>> failing_{};  // calls, in RunOut
   Instant planned_ = kNever;
   std::map<WireId, Call> calls_;
   std::map<WireId, Stream> streams_;

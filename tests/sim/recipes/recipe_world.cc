@@ -25,12 +25,17 @@ constexpr Duration kCalmDown = seconds(5);
 // Then all must go as it should, for so long.
 constexpr Duration kCalmWork = seconds(6);
 constexpr int64_t kDriftPpmMax = 500;
+// What sets one world apart from the next is drawn from a stream of its own, so that what follows
+// from the others stays as it is when there is more to choose from.
+constexpr uint64_t kSwarmStream = 0x5eed0f5a5a5a5a5au;
+constexpr uint64_t kLockings = 4;
 
 class RecipeWorld : public Client {
  public:
   explicit RecipeWorld(Simulation* simulation)
       : simulation_(simulation), world_{simulation, &history_} {
-    for (int i = 0; i < kLockers; ++i) Add([this](Process* p) { return MakeLocker(world_, p); });
+    Prng swarm(simulation->seed() ^ kSwarmStream);
+    AddLockers(static_cast<Locking>(swarm.Below(kLockings)));
     for (int i = 0; i < kCandidates; ++i) {
       Add([this](Process* p) { return MakeCandidate(world_, p); });
     }
@@ -89,7 +94,7 @@ class RecipeWorld : public Client {
   }
 
   void Count(RecipeCounts* counts) const override {
-    for (const ClaimTrace& claim : history_.claims) counts->grants += claim.granted ? 1 : 0;
+    for (const ClaimTrace& claim : history_.claims) CountGrant(claim, counts);
     counts->leases += history_.leases.size();
     for (const ViewTrace& view : history_.views) counts->views += view.views.size();
     for (const ObserverTrace& observer : history_.observers) {
@@ -108,12 +113,31 @@ class RecipeWorld : public Client {
 
   Prng& prng() { return simulation_->prng(); }
 
+  static void CountGrant(const ClaimTrace& claim, RecipeCounts* counts) {
+    if (!claim.granted) return;
+    ++counts->grants;
+    if (claim.together != 0) ++counts->several;
+    if (claim.kind == LockKind::kPermits) ++counts->permits;
+    if (claim.kind != LockKind::kShared) return;
+    ++(claim.downgraded ? counts->downgrades : claim.wanted == 1 ? counts->reads : counts->writes);
+  }
+
   void Add(Make make) {
     Place& place = places_.emplace_back();
     place.make = std::move(make);
     place.process =
         std::make_unique<Process>(simulation_, &history_, static_cast<int>(places_.size()),
                                   prng().Between(-kDriftPpmMax, kDriftPpmMax));
+  }
+
+  // A MultiLock among mutexes, which it excludes.
+  void AddLockers(Locking what) {
+    for (int i = 0; i < kLockers; ++i) {
+      const bool mutex = what == Locking::kMultiLock && i % 2 == 0;
+      Add([this, kind = mutex ? Locking::kMutex : what](Process* p) {
+        return MakeLocker(world_, p, kind);
+      });
+    }
   }
 
   void Boot(Place& place) {
@@ -165,9 +189,10 @@ class RecipeWorld : public Client {
     for (size_t i = 0; i < simulation_->member_count(); ++i) up += simulation_->up(i) ? 1 : 0;
     const bool majority = up * 2 > simulation_->member_count();
     const Instant now = simulation_->schedule().now();
-    // A member that starts may apply what was committed before: as at the beginning.
-    if (!majority && (majority_ || up > up_)) history_.outages.push_back({now, now});
-    up_ = up;
+    // A member that starts may apply what was committed before: as at the beginning. It may have
+    // died again since the last look.
+    const bool started = std::exchange(starts_, simulation_->starts()) != simulation_->starts();
+    if (!majority && (majority_ || started)) history_.outages.push_back({now, now});
     if (!majority) history_.outages.back().second = now;
     majority_ = majority;
     simulation_->schedule().After(milliseconds(50), [this] {
@@ -180,7 +205,7 @@ class RecipeWorld : public Client {
   const WorkloadWorld world_;
   std::vector<Place> places_;
   bool majority_ = true;
-  size_t up_ = 0;
+  uint64_t starts_ = 0;
   uint64_t faults_ = 0;
 };
 

@@ -32,6 +32,11 @@ TEST(RecipeSimulation, AHundredSeedsHoldWhatIsPromised) {
     const Verdict verdict = Simulation(seed, false, Guests::kRecipes).Run();
     EXPECT_TRUE(verdict.ok()) << Report(verdict);
     all.grants += verdict.recipes.grants;
+    all.reads += verdict.recipes.reads;
+    all.writes += verdict.recipes.writes;
+    all.downgrades += verdict.recipes.downgrades;
+    all.permits += verdict.recipes.permits;
+    all.several += verdict.recipes.several;
     all.leases += verdict.recipes.leases;
     all.leaders += verdict.recipes.leaders;
     all.views += verdict.recipes.views;
@@ -39,6 +44,11 @@ TEST(RecipeSimulation, AHundredSeedsHoldWhatIsPromised) {
   }
   // The worlds are neither empty nor hopeless.
   EXPECT_GT(all.grants, 2'000u);
+  EXPECT_GT(all.reads, 100u);
+  EXPECT_GT(all.writes, 50u);
+  EXPECT_GT(all.downgrades, 10u);
+  EXPECT_GT(all.permits, 100u);
+  EXPECT_GT(all.several, 100u);
   EXPECT_GT(all.leases, 2'000u);
   EXPECT_GT(all.leaders, 2'000u);
   EXPECT_GT(all.views, 1'000u);

@@ -27,8 +27,14 @@ struct WorkloadWorld {
   RecipeHistory* history = nullptr;
 };
 
-// Sessions and claims of the names "lock/0" and "lock/1", writes fenced by their tokens.
-std::unique_ptr<Workload> MakeLocker(const WorkloadWorld& world, Process* process);
+// Sessions and claims, and writes fenced by the tokens of those that exclude all others.
+enum class Locking : uint8_t {
+  kMutex,      // "lock/0" and "lock/1"
+  kMultiLock,  // some of these and "lock/2" at once
+  kRWMutex,    // "rw/0": reads, writes, and writes that become reads
+  kSemaphore,  // "permits/0": one permit to all four
+};
+std::unique_ptr<Workload> MakeLocker(const WorkloadWorld& world, Process* process, Locking what);
 // The same for "election/0", with proclamations.
 std::unique_ptr<Workload> MakeCandidate(const WorkloadWorld& world, Process* process);
 // Registers "svc/10.0.0.<number>:80"; deregisters now and then. `left_alone`: nothing happens to
