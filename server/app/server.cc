@@ -31,6 +31,8 @@ namespace {
 
 // What gRPC may receive beyond a request of the largest size; etcd's number.
 constexpr uint64_t kReceiveOverhead = 512 * 1024;
+// A message in JSON may be larger than in protobuf: by a third where it is bytes.
+constexpr uint64_t kJsonOverhead = 2;
 constexpr Duration kConnectionGrace = std::chrono::milliseconds(100);
 
 uint64_t RandomSeed() {
@@ -116,6 +118,10 @@ class Server::Impl final : public http::Backend {
             std::function<void(node::Reply)> done) override {
     core_->Call(method, std::move(request), std::move(done));
   }
+  std::shared_ptr<local::Call> Open(local::CallOptions options,
+                                    std::shared_ptr<local::Listener> listener) override {
+    return local_->Start(std::move(options), std::move(listener));
+  }
   void GetStats(std::function<void(std::shared_ptr<const node::Stats>)> done) override {
     core_->GetStats(std::move(done));
   }
@@ -148,6 +154,7 @@ class Server::Impl final : public http::Backend {
   std::unique_ptr<posix::LogThread> log_thread_;
   std::unique_ptr<Core> core_;
   std::unique_ptr<rpc::Transport> transport_;
+  std::unique_ptr<local::LocalChannel> local_;
   std::unique_ptr<AutoCompactor> compactor_;
   std::unique_ptr<recipes::XdsDoor> xds_door_;  // a client of all this
 
@@ -161,10 +168,10 @@ class Server::Impl final : public http::Backend {
 absl::Status Server::Impl::BindDoor() {
   std::vector<http::Endpoint> endpoints;
   for (const Url& url : options_.config.listen_client_urls) {
-    endpoints.push_back({url.host, url.port, false});
+    endpoints.push_back({url.host, url.port});
   }
   for (const Url& url : options_.config.listen_metrics_urls) {
-    endpoints.push_back({url.host, url.port, true});
+    endpoints.push_back({url.host, url.port, http::Serves::kMetrics});
   }
   CONCLAVE_ASSIGN_OR_RETURN(door_, http::FrontDoor::Bind(endpoints));
   client_urls_ = options_.config.listen_client_urls;
@@ -320,7 +327,11 @@ absl::Status Server::Impl::Start() {
   CONCLAVE_ASSIGN_OR_RETURN(transport_, rpc::Transport::Start(std::move(network), core_.get()));
   core_->Start(transport_.get());
   rpc::Transport* const transport = transport_.get();
-  door_->Start([transport](int fd) { transport->HandOver(fd); }, this);
+  const auto hand_over = [transport](int fd) { transport->HandOver(fd); };
+  local_ = std::make_unique<local::LocalChannel>(hand_over);
+  door_->Start(
+      hand_over, this,
+      {.message_bytes_max = kJsonOverhead * (config.max_request_bytes + kReceiveOverhead)});
   if (config.auto_compaction_mode != CompactionMode::kOff) {
     compactor_ = std::make_unique<AutoCompactor>(config, this, options_.log);
   }
@@ -374,6 +385,7 @@ void Server::Impl::Stop(Duration timeout) {
   if (core_) core_->Stop();
   if (transport_) transport_->Stop(kConnectionGrace);
   if (door_) door_->Stop();
+  local_.reset();
   // The log thread's reports go to the core, so it ends first; so do the worker's.
   log_thread_.reset();
   snapshot_writer_.reset();

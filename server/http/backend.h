@@ -1,4 +1,4 @@
-// What the HTTP pages need from the server behind them.
+// What the HTTP side needs from the server behind it.
 #pragma once
 
 #include <functional>
@@ -6,6 +6,7 @@
 #include <string>
 
 #include "conclave/base/bytes.h"
+#include "conclave/server/local/local_channel.h"
 #include "conclave/server/node/io.h"
 #include "conclave/server/node/stats.h"
 
@@ -16,9 +17,12 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  // Any unary method, as a client would call it; `request` without headroom.
+  // Any unary method, in the server's own name; `request` without headroom.
   virtual void Call(node::Method method, std::string request,
                     std::function<void(node::Reply)> done) = 0;
+  // A call in the name of an HTTP client, as if it had come over gRPC.
+  virtual std::shared_ptr<local::Call> Open(local::CallOptions options,
+                                            std::shared_ptr<local::Listener> listener) = 0;
   virtual void GetStats(std::function<void(std::shared_ptr<const node::Stats>)> done) = 0;
   // The metrics of what lies round the node, in Prometheus' text format; `stats` are the node's.
   virtual std::string RenderMetrics(const node::Stats& stats) = 0;

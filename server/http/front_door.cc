@@ -8,8 +8,6 @@
 
 #include <atomic>
 #include <boost/asio.hpp>
-#include <boost/beast/core.hpp>
-#include <boost/beast/http.hpp>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -18,14 +16,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "conclave/server/http/pages.h"
 
 namespace conclave::http {
 namespace {
 
 namespace asio = boost::asio;
-namespace beast = boost::beast;
-namespace beast_http = boost::beast::http;
 using asio::ip::tcp;
 using boost::system::error_code;
 
@@ -46,90 +41,17 @@ class Slot {
   const std::shared_ptr<size_t> count_;
 };
 
-// One HTTP/1.1 connection: requests one after the other, answers of the backend in between. Keeps
-// itself alive through the operation under way.
-class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
- public:
-  HttpConnection(tcp::socket socket, Backend* backend, std::shared_ptr<Slot> slot)
-      : stream_(std::move(socket)), backend_(backend), slot_(std::move(slot)) {}
-
-  void Read(std::chrono::seconds timeout) {
-    parser_.emplace();
-    parser_->header_limit(kHeaderBytesMax);
-    parser_->body_limit(kBodyBytesMax);
-    stream_.expires_after(timeout);
-    beast_http::async_read(
-        stream_, buffer_, *parser_,
-        [self = shared_from_this()](error_code error, size_t /*bytes*/) { self->OnRead(error); });
-  }
-
- private:
-  void OnRead(error_code error) {
-    if (error == beast_http::error::end_of_stream) return Close();
-    if (error) {
-      // A broken request is told so; a connection that broke off or timed out is not there to hear
-      // it.
-      if (error.category() ==
-          beast_http::make_error_code(beast_http::error::bad_method).category()) {
-        const bool too_large =
-            error == beast_http::error::header_limit || error == beast_http::error::body_limit;
-        keep_alive_ = false;
-        return Write({.status = too_large ? 431 : 400, .body = "400 Bad Request\n"});
-      }
-      return;
-    }
-    keep_alive_ = parser_->get().keep_alive();
-    stream_.expires_never();  // until the backend answers, which has its own time-outs
-    Request request{std::string(parser_->get().method_string()),
-                    std::string(parser_->get().target())};
-    Answer(request, backend_, [self = shared_from_this()](Response response) {
-      asio::post(self->stream_.get_executor(),
-                 [self, response = std::move(response)] { self->Write(response); });
-    });
-  }
-
-  void Write(const Response& response) {
-    response_ = {};
-    response_.version(11);
-    response_.result(static_cast<unsigned>(response.status));
-    response_.set(beast_http::field::content_type, response.content_type);
-    if (!response.allow.empty()) response_.set(beast_http::field::allow, response.allow);
-    response_.keep_alive(keep_alive_);
-    response_.body() = response.body;
-    response_.prepare_payload();
-    stream_.expires_after(kRequestTimeout);
-    beast_http::async_write(stream_, response_,
-                            [self = shared_from_this()](error_code error, size_t /*bytes*/) {
-                              if (error) return;
-                              if (!self->keep_alive_) return self->Close();
-                              self->Read(kIdleTimeout);
-                            });
-  }
-
-  void Close() {
-    error_code ignored;
-    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
-  }
-
-  beast::tcp_stream stream_;
-  Backend* const backend_;
-  const std::shared_ptr<Slot> slot_;
-  beast::flat_buffer buffer_{kHeaderBytesMax + kBodyBytesMax};
-  std::optional<beast_http::request_parser<beast_http::string_body>> parser_;
-  beast_http::response<beast_http::string_body> response_;
-  bool keep_alive_ = false;
-};
-
 // One connection whose protocol is not known yet.
 class PeekConnection : public std::enable_shared_from_this<PeekConnection> {
  public:
-  PeekConnection(tcp::socket socket, const std::function<void(int)>* hand_over, Backend* backend,
-                 std::shared_ptr<Slot> slot)
+  PeekConnection(tcp::socket socket, Serves serves, const std::function<void(int)>* hand_over,
+                 HttpShared* shared, std::shared_ptr<Slot> slot)
       : socket_(std::move(socket)),
         deadline_(socket_.get_executor(), kFirstBytesTimeout),
         again_(socket_.get_executor()),
+        serves_(serves),
         hand_over_(hand_over),
-        backend_(backend),
+        shared_(shared),
         slot_(std::move(slot)) {}
 
   void Start() {
@@ -169,7 +91,8 @@ class PeekConnection : public std::enable_shared_from_this<PeekConnection> {
 
   void ServeHttp() {
     deadline_.cancel();
-    std::make_shared<HttpConnection>(std::move(socket_), backend_, slot_)->Read(kRequestTimeout);
+    if (serves_ == Serves::kGrpcOnly) return;  // closes it
+    std::make_shared<HttpConnection>(std::move(socket_), serves_, shared_, slot_)->Start();
   }
 
   void HandOver() {
@@ -183,8 +106,9 @@ class PeekConnection : public std::enable_shared_from_this<PeekConnection> {
   tcp::socket socket_;
   asio::steady_timer deadline_;
   asio::steady_timer again_;
+  const Serves serves_;
   const std::function<void(int)>* const hand_over_;
-  Backend* const backend_;
+  HttpShared* const shared_;
   const std::shared_ptr<Slot> slot_;
 };
 
@@ -200,7 +124,7 @@ class FrontDoor::Impl {
   ~Impl() { Stop(); }
 
   absl::Status Bind(const Endpoint& endpoint);
-  void Start(std::function<void(int)> hand_over, Backend* backend);
+  void Start(std::function<void(int)> hand_over, Backend* backend, FrontDoorOptions options);
   void Stop();
 
   std::vector<uint16_t> ports_;
@@ -211,7 +135,7 @@ class FrontDoor::Impl {
         : acceptor(context, family == AF_INET6 ? tcp::v6() : tcp::v4(), fd), again(context) {}
     tcp::acceptor acceptor;
     asio::steady_timer again;
-    bool http_only = false;
+    Serves serves = Serves::kAll;
   };
 
   void Accept(Listener* listener);
@@ -220,7 +144,8 @@ class FrontDoor::Impl {
   asio::io_context context_{1};
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::function<void(int)> hand_over_;
-  Backend* backend_ = nullptr;
+  asio::thread_pool converter_{1};
+  HttpShared shared_;
   const std::shared_ptr<size_t> connections_ = std::make_shared<size_t>(0);
   std::thread thread_;
 };
@@ -252,13 +177,18 @@ absl::Status FrontDoor::Impl::Bind(const Endpoint& endpoint) {
                             : reinterpret_cast<sockaddr_in*>(&bound)->sin_port;
   ports_.push_back(ntohs(port));
   listeners_.push_back(std::make_unique<Listener>(context_, found->ai_family, fd));
-  listeners_.back()->http_only = endpoint.http_only;
+  listeners_.back()->serves = endpoint.serves;
   return absl::OkStatus();
 }
 
-void FrontDoor::Impl::Start(std::function<void(int)> hand_over, Backend* backend) {
+void FrontDoor::Impl::Start(std::function<void(int)> hand_over, Backend* backend,
+                            FrontDoorOptions options) {
   hand_over_ = std::move(hand_over);
-  backend_ = backend;
+  shared_.gateway = {.context = &context_,
+                     .converter = &converter_,
+                     .backend = backend,
+                     .message_bytes_max = options.message_bytes_max};
+  shared_.access = std::move(options.access);
   for (const auto& listener : listeners_) Accept(listener.get());
   thread_ = std::thread([this] {
     auto work = asio::make_work_guard(context_);
@@ -292,12 +222,13 @@ void FrontDoor::Impl::OnAccepted(Listener* listener, tcp::socket socket) {
   // gRPC takes descriptors that do not block, and asio's own mode is not the descriptor's.
   socket.native_non_blocking(true, ignored);
   auto slot = std::make_shared<Slot>(connections_);
-  if (listener->http_only) {
-    std::make_shared<HttpConnection>(std::move(socket), backend_, std::move(slot))
-        ->Read(kRequestTimeout);
+  const Serves serves = listener->serves;
+  if (serves == Serves::kHttpOnly || serves == Serves::kMetrics) {
+    std::make_shared<HttpConnection>(std::move(socket), serves, &shared_, std::move(slot))->Start();
     return;
   }
-  std::make_shared<PeekConnection>(std::move(socket), &hand_over_, backend_, std::move(slot))
+  std::make_shared<PeekConnection>(std::move(socket), serves, &hand_over_, &shared_,
+                                   std::move(slot))
       ->Start();
 }
 
@@ -305,6 +236,11 @@ void FrontDoor::Impl::Stop() {
   if (!thread_.joinable()) return;
   context_.stop();
   thread_.join();
+  converter_.join();
+  while (!shared_.open.empty()) {
+    const std::shared_ptr<HttpConnection> connection = *shared_.open.begin();
+    connection->Close();
+  }
   // Listening sockets go now, so that the port is free for the next process.
   listeners_.clear();
 }
@@ -320,8 +256,9 @@ absl::StatusOr<std::unique_ptr<FrontDoor>> FrontDoor::Bind(const std::vector<End
   return std::unique_ptr<FrontDoor>(new FrontDoor(std::move(impl)));
 }
 
-void FrontDoor::Start(std::function<void(int)> hand_over, Backend* backend) {
-  impl_->Start(std::move(hand_over), backend);
+void FrontDoor::Start(std::function<void(int)> hand_over, Backend* backend,
+                      FrontDoorOptions options) {
+  impl_->Start(std::move(hand_over), backend, std::move(options));
 }
 void FrontDoor::Stop() { impl_->Stop(); }
 std::vector<uint16_t> FrontDoor::ports() const { return impl_->ports_; }

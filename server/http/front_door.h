@@ -5,9 +5,10 @@
 // and the connection goes to gRPC as it is, or stays here. Bytes that are neither are answered 400
 // by the HTTP side, or by nothing.
 //
-// Thread: one of its own, for accepting, peeking and all HTTP; nothing here blocks it. Limits:
-// kConnectionsMax connections that have not been handed over; a client that does not show its first
-// bytes within kFirstBytesTimeout, or a whole request within kRequestTimeout, is disconnected.
+// Thread: one of its own, for accepting, peeking and all HTTP; nothing here blocks it. A second one
+// converts large messages of the gateway. Limits: kConnectionsMax connections that have not been
+// handed over; a client that does not show its first bytes within kFirstBytesTimeout is
+// disconnected.
 #pragma once
 
 #include <functional>
@@ -19,20 +20,23 @@
 #include "absl/status/statusor.h"
 #include "conclave/base/time.h"
 #include "conclave/server/http/backend.h"
+#include "conclave/server/http/http_connection.h"
 
 namespace conclave::http {
 
 inline constexpr size_t kConnectionsMax = 4096;
 inline constexpr auto kFirstBytesTimeout = std::chrono::seconds(10);
-inline constexpr auto kRequestTimeout = std::chrono::seconds(10);
-inline constexpr auto kIdleTimeout = std::chrono::seconds(60);
-inline constexpr size_t kHeaderBytesMax = 16 * 1024;
-inline constexpr size_t kBodyBytesMax = 64 * 1024;
 
 struct Endpoint {
   std::string host;  // a name or an address
   uint16_t port = 0;
-  bool http_only = false;  // --listen-metrics-urls: no gRPC here
+  Serves serves = Serves::kAll;
+};
+
+struct FrontDoorOptions {
+  AccessPolicy access{};
+  // Of one message of the gateway, in JSON.
+  size_t message_bytes_max = 4u << 20;
 };
 
 class FrontDoor {
@@ -43,7 +47,7 @@ class FrontDoor {
   ~FrontDoor();
 
   // `hand_over` takes a descriptor whose client speaks HTTP/2. `backend` must outlive the door.
-  void Start(std::function<void(int)> hand_over, Backend* backend);
+  void Start(std::function<void(int)> hand_over, Backend* backend, FrontDoorOptions options = {});
   // Takes no more connections; open HTTP ones are closed.
   void Stop();
 

@@ -20,7 +20,8 @@ struct Response {
   int status = 200;
   std::string content_type = "text/plain; charset=utf-8";
   std::string body;
-  std::string allow;  // of a 405
+  std::string allow{};  // of a 405
+  bool grpc = false;    // the answer of a gRPC call, which a header says
 };
 
 // Answers one request; `done` is called exactly once, on any thread.

@@ -31,7 +31,8 @@ FLOORS = {
                     "server/watch"],
     "server/posix": ["server/env", "server/wal", "server/snapshot"],
     "server/rpc": ["api", "server/node"],
-    "server/http": ["api", "server/node"],
+    "server/local": [],
+    "server/http": ["api", "server/local", "server/node"],
     "server/recipes": ["client", "lock", "election", "discovery", "discovery/xds", "server/node"],
     "server/app": ["server/env/memory", "server/rpc", "server/http", "server/posix", "server/recipes"],
     "client/core": ["api", "api/wire"],
@@ -67,7 +68,8 @@ WORLDLY = {
 }
 # Who may see whose headers.
 FOREIGN = {
-    r"#include [<\"](?:grpc|grpcpp)/": ("gRPC", ["server/rpc", "server/recipes", "server/app", "client/grpc",
+    r"#include [<\"](?:grpc|grpcpp)/": ("gRPC", ["server/rpc", "server/local", "server/recipes", "server/app",
+                                                 "client/grpc",
                                                  "discovery", "registry/grpc"]),
     r"#include [<\"]google/protobuf/": ("protobuf", ["server/rpc", "server/http", "server/recipes",
                                                      "server/app", "client/grpc", "discovery"]),

@@ -26,6 +26,11 @@ class ScriptedBackend : public Backend {
     }
     done(std::move(reply));
   }
+  std::shared_ptr<local::Call> Open(local::CallOptions /*options*/,
+                                    std::shared_ptr<local::Listener> /*listener*/) override {
+    ADD_FAILURE() << "a page makes no calls in a client's name";
+    return nullptr;
+  }
   void GetStats(std::function<void(std::shared_ptr<const node::Stats>)> done) override {
     done(std::make_shared<node::Stats>(stats));
   }

@@ -1,0 +1,417 @@
+#include "conclave/server/http/http_connection.h"
+
+#include <algorithm>
+#include <boost/asio/bind_executor.hpp>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace conclave::http {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast_http = boost::beast::http;
+using boost::system::error_code;
+
+// What the server reads of a call's metadata; nothing else is passed on.
+constexpr std::pair<const char*, const char*> kForwarded[] = {
+    {"Authorization", "authorization"},
+    {"Token", "token"},
+    {"Grpc-Metadata-Authorization", "authorization"},
+    {"Grpc-Metadata-Token", "token"},
+    {"Grpc-Metadata-Hasleader", "hasleader"},
+    {"Grpc-Metadata-Client-Api-Version", "client-api-version"},
+};
+constexpr std::string_view kBearer = "bearer ";
+constexpr size_t kTimeoutDigitsMax = 8;
+
+std::string_view View(boost::beast::string_view text) { return {text.data(), text.size()}; }
+
+bool IsPrintable(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
+}
+
+// "Grpc-Timeout: 500m": gRPC's own notation.
+std::optional<Duration> ParseTimeout(std::string_view text) {
+  int64_t amount = 0;
+  if (text.size() < 2 || text.size() > kTimeoutDigitsMax + 1 ||
+      !absl::SimpleAtoi(absl::string_view(text.data(), text.size() - 1), &amount) || amount < 0) {
+    return std::nullopt;
+  }
+  switch (text.back()) {
+    case 'H':
+      return std::chrono::hours(amount);
+    case 'M':
+      return std::chrono::minutes(amount);
+    case 'S':
+      return std::chrono::seconds(amount);
+    case 'm':
+      return std::chrono::milliseconds(amount);
+    case 'u':
+      return std::chrono::microseconds(amount);
+    case 'n':
+      return Duration(amount);
+    default:
+      return std::nullopt;
+  }
+}
+
+// The host of a Host header: without the port, and without the brackets of an IPv6 address.
+std::string_view HostOf(std::string_view header) {
+  if (header.starts_with('[')) {
+    return header.substr(1, header.find(']') == header.npos ? header.npos : header.find(']') - 1);
+  }
+  const size_t colon = header.rfind(':');
+  return header.find(':') == colon ? header.substr(0, colon) : header;
+}
+
+bool IsMetricsPath(std::string_view path) {
+  return path == "/metrics" || path == "/health" || path == "/livez" || path == "/readyz" ||
+         path.starts_with("/livez/") || path.starts_with("/readyz/");
+}
+
+Response GatewayError(int status, int code, std::string_view text) {
+  Response response;
+  response.status = status;
+  response.content_type = "application/json";
+  response.body = ErrorBody(code, text);
+  return response;
+}
+
+}  // namespace
+
+HttpConnection::Deadline::Deadline(HttpConnection* owner)
+    : owner_(owner), timer_(owner->stream_.get_executor()) {}
+
+void HttpConnection::Deadline::Arm(std::chrono::seconds timeout) {
+  armed_ = true;
+  timer_.expires_after(timeout);
+  timer_.async_wait([this, weak = owner_->weak_from_this()](error_code error) {
+    if (error) return;
+    const std::shared_ptr<HttpConnection> owner = weak.lock();
+    // A wait that was about to end when it was armed anew or disarmed counts no more.
+    if (owner != nullptr && armed_ && timer_.expiry() <= Clock::now()) owner->Close();
+  });
+}
+
+void HttpConnection::Deadline::Disarm() {
+  armed_ = false;
+  timer_.cancel();
+}
+
+HttpConnection::HttpConnection(Stream stream, Serves serves, HttpShared* shared,
+                               std::shared_ptr<void> slot)
+    : stream_(std::move(stream)),
+      serves_(serves),
+      shared_(shared),
+      slot_(std::move(slot)),
+      read_deadline_(this),
+      write_deadline_(this) {}
+
+void HttpConnection::Start() {
+  shared_->open.insert(shared_from_this());
+  ReadHeader(kRequestTimeout);
+}
+
+void HttpConnection::Close() {
+  if (std::exchange(closed_, true)) return;
+  const std::shared_ptr<HttpConnection> self = shared_from_this();
+  read_deadline_.Disarm();
+  write_deadline_.Disarm();
+  error_code ignored;
+  stream_.close(ignored);
+  if (call_ != nullptr) std::exchange(call_, nullptr)->Abandon();
+  shared_->open.erase(self);
+}
+
+// ---- The request
+// -----------------------------------------------------------------------------------
+
+void HttpConnection::ReadHeader(std::chrono::seconds timeout) {
+  parser_.emplace();
+  parser_->header_limit(kHeaderBytesMax);
+  parser_->body_limit(UINT64_MAX);  // whoever reads the body counts
+  keep_alive_ = chunked_ = head_sent_ = is_head_ = false;
+  cors_.clear();
+  read_deadline_.Arm(timeout);
+  beast_http::async_read_header(
+      stream_, buffer_, *parser_,
+      [self = shared_from_this()](error_code error, size_t /*bytes*/) { self->OnHeader(error); });
+}
+
+void HttpConnection::OnHeader(error_code error) {
+  read_deadline_.Disarm();
+  if (closed_) return;
+  if (error) {
+    // A broken request is told so; a connection that broke off is not there to hear it.
+    const bool broken =
+        error != beast_http::error::end_of_stream && error != beast_http::error::partial_message &&
+        error.category() == beast_http::make_error_code(beast_http::error::bad_method).category();
+    if (!broken) return Close();
+    const bool too_large = error == beast_http::error::header_limit;
+    Response response;
+    response.status = too_large ? 431 : 400;
+    response.body = "400 Bad Request\n";
+    return Respond(std::move(response));
+  }
+  keep_alive_ = parser_->get().keep_alive();
+  is_head_ = parser_->get().method() == beast_http::verb::head;
+  Route();
+}
+
+// Before anything of the request is looked at.
+bool HttpConnection::RefuseByPolicy() {
+  const auto& request = parser_->get();
+  const std::string_view host = HostOf(View(request[beast_http::field::host]));
+  if (!shared_->access.hosts.contains("*") && !shared_->access.hosts.contains(host)) {
+    Response response;
+    response.status = 421;
+    response.body =
+        absl::StrCat("The host of the request, ", JsonText(host),
+                     ", is none of this server's. If it should be, name it in --host-whitelist.\n");
+    Respond(std::move(response));
+    return true;
+  }
+  std::string_view origin = "*";
+  if (!shared_->access.origins.contains(origin)) {
+    origin = View(request[beast_http::field::origin]);
+    if (origin.empty() || !shared_->access.origins.contains(origin)) origin = {};
+  }
+  if (!origin.empty()) {
+    cors_ = absl::StrCat("Access-Control-Allow-Methods: POST, GET, OPTIONS, PUT, DELETE\r\n",
+                         "Access-Control-Allow-Origin: ", std::string(origin), "\r\n",
+                         "Access-Control-Allow-Headers: accept, content-type, authorization\r\n");
+  }
+  if (request.method() != beast_http::verb::options) return false;
+  Response response;
+  response.content_type.clear();
+  Respond(std::move(response));
+  return true;
+}
+
+void HttpConnection::Route() {
+  if (serves_ != Serves::kMetrics && RefuseByPolicy()) return;
+  const auto& request = parser_->get();
+  Request wanted{std::string(View(request.method_string())), std::string(View(request.target()))};
+  const std::string_view path = std::string_view(wanted.target).substr(0, wanted.target.find('?'));
+  if (serves_ == Serves::kMetrics && !IsMetricsPath(path)) {
+    Response response;
+    response.status = 404;
+    response.body = "404 page not found\n";
+    return Respond(std::move(response));
+  }
+  if (path.starts_with("/v3/") || path.starts_with("/v3beta/")) {
+    return RouteToGateway(FindGatewayMethod(path));
+  }
+  ReadAhead();
+  Answer(wanted, shared_->gateway.backend, [self = shared_from_this()](Response response) {
+    asio::post(self->stream_.get_executor(), [self, response = std::move(response)]() mutable {
+      if (!self->closed_) self->Respond(std::move(response));
+    });
+  });
+}
+
+void HttpConnection::RouteToGateway(const GatewayMethod* method) {
+  const auto& request = parser_->get();
+  constexpr int kNotFound = 5;
+  constexpr int kUnimplemented = 12;
+  constexpr int kInvalidArgument = 3;
+  if (method == nullptr) return Respond(GatewayError(404, kNotFound, "Not Found"));
+  if (request.method() != beast_http::verb::post) {
+    return Respond(GatewayError(405, kUnimplemented, "Method Not Allowed"));
+  }
+  GatewayCall::Metadata metadata;
+  for (const auto& [header, name] : kForwarded) {
+    std::string_view value = View(request[header]);
+    if (value.empty()) continue;
+    if (std::string_view(name) == "authorization" &&
+        absl::StartsWithIgnoreCase({value.data(), value.size()},
+                                   {kBearer.data(), kBearer.size()})) {
+      value.remove_prefix(kBearer.size());
+    }
+    if (!IsPrintable(value)) {
+      return Respond(GatewayError(400, kInvalidArgument,
+                                  absl::StrCat("the header ", header, " is not printable")));
+    }
+    metadata.emplace_back(name, value);
+  }
+  std::optional<Duration> timeout;
+  if (const std::string_view text = View(request["Grpc-Timeout"]); !text.empty()) {
+    timeout = ParseTimeout(text);
+    if (!timeout.has_value()) {
+      return Respond(GatewayError(400, kInvalidArgument, "invalid grpc-timeout"));
+    }
+  }
+  GatewayCall::Client* const client = this;
+  call_ = std::make_shared<GatewayCall>(&shared_->gateway, method, std::move(metadata), timeout,
+                                        client);
+  if (!method->client_streams) read_deadline_.Arm(kBodyTimeout);
+  if (request[beast_http::field::expect] == "100-continue" && request.version() >= 11) {
+    Write("HTTP/1.1 100 Continue\r\n\r\n", nullptr);
+  }
+  const std::shared_ptr<GatewayCall> call = call_;
+  call->Begin();
+}
+
+void HttpConnection::ReadBody() {
+  if (parser_->is_done()) {
+    read_deadline_.Disarm();
+    piece_.reset();
+    ReadAhead();
+    const std::shared_ptr<GatewayCall> call = call_;  // it may answer, and be forgotten
+    return call->OnBodyEnd();
+  }
+  if (piece_ == nullptr) piece_ = std::make_unique<std::array<char, kBodyPieceBytes>>();
+  auto& body = parser_->get().body();
+  body.data = piece_->data();
+  body.size = piece_->size();
+  beast_http::async_read_some(
+      stream_, buffer_, *parser_, [self = shared_from_this()](error_code error, size_t /*bytes*/) {
+        if (self->closed_ || self->call_ == nullptr) return;
+        if (error == beast_http::error::need_buffer) error = {};
+        if (error) return self->Close();
+        const size_t size = self->piece_->size() - self->parser_->get().body().size;
+        if (size == 0) return self->ReadBody();
+        const std::shared_ptr<GatewayCall> call = self->call_;
+        call->OnBody({self->piece_->data(), size});
+      });
+}
+
+// While the answer is awaited.
+void HttpConnection::ReadAhead() {
+  if (reading_ahead_ || buffer_.size() + kReadAheadBytes > buffer_.max_size()) return;
+  reading_ahead_ = true;
+  stream_.async_read_some(buffer_.prepare(kReadAheadBytes),
+                          [self = shared_from_this()](error_code error, size_t bytes) {
+                            self->reading_ahead_ = false;
+                            if (self->closed_) return;
+                            if (error) return self->Close();
+                            if (self->draining_) return self->Drain();
+                            self->buffer_.commit(bytes);
+                            if (std::exchange(self->next_wanted_, false)) {
+                              self->ReadHeader(kRequestTimeout);
+                            }
+                          });
+}
+
+// ---- The answer
+// ------------------------------------------------------------------------------------
+
+std::string HttpConnection::Head(int status, std::string_view content_type,
+                                 std::string_view more) const {
+  const auto reason =
+      beast_http::obsolete_reason(beast_http::int_to_status(static_cast<unsigned>(status)));
+  std::string head =
+      absl::StrCat("HTTP/1.1 ", status, " ", std::string(View(reason)), "\r\n", cors_);
+  if (!content_type.empty()) {
+    absl::StrAppend(&head, "Content-Type: ", std::string(content_type), "\r\n");
+  }
+  absl::StrAppend(&head, std::string(more), keep_alive_ ? "" : "Connection: close\r\n", "\r\n");
+  return head;
+}
+
+void HttpConnection::Respond(Response response) {
+  call_.reset();
+  if (!parser_->is_done()) keep_alive_ = false;  // the rest of the request would be in the way
+  std::string more = absl::StrCat("Content-Length: ", response.body.size(), "\r\n");
+  if (!response.allow.empty()) absl::StrAppend(&more, "Allow: ", response.allow, "\r\n");
+  if (response.grpc) absl::StrAppend(&more, "Grpc-Metadata-Content-Type: application/grpc\r\n");
+  if (response.status >= 400) absl::StrAppend(&more, "X-Content-Type-Options: nosniff\r\n");
+  std::string bytes = Head(response.status, response.content_type, more);
+  if (!is_head_) bytes += response.body;
+  Write(std::move(bytes), [this] { OnAnswered(); });
+}
+
+void HttpConnection::WriteChunk(std::string chunk) {
+  std::string bytes;
+  if (!std::exchange(head_sent_, true)) {
+    chunked_ = parser_->get().version() >= 11;
+    if (!chunked_) keep_alive_ = false;
+    bytes = Head(200, "application/json",
+                 absl::StrCat("Grpc-Metadata-Content-Type: application/grpc\r\n",
+                              chunked_ ? "Transfer-Encoding: chunked\r\n" : ""));
+  }
+  if (chunked_) {
+    absl::StrAppend(&bytes, absl::Hex(chunk.size()), "\r\n", chunk, "\r\n");
+  } else {
+    bytes += chunk;
+  }
+  Write(std::move(bytes), [this] {
+    if (const std::shared_ptr<GatewayCall> call = call_) call->OnWritten();
+  });
+}
+
+void HttpConnection::EndChunks() {
+  if (!head_sent_) {
+    Response response;
+    response.content_type = "application/json";
+    response.grpc = true;
+    return Respond(std::move(response));
+  }
+  call_.reset();
+  if (!parser_->is_done()) keep_alive_ = false;
+  Write(chunked_ ? "0\r\n\r\n" : "", [this] { OnAnswered(); });
+}
+
+void HttpConnection::OnAnswered() {
+  read_deadline_.Disarm();
+  piece_.reset();
+  if (keep_alive_) return NextRequest();
+  error_code ignored;
+  stream_.shutdown(Stream::shutdown_send, ignored);
+  // What the client still sends is taken: closing on it would reset the connection, and the answer
+  // might never arrive.
+  draining_ = true;
+  read_deadline_.Arm(kDrainTimeout);
+  if (!reading_ahead_) Drain();
+}
+
+void HttpConnection::NextRequest() {
+  if (!reading_ahead_) return ReadHeader(kIdleTimeout);
+  next_wanted_ = true;
+  read_deadline_.Arm(kIdleTimeout);
+}
+
+void HttpConnection::Drain() {
+  buffer_.clear();
+  stream_.async_read_some(buffer_.prepare(kReadAheadBytes),
+                          [self = shared_from_this()](error_code error, size_t /*bytes*/) {
+                            if (self->closed_) return;
+                            if (error) return self->Close();
+                            self->Drain();
+                          });
+}
+
+void HttpConnection::Write(std::string bytes, std::function<void()> then) {
+  out_.push_back({std::move(bytes), std::move(then)});
+  if (out_.size() == 1) WriteOn();
+}
+
+void HttpConnection::WriteOn() {
+  write_deadline_.Arm(kStallTimeout);
+  const std::string& bytes = out_.front().bytes;
+  stream_.async_write_some(asio::buffer(bytes.data() + out_offset_, bytes.size() - out_offset_),
+                           [self = shared_from_this()](error_code error, size_t written) {
+                             if (self->closed_) return;
+                             if (error) return self->Close();
+                             self->out_offset_ += written;
+                             if (self->out_offset_ == self->out_.front().bytes.size()) {
+                               const std::function<void()> then =
+                                   std::move(self->out_.front().then);
+                               self->out_.pop_front();
+                               self->out_offset_ = 0;
+                               self->write_deadline_.Disarm();
+                               if (!self->out_.empty()) self->WriteOn();
+                               if (then) then();
+                               return;
+                             }
+                             self->WriteOn();
+                           });
+}
+
+}  // namespace conclave::http
