@@ -380,9 +380,10 @@ void HttpConnection::NextRequest() {
 void HttpConnection::Drain() {
   buffer_.clear();
   stream_.async_read_some(buffer_.prepare(kReadAheadBytes),
-                          [self = shared_from_this()](error_code error, size_t /*bytes*/) {
+                          [self = shared_from_this()](error_code error, size_t bytes) {
                             if (self->closed_) return;
-                            if (error) return self->Close();
+                            self->drained_ += bytes;
+                            if (error || self->drained_ > kDrainBytesMax) return self->Close();
                             self->Drain();
                           });
 }

@@ -35,6 +35,7 @@ inline constexpr auto kStallTimeout = std::chrono::seconds(60);
 inline constexpr auto kIdleTimeout = std::chrono::seconds(60);
 // For a client that still sends when it has been answered.
 inline constexpr auto kDrainTimeout = std::chrono::seconds(2);
+inline constexpr size_t kDrainBytesMax = 8u << 20;
 inline constexpr size_t kHeaderBytesMax = 16 * 1024;
 inline constexpr size_t kBodyPieceBytes = 64 * 1024;
 inline constexpr size_t kReadAheadBytes = 4 * 1024;
@@ -129,6 +130,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   bool next_wanted_ = false;  // when what is read ahead has come
   bool draining_ = false;     // answered, and the connection ends
   bool closed_ = false;
+  size_t drained_ = 0;
   std::deque<Outgoing> out_;
   size_t out_offset_ = 0;
 };
