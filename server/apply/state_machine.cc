@@ -111,6 +111,32 @@ ApplyResult StateMachine::Apply(const ApplyContext& context, const Bytes& payloa
   return Execute(context, *header, body);
 }
 
+bool StateMachine::Knows(std::string_view payload) {
+  if (payload.empty()) return true;
+  const std::optional<CommandHeader> header = ReadCommandHeader(payload);
+  if (!header.has_value()) return false;
+  switch (static_cast<Method>(header->kind)) {
+    case Method::kPut:
+    case Method::kTxn:
+    case Method::kDeleteRange:
+    case Method::kCompact:
+    case Method::kLeaseGrant:
+    case Method::kLeaseRevoke:
+    case Method::kAlarm:
+      return true;
+    default:
+      break;
+  }
+  switch (static_cast<CommandKind>(header->kind)) {
+    case CommandKind::kLeaseExpire:
+    case CommandKind::kLeaseCheckpoint:
+    case CommandKind::kMemberAttributes:
+    case CommandKind::kClusterVersion:
+      return true;
+  }
+  return false;
+}
+
 ApplyResult StateMachine::Execute(const ApplyContext& context, const CommandHeader& header,
                                   std::string_view body) {
   switch (static_cast<Method>(header.kind)) {

@@ -112,6 +112,10 @@ class StateMachine {
   [[nodiscard]] Bytes Prepare(wire::Method method, Bytes buffer, uint64_t proposer,
                               uint64_t sequence, Prng* prng) const;
 
+  // Whether Apply knows what this payload of an entry asks for. One that it does not know must not
+  // come into the log.
+  [[nodiscard]] static bool Knows(std::string_view payload);
+
   // The next entry of the log. CHECKs that the index is the one behind the last one applied, and
   // that this version knows the command.
   [[nodiscard]] ApplyResult Apply(const ApplyContext& context, const Bytes& payload);

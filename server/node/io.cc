@@ -10,6 +10,7 @@ void Effects::Clear() {
   snapshot_pieces.clear();
   truncate.reset();
   peers.reset();
+  distrusted.clear();
   log_lines.clear();
   stats_replies.clear();
   ready = false;

@@ -203,6 +203,8 @@ struct Effects {
   std::vector<SnapshotPiece> snapshot_pieces;
   std::optional<LogTruncate> truncate;
   std::optional<std::vector<PeerAddress>> peers;  // the other members, whenever they change
+  // Members that have sent what no member sends: their connections to this one are to be closed.
+  std::vector<raft::NodeId> distrusted;
   std::vector<LogLine> log_lines;
   std::vector<StatsReply> stats_replies;
   bool ready = false;  // turned true: a leader is known and this member's attributes are published

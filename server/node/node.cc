@@ -46,6 +46,23 @@ watch::WatchOptions WatchSettings(const Options& options) {
   return settings;
 }
 
+// What is in the log will be applied, or the member cannot go on.
+bool KnowsCommands(const raft::Envelope& envelope) {
+  if (const auto* append = std::get_if<raft::AppendEntries>(&envelope.message)) {
+    return std::all_of(append->entries.begin(), append->entries.end(), [](const auto& entry) {
+      return entry.type != raft::EntryType::kCommand ||
+             apply::StateMachine::Knows(entry.payload.view());
+    });
+  }
+  if (const auto* forwarded = std::get_if<raft::ForwardedProposals>(&envelope.message)) {
+    return forwarded->type != raft::EntryType::kCommand ||
+           std::all_of(
+               forwarded->payloads.begin(), forwarded->payloads.end(),
+               [](const Bytes& payload) { return apply::StateMachine::Knows(payload.view()); });
+  }
+  return true;
+}
+
 raft::RestoredState RaftState(Recovered& recovered) {
   return {.hard_state = recovered.hard_state,
           .snapshot = recovered.snapshot,
@@ -203,27 +220,38 @@ void Node::Impl::Expire() {
 void Node::Impl::Take(PeerFrame& frame) {
   items_.clear();
   if (!links_.Receive(frame, &items_)) {
-    if (now_ < next_refusal_line_) return;
-    next_refusal_line_ = now_ + kRefusalLineInterval;
-    Log(Severity::kWarning, "refused a frame of another member",
-        {{"from", absl::StrCat(absl::Hex(frame.from.value()))}});
-    return;
+    return Distrust(frame.from, "it is damaged, not for this member, or of none that it knows");
   }
-  for (PeerItem& item : items_) Take(frame.from, item);
+  for (PeerItem& item : items_) {
+    if (const char* reason = Take(frame.from, item)) return Distrust(frame.from, reason);
+  }
 }
 
-void Node::Impl::Take(raft::NodeId from, PeerItem& item) {
+// The rest of the frame is not looked at, nor what follows on that connection. The member may come
+// back on a new one: whether it was the network, its memory or its program, nobody can tell from
+// here.
+void Node::Impl::Distrust(raft::NodeId from, std::string_view reason) {
+  effects_->distrusted.push_back(from);
+  if (now_ < next_refusal_line_) return;
+  next_refusal_line_ = now_ + kRefusalLineInterval;
+  Log(Severity::kWarning, "refused a message of another member and closed its connection",
+      {{"from", absl::StrCat(absl::Hex(from.value()))}, {"reason", std::string(reason)}});
+}
+
+const char* Node::Impl::Take(raft::NodeId from, PeerItem& item) {
   if (auto* envelope = std::get_if<raft::Envelope>(&item)) {
-    raft_.Step(std::move(*envelope));
-  } else if (auto* request = std::get_if<ForwardedRequest>(&item)) {
+    if (!KnowsCommands(*envelope)) return "it has a command that this version does not know";
+    return raft_.Step(std::move(*envelope));
+  }
+  if (auto* request = std::get_if<ForwardedRequest>(&item)) {
     if (request->kind == ForwardedRequest::Kind::kKeepAlive) {
       leases_.KeepAliveFrom(from, *request, now_);
-      return;
+      return nullptr;
     }
     remote_reads_[++last_remote_read_] = {from, request->id};
     if (!raft_.is_leader()) {
       AnswerRemote(CallId(last_remote_read_), &wire::kErrNotPrimaryLessor, {});
-      return;
+      return nullptr;
     }
     reads_.Add({CallId(last_remote_read_), Method::kLeaseTimeToLive, kRemoteTimeToLive,
                 std::move(request->body), now_});
@@ -240,6 +268,7 @@ void Node::Impl::Take(raft::NodeId from, PeerItem& item) {
     const Duration trip = now_.time_since_epoch() - Duration(static_cast<int64_t>(echo->sent_at));
     if (trip >= Duration::zero()) links_.RoundTrip(from, trip);
   }
+  return nullptr;
 }
 
 void Node::Impl::Take(PeerConnection& connection) {

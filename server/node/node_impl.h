@@ -86,7 +86,9 @@ class Node::Impl {
   void Take(std::unique_ptr<SnapshotSaved>& saved);
   void Take(StatsRequest& request);
   void Take(StopRequest& request);
-  void Take(raft::NodeId from, PeerItem& item);
+  // Null, or why no correct member can have sent it.
+  const char* Take(raft::NodeId from, PeerItem& item);
+  void Distrust(raft::NodeId from, std::string_view reason);
 
   void Tick();
   void Expire();

@@ -110,7 +110,7 @@ void RawNode::Handle(const Envelope&, ProposalsRefused& refused) {
 
 bool RawNode::CanInstallSnapshot(const SnapshotMeta& snapshot) const {
   return !is_leader() && snapshot.index > log_.commit() &&
-         !log_.Contains({snapshot.index, snapshot.term});
+         !log_.Contains({snapshot.index, snapshot.term}) && IsPossible(snapshot);
 }
 
 // A log that has the snapshot's entry needs no snapshot: all up to there is committed, and applied

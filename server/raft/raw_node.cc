@@ -45,17 +45,22 @@ void RawNode::Send(NodeId to, Message message) {
   messages_.push_back({config_.id, to, term_, std::move(message)});
 }
 
-void RawNode::Step(Envelope envelope) {
+const char* RawNode::Step(Envelope envelope) {
   if (envelope.to != config_.id || envelope.from == config_.id || !envelope.from) {
     ++counters_.messages_wrong_address;
-    return;
+    return nullptr;
   }
-  if (envelope.term > term_ && !AdoptTerm(envelope)) return;
   if (envelope.term < term_) {
     AnswerOldTerm(envelope);
-    return;
+    return nullptr;
   }
+  if (const char* reason = Impossible(envelope)) {
+    ++counters_.messages_impossible;
+    return reason;
+  }
+  if (envelope.term > term_ && !AdoptTerm(envelope)) return nullptr;
   std::visit([&](auto& message) { Handle(envelope, message); }, envelope.message);
+  return nullptr;
 }
 
 // A later term ends whatever role is played here. The exceptions: while a leader is alive nobody is

@@ -32,7 +32,8 @@
 // index continuity everywhere.
 //
 // Messages that make no sense (not for this member, old term, from an unknown peer, answers that
-// were not asked for) are ignored and counted in Counters.
+// were not asked for) are ignored and counted in Counters. Those that no correct member can have
+// sent are refused with a reason: nothing of them is taken, not even their term.
 #pragma once
 
 #include <cstdint>
@@ -112,6 +113,7 @@ struct Counters {
   uint64_t messages_old_term = 0;
   uint64_t messages_unknown_peer = 0;  // an answer of somebody who is not a member
   uint64_t messages_unexpected = 0;    // for a role that this member does not play
+  uint64_t messages_impossible = 0;    // see Step
   uint64_t votes_withheld = 0;         // sticky votes: a leader is alive
   uint64_t elections_started = 0;
   uint64_t leader_changes = 0;
@@ -153,7 +155,8 @@ class RawNode {
 
   // ---- Inputs ----
 
-  void Step(Envelope envelope);
+  // Null, or why no correct member can have sent this: then it changed nothing.
+  const char* Step(Envelope envelope);
   void Step(StorageAppended appended);
   void Tick();
 
@@ -246,6 +249,22 @@ class RawNode {
   void AnswerOldTerm(Envelope& envelope);
   void TickLeader(Leader& leader);
   void TickFollower();
+
+  // sanity.cc: what cannot be. Null, or the reason.
+  const char* Impossible(const Envelope& envelope) const;
+  const char* Impossible(const Envelope& envelope, const AppendEntries& append) const;
+  const char* Impossible(const Envelope& envelope, const Heartbeat& heartbeat) const;
+  const char* Impossible(const Envelope& envelope, const AppendResponse& response) const;
+  const char* Impossible(const Envelope& envelope, const HeartbeatResponse& response) const;
+  const char* Impossible(const Envelope& envelope, const ReadResponse& response) const;
+  const char* Impossible(const Envelope& envelope, const ForwardedProposals& forwarded) const;
+  template <typename Message>
+  const char* Impossible(const Envelope&, const Message&) const {
+    return nullptr;
+  }
+  const char* ImpossibleLeader(const Envelope& envelope) const;
+  static bool IsPossible(const SnapshotMeta& snapshot);
+  const char* ImpossibleChange(const AppendEntries& append) const;
 
   // election.cc: who leads.
   void Handle(const Envelope& envelope, VoteRequest& request);

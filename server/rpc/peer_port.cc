@@ -214,6 +214,12 @@ void PeerPort::Replace(Lane* lane) {
   }
 }
 
+void PeerPort::CloseLanesOf(raft::NodeId from) {
+  for (size_t i = lanes_.size(); i-- > 0;) {
+    if (lanes_[i]->from() == from) lanes_[i]->Close();
+  }
+}
+
 void PeerPort::Close() {
   for (const auto& listener : listeners_) listener->Close();
   while (!listeners_.empty()) {

@@ -32,6 +32,8 @@ class PeerPort {
   //   Unavailable  an address is in use, or not of this machine
   absl::Status Listen(const std::vector<std::string>& addresses);
   void Close();
+  // What this member sends is not to be believed. It may open new lanes.
+  void CloseLanesOf(raft::NodeId from);
   uint64_t received_bytes(raft::NodeId from) const;
 
   // A member has opened a lane.

@@ -183,6 +183,12 @@ void Transport::Impl::CarryOut(node::Effects* effects) {
     }
     effects->peers.reset();
   }
+  for (const raft::NodeId peer : effects->distrusted) {
+    first().loop.Post([this, peer] {
+      if (peer_port_) peer_port_->CloseLanesOf(peer);
+    });
+  }
+  effects->distrusted.clear();
   if (effects->peer_sends.empty()) return;
   if (first().loop.IsCurrent()) {
     SendToPeers(&effects->peer_sends);

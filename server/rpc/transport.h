@@ -94,8 +94,8 @@ class Transport {
   // An accepted connection whose client speaks HTTP/2. Takes the descriptor. Any thread.
   void HandOver(int fd);
 
-  // Carries out replies, streams, peer_sends and peers of one turn, and takes them out of *effects.
-  // One thread at a time: the core's.
+  // Carries out replies, streams, peer_sends, peers and distrusted of one turn, and takes them out
+  // of *effects. One thread at a time: the core's.
   void CarryOut(node::Effects* effects);
 
   // The handler of this queue will be called. Any thread; cheap when it is already on its way.

@@ -171,6 +171,7 @@ class Trio {
     Effects effects;
     std::vector<Input> inputs = std::exchange(member.inputs, {});
     member.node->Turn(now_, inputs, &effects);
+    CONCLAVE_CHECK(effects.distrusted.empty(), "a member says what cannot be");
     if (effects.append.has_value()) member.inputs.push_back(LogSynced{effects.append->batch, {}});
     for (PeerSend& send : effects.peer_sends) {
       for (size_t to = 0; to < kMembers; ++to) {

@@ -80,6 +80,7 @@ class Member : public BurstHandler {
         frames_[static_cast<size_t>(frame->lane)].push_back(frame->frame.ToString());
       } else if (auto* connection = std::get_if<node::PeerConnection>(&input)) {
         connected_[static_cast<size_t>(connection->lane)] = connection->connected;
+        losses_ += connection->connected ? 0 : 1;
       }
     }
     inputs->clear();
@@ -114,6 +115,7 @@ class Member : public BurstHandler {
   std::condition_variable changed_;
   std::vector<std::string> frames_[2];
   bool connected_[2] = {};
+  int losses_ = 0;
   std::vector<std::string> lines_;
 };
 
@@ -159,6 +161,23 @@ TEST(PeerTest, AMemberThatComesBackIsFoundAgainAndFrameLossIsSaid) {
     a.Send(*b, node::PeerLane::kMessages, "again");
     ASSERT_TRUE(b->Wait([](const Member& self) { return !self.frames_[0].empty(); }));
   }
+}
+
+TEST(PeerTest, ADistrustedMemberLosesItsConnectionsAndMayComeBack) {
+  Member a(1, 7, FreePort());
+  Member b(2, 7, FreePort());
+  ASSERT_TRUE(a.Start().ok());
+  ASSERT_TRUE(b.Start().ok());
+  a.Dial(b);
+  ASSERT_TRUE(a.WaitConnected(true));
+  node::Effects effects;
+  effects.distrusted.push_back(raft::NodeId(1));
+  b.transport_->CarryOut(&effects);
+  EXPECT_TRUE(effects.distrusted.empty());
+  ASSERT_TRUE(a.Wait([](const Member& self) { return self.losses_ >= 2; }));
+  ASSERT_TRUE(a.WaitConnected(true));
+  a.Send(b, node::PeerLane::kMessages, "again");
+  ASSERT_TRUE(b.Wait([](const Member& self) { return !self.frames_[0].empty(); }));
 }
 
 TEST(PeerTest, AnotherClusterIsRefusedWithAWordOnBothSides) {
