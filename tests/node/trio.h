@@ -152,6 +152,8 @@ class Trio {
 
   Node& node(size_t member) { return *members_[member].node; }
   const Options& options(size_t member) const { return members_[member].options; }
+  // How often this member has refused another's messages.
+  size_t distrusted(size_t member) const { return members_[member].distrusted; }
   bool stopped(size_t member) const { return members_[member].stopped; }
   Instant now() const { return now_; }
 
@@ -162,6 +164,7 @@ class Trio {
     std::vector<Input> inputs;
     std::array<bool, kMembers> linked{};
     std::shared_ptr<const Stats> stats;
+    size_t distrusted = 0;
     bool ready = false;
     bool stopped = false;
   };
@@ -171,7 +174,7 @@ class Trio {
     Effects effects;
     std::vector<Input> inputs = std::exchange(member.inputs, {});
     member.node->Turn(now_, inputs, &effects);
-    CONCLAVE_CHECK(effects.distrusted.empty(), "a member says what cannot be");
+    member.distrusted += effects.distrusted.size();
     if (effects.append.has_value()) member.inputs.push_back(LogSynced{effects.append->batch, {}});
     for (PeerSend& send : effects.peer_sends) {
       for (size_t to = 0; to < kMembers; ++to) {

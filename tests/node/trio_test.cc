@@ -8,6 +8,7 @@
 #include "conclave/api/kv.pb.h"
 #include "conclave/api/rpc.pb.h"
 #include "conclave/api/wire/errors.h"
+#include "conclave/server/node/peer_codec.h"
 
 namespace conclave::node {
 namespace {
@@ -221,6 +222,20 @@ TEST(TrioNode, GarbageFromAMemberIsRefusedAndCounted) {
                                Bytes::Copy(std::string(100, 'x'))});
   trio.Put(follower, PeerFrame{raft::NodeId(4711), PeerLane::kMessages, Bytes::Copy("y")});
   EXPECT_EQ(trio.StatsOf(follower)->frames_refused, 2u);
+  EXPECT_EQ(trio.distrusted(follower), 2u);
+  // Whole, but not to be believed: nothing of it is taken, and what follows in its frame neither.
+  const raft::Term term = trio.node(follower).raft_status().term;
+  const PeerItem items[] = {
+      raft::Envelope{trio.options(trio.leader()).id, trio.options(follower).id, term,
+                     raft::Heartbeat{raft::Index(1'000'000), raft::ReadRound(1)}},
+      raft::Envelope{trio.options(trio.leader()).id, trio.options(follower).id, term + 7,
+                     raft::Heartbeat{}}};
+  trio.Put(follower, PeerFrame{trio.options(trio.leader()).id, PeerLane::kMessages,
+                               EncodeFrame(trio.options(trio.leader()).id,
+                                           trio.options(follower).id, items)});
+  trio.Settle();
+  EXPECT_EQ(trio.distrusted(follower), 3u);
+  EXPECT_EQ(trio.node(follower).raft_status().term, term);
   Parsed<pb::PutResponse>(trio.Call(follower, Method::kPut, PutOf("a", "1")));
 }
 

@@ -85,7 +85,6 @@ void SimMember::Turn() {
   std::vector<node::Input> inputs = std::exchange(inbox_, {});
   effects_.Clear();
   node_->Turn(schedule_->now(), inputs, &effects_);
-  CONCLAVE_CHECK(effects_.distrusted.empty(), options_.name, " is told what cannot be");
   const bool stopped = effects_.stopped;
   // A node that wants to turn again and again without doing anything would burn a core.
   const bool nothing = inputs.empty() && effects_.replies.empty() && effects_.streams.empty() &&

@@ -87,10 +87,13 @@ void Network::HealAll() {
 
 void Network::Reset(size_t a, size_t b) {
   ++faults_;
-  for (const auto& [from, to] : {std::pair(a, b), std::pair(b, a)}) {
-    ++epochs_[{from, to}];
-    if (connected_.erase({from, to}) > 0) tell_(from, to, false);
-  }
+  Break(a, b);
+  Break(b, a);
+}
+
+void Network::Break(size_t from, size_t to) {
+  ++epochs_[{from, to}];
+  if (connected_.erase({from, to}) > 0) tell_(from, to, false);
   Review();
 }
 

@@ -43,6 +43,8 @@ class Network {
   void HealAll();
   // Both ends see the connection break and come back; what was under way is lost.
   void Reset(size_t a, size_t b);
+  // The connection that `from` has opened to `to` breaks.
+  void Break(size_t from, size_t to);
   // A process has started (its lanes come up) or died.
   void Up(size_t member);
   void Down(size_t member);

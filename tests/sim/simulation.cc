@@ -108,6 +108,17 @@ void Simulation::OnEffects(size_t member, node::Effects& effects) {
     while (members_[to]->options().id != send.to) ++to;
     network_->Send(member, to, members_[member]->options().id, send.lane, std::move(send.frame));
   }
+  for (const node::LogLine& line : effects.log_lines) {
+    // Bytes may be damaged on their way; a message that is whole makes sense.
+    CONCLAVE_CHECK(!line.message.starts_with("refused a message") ||
+                       line.fields.back().second.starts_with("it is damaged"),
+                   "member ", member, " was told what cannot be: ", line.fields.back().second);
+  }
+  for (const raft::NodeId peer : effects.distrusted) {
+    size_t from = 0;
+    while (members_[from]->options().id != peer) ++from;
+    network_->Break(from, member);
+  }
   for (node::Reply& reply : effects.replies) {
     trace_.Mix(Crc32c(reply.body.view()));
     const auto found = calls_.find(reply.id.value());
