@@ -41,6 +41,9 @@ using wire::Method;
 enum class StreamKind : uint8_t {
   kWatch = 1,           // etcdserverpb.Watch.Watch
   kLeaseKeepAlive = 2,  // etcdserverpb.Lease.LeaseKeepAlive
+  // One request, many answers: StreamOpened, one StreamMessage, StreamHalfClosed.
+  kRangeStream = 3,  // etcdserverpb.KV.RangeStream
+  kSnapshot = 4,     // etcdserverpb.Maintenance.Snapshot
 };
 
 // Who a client says it is. What is in here is a secret: never in a log line or an error.

@@ -106,7 +106,7 @@ void Http2Call::OnHeadersComplete() {
   if (connection_->is_clogged()) {
     return Refuse(wire::kErrTooManyRequests);
   }
-  if (method_->served == Served::kNodeStream) {
+  if (streams_from_node()) {
     at_core_ = true;
     host_->loop().inputs().emplace_back(node::StreamOpened{id(), method_->stream, require_leader_});
   }
@@ -143,8 +143,8 @@ void Http2Call::StartMessage() {
     return Refuse(Code::kResourceExhausted, absl::StrCat("grpc: received message larger than max (",
                                                          length, " vs. ", limit, ")"));
   }
-  if (is_unary() && has_message_)
-    return Refuse(Code::kInternal, "more than one message in a unary call");
+  if (has_one_request() && has_message_)
+    return Refuse(Code::kInternal, "more than one message in a call that has one request");
   const size_t headroom = is_unary() ? node::kRequestHeadroom : 0;
   message_ = Bytes::Uninitialized(headroom + length, &fill_);
   fill_ += headroom;
@@ -156,17 +156,16 @@ void Http2Call::MessageComplete() {
   frame_have_ = 0;
   counters_->received_messages.Add();
   host_->loop().counters().received_bytes.Add(ReadLength(frame_));
-  if (is_unary() || method_->served == Served::kHealthWatch) {
-    has_message_ = true;
-    return;
-  }
+  has_message_ = has_one_request();
+  if (!streams_from_node()) return;
   if (!at_core_ || core_told_) return;  // the core has ended the stream
   host_->loop().inputs().emplace_back(node::StreamMessage{id(), std::move(message_)});
 }
 
 void Http2Call::OnEndOfRequest() {
   if (refused_) return;
-  if (method_->served == Served::kNodeStream) {
+  if (method_->served == Served::kNodeStream ||
+      (method_->served == Served::kNodeServerStream && has_message_ && frame_have_ == 0)) {
     if (at_core_) host_->loop().inputs().emplace_back(node::StreamHalfClosed{id()});
     return;
   }

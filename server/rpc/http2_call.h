@@ -88,6 +88,11 @@ class Http2Call {
   explicit Http2Call(Http2Host* host) : host_(host) {}
 
   bool is_unary() const { return method_->type == CallType::kUnary; }
+  bool has_one_request() const { return method_->type != CallType::kBidiStream; }
+  // The node answers with a stream.
+  bool streams_from_node() const {
+    return method_->served == Served::kNodeStream || method_->served == Served::kNodeServerStream;
+  }
   void StartMessage();
   void MessageComplete();
   void HealthRequest(const Bytes& request);
@@ -122,7 +127,7 @@ class Http2Call {
   Bytes message_;
   char* fill_ = nullptr;
   size_t want_ = 0;
-  bool has_message_ = false;  // a unary call's only one, until the request ends
+  bool has_message_ = false;  // the only one of a call that has one, until the request ends
 
   Instant arrived_{};
   bool refused_ = false;    // what still arrives is dropped

@@ -18,13 +18,16 @@ constexpr MethodEntry Unary(const char* path, Method method, bool hot = false) {
 constexpr MethodEntry Stream(const char* path, StreamKind kind) {
   return {path, CallType::kBidiStream, Served::kNodeStream, {}, kind, false};
 }
+constexpr MethodEntry ServerStream(const char* path, StreamKind kind) {
+  return {path, CallType::kServerStream, Served::kNodeServerStream, {}, kind, false};
+}
 constexpr MethodEntry NotYet(const char* path, CallType type = CallType::kUnary) {
   return {path, type, Served::kNotYet, {}, {}, false};
 }
 
 constexpr MethodEntry kMethods[] = {
     Unary("/etcdserverpb.KV/Range", Method::kRange, true),
-    NotYet("/etcdserverpb.KV/RangeStream", CallType::kServerStream),
+    ServerStream("/etcdserverpb.KV/RangeStream", StreamKind::kRangeStream),
     Unary("/etcdserverpb.KV/Put", Method::kPut, true),
     Unary("/etcdserverpb.KV/DeleteRange", Method::kDeleteRange, true),
     Unary("/etcdserverpb.KV/Txn", Method::kTxn, true),
@@ -45,7 +48,7 @@ constexpr MethodEntry kMethods[] = {
     Unary("/etcdserverpb.Maintenance/Defragment", Method::kDefragment),
     Unary("/etcdserverpb.Maintenance/Hash", Method::kHash),
     Unary("/etcdserverpb.Maintenance/HashKV", Method::kHashKv),
-    NotYet("/etcdserverpb.Maintenance/Snapshot", CallType::kServerStream),
+    ServerStream("/etcdserverpb.Maintenance/Snapshot", StreamKind::kSnapshot),
     Unary("/etcdserverpb.Maintenance/MoveLeader", Method::kMoveLeader),
     NotYet("/etcdserverpb.Maintenance/Downgrade"),
     NotYet("/etcdserverpb.Auth/AuthEnable"),

@@ -19,6 +19,7 @@ enum class CallType : uint8_t { kUnary, kServerStream, kBidiStream };
 enum class Served : uint8_t {
   kNodeUnary,    // `method` says which
   kNodeStream,   // `stream` says which
+  kNodeServerStream,  // likewise; the client sends one message
   kHealthCheck,  // by the transport itself
   kHealthWatch,
   kNotYet,  // UNIMPLEMENTED
