@@ -89,6 +89,7 @@ CONCLAVE_WIRE_ERROR(kErrBadLeaderTransferee, kFailedPrecondition,
                     "etcdserver: bad leader transferee");
 
 // Downgrade.
+CONCLAVE_WIRE_ERROR(kErrUnknownMethod, kUnknown, "etcdserver: unknown method");
 CONCLAVE_WIRE_ERROR(kErrWrongDowngradeVersionFormat, kInvalidArgument,
                     "etcdserver: wrong downgrade target version format");
 CONCLAVE_WIRE_ERROR(kErrInvalidDowngradeTarget, kInvalidArgument,

@@ -265,8 +265,10 @@ struct MoveLeaderRequest {
   [[nodiscard]] bool Merge(std::string_view encoded);
 };
 
+enum class DowngradeAction : int32_t { kValidate = 0, kEnable = 1, kCancel = 2 };
+
 struct DowngradeRequest {
-  int32_t action = 0;
+  int32_t action = 0;  // DowngradeAction, or a number that is none
   std::string_view version;
 
   [[nodiscard]] bool Merge(std::string_view encoded);

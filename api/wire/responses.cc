@@ -176,6 +176,13 @@ Bytes EncodeHash(const ResponseHeader& header, uint32_t hash) {
   return builder.Take();
 }
 
+Bytes EncodeDowngrade(const ResponseHeader& header, std::string_view version) {
+  Builder builder;
+  AppendHeader(&builder, header);
+  builder.AppendText(2, version);
+  return builder.Take();
+}
+
 Bytes EncodeHashKv(const ResponseHeader& header, uint32_t hash, int64_t compact_revision,
                    int64_t hash_revision) {
   Builder builder;
@@ -200,6 +207,10 @@ Bytes EncodeStatus(const ResponseHeader& header, const Status& status) {
   builder.AppendNumber(10, uint64_t{status.is_learner});
   builder.AppendText(11, status.storage_version);
   builder.AppendNumber(12, status.db_size_quota);
+  const size_t begin = builder.BeginMessage(13);
+  builder.AppendNumber(1, uint64_t{!status.downgrade_target.empty()});
+  builder.AppendText(2, status.downgrade_target);
+  builder.EndMessage(begin);
   return builder.Take();
 }
 

@@ -82,6 +82,9 @@ struct AlarmMember {
 };
 [[nodiscard]] Bytes EncodeAlarm(const ResponseHeader& header, std::span<const AlarmMember> alarms);
 
+// `version` is the cluster's.
+[[nodiscard]] Bytes EncodeDowngrade(const ResponseHeader& header, std::string_view version);
+
 [[nodiscard]] Bytes EncodeHash(const ResponseHeader& header, uint32_t hash);
 [[nodiscard]] Bytes EncodeHashKv(const ResponseHeader& header, uint32_t hash,
                                  int64_t compact_revision, int64_t hash_revision);
@@ -98,6 +101,7 @@ struct Status {
   bool is_learner = false;
   std::string_view storage_version;
   int64_t db_size_quota = 0;
+  std::string_view downgrade_target;  // empty: no downgrade is under way
 };
 [[nodiscard]] Bytes EncodeStatus(const ResponseHeader& header, const Status& status);
 

@@ -136,6 +136,19 @@ RequestCheck CheckAlarm(std::string_view encoded) {
   return Take(writes ? Route::kPropose : Route::kRead);
 }
 
+RequestCheck CheckDowngrade(std::string_view encoded) {
+  wire::DowngradeRequest request;
+  if (!wire::Parse(encoded, &request)) return Refuse(&wire::kErrMalformed);
+  switch (static_cast<wire::DowngradeAction>(request.action)) {
+    case wire::DowngradeAction::kValidate:
+      return Take(Route::kRead);
+    case wire::DowngradeAction::kEnable:
+    case wire::DowngradeAction::kCancel:
+      return Take(Route::kPropose);
+  }
+  return Refuse(&wire::kErrUnknownMethod);
+}
+
 RequestCheck CheckShape(Method method, std::string_view request, const RequestLimits& limits) {
   switch (method) {
     case Method::kRange: {
@@ -188,8 +201,9 @@ RequestCheck CheckShape(Method method, std::string_view request, const RequestLi
     case Method::kMemberRemove:
     case Method::kMemberUpdate:
     case Method::kMemberPromote:
-    case Method::kDowngrade:
       break;
+    case Method::kDowngrade:
+      return CheckDowngrade(request);
   }
   return Refuse(&wire::kErrUnimplemented);
 }

@@ -4,6 +4,7 @@
 
 #include "conclave/base/check.h"
 #include "conclave/server/apply/range.h"
+#include "conclave/server/apply/range_stream.h"
 #include "conclave/server/apply/state_machine.h"
 #include "conclave/server/apply/txn.h"
 #include "conclave/server/mvcc/hash_kv.h"
@@ -61,6 +62,8 @@ ReadResult StateMachine::Read(const ReadContext& context, Method method, std::st
     }
     case Method::kAlarm:
       return ReadAlarms(context, request);
+    case Method::kDowngrade:
+      return ReadDowngrade(context, request);
     default:
       return Refuse(&wire::kErrUnimplemented);
   }
@@ -146,6 +149,27 @@ ReadResult StateMachine::ReadTimeToLive(const ReadContext& context, std::string_
   }
   return Answer(wire::EncodeLeaseTimeToLive(header, request.id, ttl->remaining_seconds,
                                             ttl->ttl_seconds, keys));
+}
+
+ReadResult StateMachine::ReadDowngrade(const ReadContext& context, std::string_view body) const {
+  wire::DowngradeRequest request;
+  if (!wire::Parse(body, &request)) return Refuse(&wire::kErrMalformed);
+  std::string target;
+  if (const wire::Error* error = CheckDowngrade(request.version, &target)) return Refuse(error);
+  return Answer(EncodeDowngrade(context.raft_term));
+}
+
+StreamResult StateMachine::OpenRangeStream(const ReadContext& context, std::string_view body) {
+  wire::RangeRequest request;
+  if (!wire::Parse(body, &request)) return {&wire::kErrMalformed, nullptr};
+  if (const wire::Error* error = CheckRangeStream(request)) return {error, nullptr};
+  int64_t revision;
+  if (const wire::Error* error = ResolveRevision(*store_, request.revision, &revision)) {
+    return {error, nullptr};
+  }
+  if (revision == store_->current_revision()) revision = mvcc::kLatest;
+  return {nullptr, MakeRangeStream(store_.get(), request, revision, Header(context.raft_term),
+                                   options_.limits.request_bytes_max)};
 }
 
 ReadResult StateMachine::ReadAlarms(const ReadContext& context, std::string_view body) const {

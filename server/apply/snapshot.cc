@@ -34,9 +34,10 @@ std::string Framed(BlockType type, std::string_view content) {
 }
 
 // Fields: 1 cluster id; 2 version; 3 member (etcdserverpb.Member), repeated; 4 alarm (1 member, 2
-// type), repeated.
+// type), repeated; 15 target of a downgrade.
+constexpr uint32_t kDowngradeField = 15;
 std::string EncodeCluster(const Membership& membership, std::string_view version,
-                          const absl::btree_set<Alarm>& alarms) {
+                          const absl::btree_set<Alarm>& alarms, std::string_view downgrade_target) {
   wire::Builder builder;
   builder.AppendNumber(1, membership.cluster_id());
   builder.AppendText(2, version);
@@ -50,6 +51,7 @@ std::string EncodeCluster(const Membership& membership, std::string_view version
     builder.AppendNumber(2, int64_t{alarm.type});
     builder.EndMessage(begin);
   }
+  builder.AppendText(kDowngradeField, downgrade_target);
   return std::string(builder.view());
 }
 
@@ -96,22 +98,15 @@ bool DecodeAlarm(std::string_view encoded, Alarm* alarm) {
   return reader.ok();
 }
 
-struct Cluster {
-  uint64_t id = 0;
-  std::string version;
-  std::vector<Member> members;  // by id
-  absl::btree_set<Alarm> alarms;
-};
-
-bool DecodeCluster(std::string_view encoded, Cluster* cluster) {
+bool DecodeCluster(std::string_view encoded, StateParts* cluster) {
   wire::Reader reader(encoded);
   while (reader.Next()) {
     switch (reader.tag()) {
       case wire::VarintTag(1):
-        cluster->id = reader.Varint();
+        cluster->cluster_id = reader.Varint();
         break;
       case wire::LengthTag(2):
-        cluster->version = reader.String();
+        cluster->cluster_version = reader.String();
         break;
       case wire::LengthTag(3): {
         Member member;
@@ -126,6 +121,9 @@ bool DecodeCluster(std::string_view encoded, Cluster* cluster) {
         cluster->alarms.insert(alarm);
         break;
       }
+      case wire::LengthTag(kDowngradeField):
+        cluster->downgrade_target = reader.String();
+        break;
       default:
         reader.Skip(4);
     }
@@ -140,7 +138,8 @@ bool DecodeCluster(std::string_view encoded, Cluster* cluster) {
 SnapshotTask::SnapshotTask(StateMachine* state)
     : applied_index_(state->applied_index_),
       applied_term_(state->applied_term_),
-      cluster_(EncodeCluster(state->membership_, state->cluster_version_, state->alarms_)),
+      cluster_(EncodeCluster(state->membership_, state->cluster_version_, state->alarms_,
+                             state->downgrade_target_)),
       leases_(state->lessor_.Export()),
       cursor_(state->store_.get()) {}
 
@@ -377,11 +376,20 @@ absl::StatusOr<std::unique_ptr<StateMachine>> RestoreTask::Finish() {
   if (last_block_ != kEnd || !pending_.empty()) return Corrupt("it does not end");
   failed_ = absl::FailedPreconditionError("a snapshot is restored once");
 
-  Cluster cluster;
-  if (!DecodeCluster(cluster_, &cluster)) return Corrupt("a cluster that is none");
-  auto state = std::make_unique<StateMachine>(options_);
-  CONCLAVE_ASSIGN_OR_RETURN(state->store_, builder_->Finish());
-  CONCLAVE_RETURN_IF_ERROR(state->lessor_.Import(leases_));
+  StateParts parts;
+  if (!DecodeCluster(cluster_, &parts)) return Corrupt("a cluster that is none");
+  CONCLAVE_ASSIGN_OR_RETURN(parts.store, builder_->Finish());
+  parts.applied_index = applied_index_;
+  parts.applied_term = applied_term_;
+  parts.leases = std::move(leases_);
+  return AssembleState(options_, std::move(parts));
+}
+
+absl::StatusOr<std::unique_ptr<StateMachine>> AssembleState(const StateMachineOptions& options,
+                                                            StateParts parts) {
+  auto state = std::make_unique<StateMachine>(options);
+  state->store_ = std::move(parts.store);
+  CONCLAVE_RETURN_IF_ERROR(state->lessor_.Import(parts.leases));
   absl::Status attached;
   state->store_->ForEach(mvcc::KeyRange::All(), mvcc::kLatest, [&](const mvcc::Record& record) {
     if (record.lease() == lease::kNoLease) return true;
@@ -389,13 +397,14 @@ absl::StatusOr<std::unique_ptr<StateMachine>> RestoreTask::Finish() {
     return attached.ok();
   });
   if (!attached.ok()) return Corrupt("a key of a lease that is not there");
-  if (!cluster.members.empty() || cluster.id != 0) {
-    state->membership_.Bootstrap(cluster.id, std::move(cluster.members));
+  if (!parts.members.empty() || parts.cluster_id != 0) {
+    state->membership_.Bootstrap(parts.cluster_id, std::move(parts.members));
   }
-  state->cluster_version_ = std::move(cluster.version);
-  state->alarms_ = std::move(cluster.alarms);
-  state->applied_index_ = applied_index_;
-  state->applied_term_ = applied_term_;
+  state->cluster_version_ = std::move(parts.cluster_version);
+  state->downgrade_target_ = std::move(parts.downgrade_target);
+  state->alarms_ = std::move(parts.alarms);
+  state->applied_index_ = parts.applied_index;
+  state->applied_term_ = parts.applied_term;
   return state;
 }
 

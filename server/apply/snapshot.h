@@ -65,6 +65,23 @@ class SnapshotTask {
   Stage stage_ = Stage::kHead;
 };
 
+// A state taken apart.
+struct StateParts {
+  uint64_t applied_index = 0;
+  uint64_t applied_term = 0;
+  std::unique_ptr<mvcc::Store> store;
+  lease::LessorImage leases;
+  uint64_t cluster_id = 0;
+  std::vector<Member> members;  // by id
+  std::string cluster_version;
+  std::string downgrade_target;
+  absl::btree_set<Alarm> alarms;
+};
+
+// Puts it together. DataLoss if the parts contradict each other.
+absl::StatusOr<std::unique_ptr<StateMachine>> AssembleState(const StateMachineOptions& options,
+                                                            StateParts parts);
+
 // Builds a state from the stream, which may be cut anywhere.
 class RestoreTask {
  public:

@@ -3,6 +3,7 @@
 #include "conclave/server/apply/state_machine.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,6 +24,44 @@ constexpr int64_t kQuotaRelief = 8;
 bool IsAlarm(int32_t type) {
   return type == static_cast<int32_t>(wire::AlarmType::kNoSpace) ||
          type == static_cast<int32_t>(wire::AlarmType::kCorrupt);
+}
+
+// Digits only, and few enough.
+bool ParseNumber(std::string_view text, int64_t* number) {
+  constexpr size_t kDigitsMax = 9;
+  if (text.empty() || text.size() > kDigitsMax) return false;
+  *number = 0;
+  for (const char digit : text) {
+    if (digit < '0' || digit > '9') return false;
+    *number = *number * 10 + (digit - '0');
+  }
+  return true;
+}
+
+std::vector<std::string_view> Split(std::string_view text) {
+  std::vector<std::string_view> parts;
+  for (size_t dot = text.find('.'); dot != std::string_view::npos; dot = text.find('.')) {
+    parts.push_back(text.substr(0, dot));
+    text.remove_prefix(dot + 1);
+  }
+  parts.push_back(text);
+  return parts;
+}
+
+struct Version {
+  int64_t major = 0;
+  int64_t minor = 0;
+};
+
+// "3.5.0" or "3.5"; what follows the third number's digits (-alpha.1, +meta) does not matter.
+std::optional<Version> ParseVersion(std::string_view text) {
+  const std::vector<std::string_view> parts = Split(text.substr(0, text.find_first_of("-+")));
+  if (parts.size() < 2 || parts.size() > 3) return std::nullopt;
+  int64_t numbers[3] = {};
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (!ParseNumber(parts[i], &numbers[i])) return std::nullopt;
+  }
+  return Version{numbers[0], numbers[1]};
 }
 
 const char* AlarmName(int32_t type) {
@@ -154,6 +193,8 @@ ApplyResult StateMachine::Execute(const ApplyContext& context, const CommandHead
       return ApplyLeaseRevoke(context, body);
     case Method::kAlarm:
       return ApplyAlarm(context, body);
+    case Method::kDowngrade:
+      return ApplyDowngrade(context, body);
     default:
       return ExecuteInternal(context, header, body);
   }
@@ -293,6 +334,44 @@ ApplyResult StateMachine::ApplyAlarm(const ApplyContext& context, std::string_vi
   return {nullptr, wire::EncodeAlarm(Header(context.raft_term), {&member, concerned ? 1u : 0u})};
 }
 
+// ENABLE and CANCEL; a CANCEL without a downgrade is fine, as in etcd.
+ApplyResult StateMachine::ApplyDowngrade(const ApplyContext& context, std::string_view body) {
+  wire::DowngradeRequest request;
+  if (!wire::Parse(body, &request)) return Refuse(&wire::kErrMalformed);
+  if (request.action == static_cast<int32_t>(wire::DowngradeAction::kEnable)) {
+    std::string target;
+    if (const Error* error = CheckDowngrade(request.version, &target)) return Refuse(error);
+    downgrade_target_ = std::move(target);
+  } else {
+    downgrade_target_.clear();
+  }
+  if (!context.want_response) return {};
+  return {nullptr, EncodeDowngrade(context.raft_term)};
+}
+
+// The answer names the cluster's version without its last number.
+Bytes StateMachine::EncodeDowngrade(uint64_t raft_term) const {
+  std::string version;
+  if (const auto current = ParseVersion(cluster_version_)) {
+    version = absl::StrCat(current->major, ".", current->minor);
+  }
+  return wire::EncodeDowngrade(Header(raft_term), version);
+}
+
+const Error* StateMachine::CheckDowngrade(std::string_view version, std::string* target) const {
+  const std::optional<Version> wanted = ParseVersion(version);
+  if (!wanted.has_value()) return &wire::kErrWrongDowngradeVersionFormat;
+  const std::optional<Version> current = ParseVersion(cluster_version_);
+  if (!current.has_value()) return &wire::kErrClusterVersionUnavailable;
+  // One minor version down, and nothing else.
+  if (wanted->major != current->major || wanted->minor + 1 != current->minor) {
+    return &wire::kErrInvalidDowngradeTarget;
+  }
+  if (!downgrade_target_.empty()) return &wire::kErrDowngradeInProgress;
+  *target = absl::StrCat(wanted->major, ".", wanted->minor, ".0");
+  return nullptr;
+}
+
 std::vector<Alarm> StateMachine::Alarms() const {
   absl::btree_set<Alarm> all = alarms_;
   if (OverQuota()) {
@@ -308,6 +387,7 @@ void StateMachine::FillStatus(wire::Status* status) const {
   status->db_size_quota = options_.quota_bytes;
   status->raft_applied_index = applied_index_;
   status->storage_version = cluster_version_;
+  status->downgrade_target = downgrade_target_;
   const Member* const self = membership_.Find(options_.member_id);
   status->is_learner = self != nullptr && self->is_learner;
   for (const Alarm& alarm : Alarms()) {
@@ -324,7 +404,10 @@ mvcc::Digest StateMachine::digest() const {
     digest = mvcc::Mix(mvcc::Mix(digest, alarm.member_id), static_cast<uint64_t>(alarm.type));
   }
   const mvcc::Digest version = mvcc::HashBytes(cluster_version_);
-  return mvcc::Mix(mvcc::Mix(digest, version.low), version.high);
+  digest = mvcc::Mix(mvcc::Mix(digest, version.low), version.high);
+  if (downgrade_target_.empty()) return digest;
+  const mvcc::Digest target = mvcc::HashBytes(downgrade_target_);
+  return mvcc::Mix(mvcc::Mix(digest, target.low), target.high);
 }
 
 void StateMachine::CheckInvariants() const {

@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "absl/container/btree_set.h"
+#include "absl/status/statusor.h"
 #include "conclave/api/wire/errors.h"
 #include "conclave/api/wire/method.h"
 #include "conclave/api/wire/requests.h"
@@ -38,6 +39,7 @@
 #include "conclave/server/apply/command.h"
 #include "conclave/server/apply/membership.h"
 #include "conclave/server/apply/read_task.h"
+#include "conclave/server/apply/stream_task.h"
 #include "conclave/server/lease/lessor.h"
 #include "conclave/server/mvcc/store.h"
 
@@ -82,6 +84,11 @@ struct ReadResult {
       task;  // not null: run it until it is done, then take error and response from it
 };
 
+struct StreamResult {
+  const wire::Error* error = nullptr;
+  std::unique_ptr<StreamTask> task;  // if there is no error
+};
+
 // An alarm as the Maintenance service knows it.
 struct Alarm {
   uint64_t member_id = 0;
@@ -89,6 +96,8 @@ struct Alarm {
 
   friend auto operator<=>(const Alarm&, const Alarm&) = default;
 };
+
+struct StateParts;
 
 class StateMachine {
  public:
@@ -127,11 +136,14 @@ class StateMachine {
 
   // --- Reads ---
 
-  // Range, read-only Txn, LeaseTimeToLive, LeaseLeases, MemberList, Hash, HashKv, Alarm GET: what
-  // Check sends to kRead, kReadLocal or kLeader. `request` is without headroom and need not outlive
-  // the call.
+  // Range, read-only Txn, LeaseTimeToLive, LeaseLeases, MemberList, Hash, HashKv, Alarm GET,
+  // Downgrade VALIDATE: what Check sends to kRead, kReadLocal or kLeader. `request` is without
+  // headroom and need not outlive the call.
   [[nodiscard]] ReadResult Read(const ReadContext& context, wire::Method method,
                                 std::string_view request);
+
+  // KV.RangeStream, of a request that CheckRequest takes for a Range.
+  [[nodiscard]] StreamResult OpenRangeStream(const ReadContext& context, std::string_view request);
 
   // Cluster and member id, current revision and the given term.
   wire::ResponseHeader Header(uint64_t raft_term) const;
@@ -169,6 +181,12 @@ class StateMachine {
   // The alarms that were raised, and NOSPACE of this member while it is over its quota. By member,
   // then type.
   std::vector<Alarm> Alarms() const;
+  // The replicated ones only.
+  const absl::btree_set<Alarm>& raised_alarms() const { return alarms_; }
+  // Without keys; O(n).
+  lease::LessorImage ExportLeases() const { return lessor_.Export(); }
+  // The version that the cluster is on its way down to, "3.5.0"; empty: it is not.
+  std::string_view downgrade_target() const { return downgrade_target_; }
   bool OverQuota() const;
   int64_t quota_bytes() const { return options_.quota_bytes; }
 
@@ -187,7 +205,8 @@ class StateMachine {
   void CheckInvariants() const;
 
  private:
-  friend class RestoreTask;
+  friend absl::StatusOr<std::unique_ptr<StateMachine>> AssembleState(
+      const StateMachineOptions& options, StateParts parts);
   friend class SnapshotTask;
   class StoreWriter;
 
@@ -202,6 +221,7 @@ class StateMachine {
   ApplyResult ApplyLeaseGrant(const ApplyContext& context, std::string_view body);
   ApplyResult ApplyLeaseRevoke(const ApplyContext& context, std::string_view body);
   ApplyResult ApplyAlarm(const ApplyContext& context, std::string_view body);
+  ApplyResult ApplyDowngrade(const ApplyContext& context, std::string_view body);
 
   // The error with which an alarm that was raised refuses this command, or null.
   const wire::Error* Forbidden(const CommandHeader& header, std::string_view body) const;
@@ -218,6 +238,10 @@ class StateMachine {
   ReadResult ReadHashKv(const ReadContext& context, int64_t revision, bool with_revisions);
   ReadResult ReadTimeToLive(const ReadContext& context, std::string_view body) const;
   ReadResult ReadAlarms(const ReadContext& context, std::string_view body) const;
+  ReadResult ReadDowngrade(const ReadContext& context, std::string_view body) const;
+  Bytes EncodeDowngrade(uint64_t raft_term) const;
+  // Whether the cluster may go down to what a request says; *target: in its full form.
+  const wire::Error* CheckDowngrade(std::string_view version, std::string* target) const;
   ReadResult FinishOrHandOver(std::unique_ptr<ReadTask> task) const;
 
   StateMachineOptions options_;
@@ -230,6 +254,7 @@ class StateMachine {
   Membership membership_;
   absl::btree_set<Alarm> alarms_;
   std::string cluster_version_;
+  std::string downgrade_target_;
 
   // This member's own.
   bool quota_hit_ = false;  // a write was refused for the quota, and little was freed since

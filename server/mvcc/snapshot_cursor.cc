@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "conclave/base/check.h"
+#include "conclave/base/status.h"
 #include "conclave/server/mvcc/revision_log.h"
 #include "conclave/server/mvcc/tree_index.h"
 #include "conclave/server/mvcc/wire.h"
@@ -78,6 +79,8 @@ uint64_t HintOf(std::string_view key, size_t skip) {
 StoreBuilder::StoreBuilder(const StoreImage& image)
     : image_(image), store_(std::make_unique<Store>()) {}
 
+StoreBuilder::StoreBuilder() : StoreBuilder(StoreImage{.current_revision = INT64_MAX}) {}
+
 absl::Status StoreBuilder::Add(const RecordFields& fields) {
   const Revision& revision = fields.revision;
   if (revision.main < 1 || revision.sub < 0 || revision.sub > INT32_MAX ||
@@ -115,6 +118,21 @@ bool StoreBuilder::Follows(const Record* before, const Record& after) {
 }
 
 absl::StatusOr<std::unique_ptr<Store>> StoreBuilder::Finish() {
+  const Digest digest = image_.digest;
+  CONCLAVE_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, Build());
+  if (store->digest() != digest) return Contradiction("the digest does not match");
+  return store;
+}
+
+absl::StatusOr<std::unique_ptr<Store>> StoreBuilder::FinishAt(int64_t current_revision) {
+  if (current_revision < std::max<int64_t>(last_.main, 1)) {
+    return Contradiction("a revision is out of bounds");
+  }
+  image_ = {.current_revision = current_revision};
+  return Build();
+}
+
+absl::StatusOr<std::unique_ptr<Store>> StoreBuilder::Build() {
   std::unique_ptr<Store> store = std::move(store_);
   std::vector<Entry> entries;
   entries.reserve(store->log_->size());
@@ -148,7 +166,6 @@ absl::StatusOr<std::unique_ptr<Store>> StoreBuilder::Finish() {
   store->freed_revision_ = image_.compact_revision;
   store->free_target_ = image_.compact_revision;
   if (!consistent) return Contradiction("the revisions of a key do not follow each other");
-  if (store->digest() != image_.digest) return Contradiction("the digest does not match");
   return store;
 }
 

@@ -37,6 +37,8 @@ class SnapshotCursor {
   // Null at the end. O(1) amortised; a record of a compaction that has not been freed yet costs
   // O(log n).
   RecordRef Next();
+  // Begins anew, with the same image.
+  void Rewind() { next_ = {}; }
 
  private:
   Store* store_;
@@ -51,6 +53,8 @@ class SnapshotCursor {
 class StoreBuilder {
  public:
   explicit StoreBuilder(const StoreImage& image);
+  // For records whose image nobody knows: those of another program's file.
+  StoreBuilder();
 
   // Records in order of (main, sub), as the cursor gave them. DataLoss if the stream contradicts
   // itself (order, a revision beyond the image's, versions that do not follow each other are found
@@ -60,7 +64,15 @@ class StoreBuilder {
   // The store; DataLoss if what was added does not have the image's digest.
   absl::StatusOr<std::unique_ptr<Store>> Finish();
 
+  // Without an image: the store at a revision, of which nothing is compacted yet. DataLoss if the
+  // records go beyond it.
+  absl::StatusOr<std::unique_ptr<Store>> FinishAt(int64_t current_revision);
+  // Of the last record; 0 if there is none.
+  int64_t last_revision() const { return last_.main; }
+
  private:
+  absl::StatusOr<std::unique_ptr<Store>> Build();
+
   // Checks the revisions of one key against each other.
   static bool Follows(const Record* before, const Record& after);
 

@@ -185,23 +185,31 @@ absl::StatusOr<InitialCluster> FoundCluster(std::span<const FoundingMember> foun
 }
 
 Recovered FoundingState(const Options& options, const InitialCluster& cluster) {
+  apply::StateParts nothing;
+  nothing.store = std::make_unique<mvcc::Store>();
+  auto recovered = FoundingState(options, cluster, std::move(nothing));
+  CONCLAVE_CHECK(recovered.ok(), recovered.status().ToString());
+  return *std::move(recovered);
+}
+
+absl::StatusOr<Recovered> FoundingState(const Options& options, const InitialCluster& cluster,
+                                        apply::StateParts parts) {
   std::vector<raft::NodeId> voters;
-  std::vector<apply::Member> members;
   for (const InitialCluster::Member& founder : cluster.members) {
     voters.push_back(founder.id);
     apply::Member member;
     member.id = founder.id.value();
     member.name = founder.name;
     member.peer_urls = founder.peer_urls;
-    members.push_back(std::move(member));
+    parts.members.push_back(std::move(member));
   }
   Recovered recovered;
   recovered.snapshot = raft::FoundingSnapshot(std::move(voters));
-  recovered.state = std::make_unique<apply::StateMachine>(StateSettings(options));
-  recovered.state->Bootstrap(cluster.cluster_id, std::move(members));
-  while (recovered.state->applied_index() < recovered.snapshot.index.value()) {
-    recovered.state->Advance(recovered.state->applied_index() + 1, recovered.snapshot.term.value());
-  }
+  parts.cluster_id = cluster.cluster_id;
+  parts.applied_index = recovered.snapshot.index.value();
+  parts.applied_term = recovered.snapshot.term.value();
+  CONCLAVE_ASSIGN_OR_RETURN(recovered.state,
+                            apply::AssembleState(StateSettings(options), std::move(parts)));
   recovered.hard_state.term = recovered.snapshot.term;
   recovered.hard_state.commit = recovered.snapshot.index;
   return recovered;
@@ -227,6 +235,24 @@ absl::Status CheckOwner(env::Disk& disk, const Options& options) {
   }
   CONCLAVE_RETURN_IF_ERROR(wal::Log::CheckOwner(disk, LogSettings(options, {})));
   return snapshot::CheckOwner(disk, options.cluster_id);
+}
+
+absl::Status FoundMember(env::Disk& disk, const Options& options, const InitialCluster& cluster,
+                         apply::StateParts parts, const OpenOptions& open) {
+  CONCLAVE_RETURN_IF_ERROR(CheckOwner(disk, options));
+  CONCLAVE_ASSIGN_OR_RETURN(const bool existed, wal::Log::Exists(disk));
+  CONCLAVE_ASSIGN_OR_RETURN(const auto identity, ReadIdentity(disk));
+  if (existed || identity.has_value()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("data directory ", disk.Describe(), " belongs to a member already"));
+  }
+  CONCLAVE_ASSIGN_OR_RETURN(Recovered recovered, FoundingState(options, cluster, std::move(parts)));
+  CONCLAVE_RETURN_IF_ERROR(
+      SaveState(disk, options.cluster_id, recovered.snapshot, recovered.state.get()));
+  CONCLAVE_ASSIGN_OR_RETURN(wal::Recovered log,
+                            wal::Log::Recover(disk, LogSettings(options, open),
+                                              {recovered.snapshot.index, recovered.snapshot.term}));
+  return WriteIdentity(disk, {options.cluster_id, options.id});
 }
 
 absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,

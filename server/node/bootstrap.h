@@ -24,6 +24,10 @@
 #include "conclave/server/node/node.h"
 #include "conclave/server/wal/log.h"
 
+namespace conclave::apply {
+struct StateParts;
+}
+
 namespace conclave::node {
 
 // One of the members that found a cluster: `--initial-cluster name=url,name=url,other=url`.
@@ -56,6 +60,11 @@ struct InitialCluster {
 
 // The state of a cluster before its first entry, on every founder.
 [[nodiscard]] Recovered FoundingState(const Options& options, const InitialCluster& cluster);
+// The same of a cluster that begins with what another one left behind (a snapshot of it):
+// everything in `parts` but the cluster and the place in the log, which are filled in.
+[[nodiscard]] absl::StatusOr<Recovered> FoundingState(const Options& options,
+                                                      const InitialCluster& cluster,
+                                                      apply::StateParts parts);
 
 struct Opened {
   Recovered recovered;            // for the Node
@@ -81,5 +90,11 @@ struct OpenOptions {
 [[nodiscard]] absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
                                                 const InitialCluster* founding,
                                                 const OpenOptions& open = {});
+
+// Makes the disk of a founder whose cluster begins with `parts`, so that OpenMember finds a member
+// there. FailedPrecondition if there is one already.
+[[nodiscard]] absl::Status FoundMember(env::Disk& disk, const Options& options,
+                                       const InitialCluster& cluster, apply::StateParts parts,
+                                       const OpenOptions& open = {});
 
 }  // namespace conclave::node

@@ -101,6 +101,7 @@ Node::Impl::Impl(Options options, Recovered recovered, Instant now)
       proposals_(prng_.Next() | 1),
       leases_(options_.id, patience_, prng_.Next()),
       watches_(&state_->store(), WatchSettings(options_)),
+      downloads_(options_.stream_unsent_bytes_max),
       sender_({.chunk_bytes = options_.snapshot_chunk_bytes,
                .chunks_in_flight_max = options_.snapshot_chunks_in_flight_max}),
       receiver_(apply_options_),
@@ -202,6 +203,8 @@ void Node::Impl::Expire() {
       verifying_ = false;
     } else if (read.tag == kRemoteTimeToLive) {
       AnswerRemote(read.call, &wire::kErrTimeout, {});
+    } else if (read.tag == kDownload) {
+      RefuseDownload(read.call, TimeoutError(read.arrived));
     } else {
       Reply(read.call, read.method, read.arrived, read.request.size(), &TimeoutError(read.arrived),
             {});
@@ -442,6 +445,9 @@ void Node::Impl::UpdateLeadership() {
     state_->Promote(now_, options_.heartbeat_interval);
     PublishClusterVersion();
     again_ = true;
+  } else if (promoted_ && version_published_for_ != state_->downgrade_target()) {
+    PublishClusterVersion();
+    again_ = true;
   }
   CheckReady();
 }
@@ -451,7 +457,9 @@ void Node::Impl::UpdateLeadership() {
 void Node::Impl::Background() {
   constexpr size_t kCompactBudget = 2000;  // records, some 0.5 ms
   constexpr size_t kCatchUpBudget = 2000;
+  constexpr size_t kDownloadBudget = 2000;
   RunLongReads();
+  if (downloads_.Work(kDownloadBudget, effects_)) again_ = true;
   if (state_->CompactSlice(kCompactBudget)) again_ = true;
   TakeSnapshot();
   DropOldLog();

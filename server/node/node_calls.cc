@@ -103,6 +103,7 @@ void Node::Impl::Serve(ReadQueue::Read& read, Instant asked) {
     again_ = true;
     return;
   }
+  if (read.tag == kDownload) return StartRangeStream(read.call, read.request);
   // Only the primary knows what a lease has left.
   if (read.method == Method::kLeaseTimeToLive && !state_->primary()) {
     if (read.tag == kRemoteTimeToLive) {
@@ -294,17 +295,22 @@ void Node::Impl::Take(StreamOpened& opened) {
   const auto refuse = [&](const wire::Error& error) { FinishStream(opened.id, &error); };
   if (stopping_.has_value()) return refuse(wire::kErrStopped);
   if (opened.require_leader && !raft_.leader()) return refuse(wire::kErrNoLeader);
-  if (leases_.streams() + watches_.size() >= options_.streams_max) {
+  if (leases_.streams() + watches_.size() + downloads_.size() >= options_.streams_max) {
     return refuse(wire::kErrTooManyRequests);
   }
-  if (opened.kind == StreamKind::kWatch) {
-    watches_.Open(opened.id, opened.require_leader);
-  } else {
-    leases_.Open(opened.id);
+  switch (opened.kind) {
+    case StreamKind::kWatch:
+      return watches_.Open(opened.id, opened.require_leader);
+    case StreamKind::kLeaseKeepAlive:
+      return leases_.Open(opened.id);
+    case StreamKind::kRangeStream:
+    case StreamKind::kSnapshot:
+      return downloads_.Open(opened.id, opened.kind, std::move(opened.credentials));
   }
 }
 
 void Node::Impl::Take(StreamMessage& message) {
+  if (downloads_.Contains(message.id)) return TakeDownloadRequest(message);
   const bool watch = watches_.Contains(message.id);
   if (!watch && leases_.full()) {
     if (leases_.Close(message.id)) FinishStream(message.id, &wire::kErrTooManyRequests);
@@ -323,8 +329,10 @@ void Node::Impl::Take(StreamHalfClosed& closed) {
 }
 
 void Node::Impl::Take(StreamClosed& closed) {
-  // If neither knows it, the node has ended it of its own accord, and both words crossed.
-  if (watches_.Close(closed.id) || leases_.Close(closed.id)) FinishStream(closed.id, nullptr);
+  // If nobody knows it, the node has ended it of its own accord, and both words crossed.
+  if (watches_.Close(closed.id) || leases_.Close(closed.id) || downloads_.Close(closed.id)) {
+    FinishStream(closed.id, nullptr);
+  }
 }
 
 void Node::Impl::FinishStream(CallId stream, const wire::Error* error) {
@@ -337,6 +345,9 @@ void Node::Impl::FinishStream(CallId stream, const wire::Error* error) {
   }
 }
 
-void Node::Impl::Take(StreamSent& sent) { watches_.Sent(sent.id, sent.bytes); }
+void Node::Impl::Take(StreamSent& sent) {
+  watches_.Sent(sent.id, sent.bytes);
+  downloads_.Sent(sent.id, sent.bytes);
+}
 
 }  // namespace conclave::node

@@ -27,6 +27,7 @@
 #include "conclave/server/apply/state_machine.h"
 #include "conclave/server/node/append_queue.h"
 #include "conclave/server/node/digest_log.h"
+#include "conclave/server/node/download_desk.h"
 #include "conclave/server/node/lease_desk.h"
 #include "conclave/server/node/node.h"
 #include "conclave/server/node/peer_links.h"
@@ -53,6 +54,7 @@ class Node::Impl {
   static constexpr uint8_t kClientRead = 0;
   static constexpr uint8_t kVerifyLeadership = 1;
   static constexpr uint8_t kRemoteTimeToLive = 2;
+  static constexpr uint8_t kDownload = 3;  // a stream's request
   // What an internal proposal is for.
   static constexpr uint8_t kPublish = 1;
   static constexpr uint8_t kRenewals = 2;
@@ -122,6 +124,11 @@ class Node::Impl {
   void FinishStream(CallId stream, const wire::Error* error);
   void LogSlow(Method method, Instant arrived, size_t bytes);
 
+  // ---- node_downloads.cc: calls that are answered by a stream
+  void TakeDownloadRequest(StreamMessage& message);
+  void StartRangeStream(CallId stream, const Bytes& request);
+  void RefuseDownload(CallId stream, const wire::Error& error);
+
   // ---- node_upkeep.cc: leases, snapshots, members, the end
   LeaseTurn ThisLeaseTurn();
   void Leases();
@@ -163,6 +170,7 @@ class Node::Impl {
   ReadQueue reads_;
   LeaseDesk leases_;
   WatchSessions watches_;
+  DownloadDesk downloads_;
   SnapshotSender sender_;
   SnapshotReceiver receiver_;
   DigestLog digests_;
@@ -211,6 +219,7 @@ class Node::Impl {
   raft::Index recovered_last_;  // the last entry of the log that this life began with
 
   // Being a member.
+  std::string version_published_for_;  // the downgrade's target when PublishClusterVersion ran
   bool announced_ = false;
   bool published_ = false;
   bool ready_ = false;

@@ -16,6 +16,10 @@ constexpr size_t kLeasesPerCommand = 1000;
 constexpr size_t kLeaseCommandsPerTurn = 8;
 // Nobody asks a sole member for old entries; a member that joins it starts with a snapshot.
 constexpr uint64_t kWindowAloneBytes = 1 << 20;
+// What was read cannot be gone on with in another state.
+constexpr wire::Error kErrStateReplaced{
+    wire::Code::kUnavailable,
+    "conclave: this member has taken over the state of its leader; try again"};
 // A transfer holds the entries behind its snapshot in memory, up to so many windows.
 constexpr uint64_t kWindowsDuringTransfer = 8;
 
@@ -136,11 +140,14 @@ void Node::Impl::PublishSelf() {
 }
 
 // The leader sets what all members speak: its own minor version, as long as members of other
-// versions do not exist.
+// versions do not exist; on the way down to another version, that.
 void Node::Impl::PublishClusterVersion() {
   const std::vector<std::string> parts = absl::StrSplit(options_.version, '.');
   if (parts.size() < 2) return;
-  const std::string version = absl::StrCat(parts[0], ".", parts[1], ".0");
+  version_published_for_ = std::string(state_->downgrade_target());
+  const std::string version = version_published_for_.empty()
+                                  ? absl::StrCat(parts[0], ".", parts[1], ".0")
+                                  : version_published_for_;
   if (state_->cluster_version() == version) return;
   unawaited_.push_back(apply::EncodeClusterVersion(options_.id.value(), 0, version));
 }
@@ -245,6 +252,7 @@ void Node::Impl::Install(SnapshotReceiver::Ready ready) {
   sender_.StopAll();
   snapshot_.reset();
   for (LongRead& long_read : long_reads_) long_read.task.reset();
+  downloads_.EndRunning(kErrStateReplaced, effects_);
   watches_.Restore(&ready.state->store());
   state_ = std::move(ready.state);
   RestartLongReads();
@@ -339,6 +347,7 @@ void Node::Impl::CheckStop() {
   leases_.EndAll(wire::kErrStopped, effects_);
   TakeEndedLeaseCalls();
   watches_.EndAll(wire::kErrStopped, effects_);
+  downloads_.EndAll(wire::kErrStopped, effects_);
   effects_->stopped = true;
 }
 

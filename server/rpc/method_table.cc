@@ -50,7 +50,7 @@ constexpr MethodEntry kMethods[] = {
     Unary("/etcdserverpb.Maintenance/HashKV", Method::kHashKv),
     ServerStream("/etcdserverpb.Maintenance/Snapshot", StreamKind::kSnapshot),
     Unary("/etcdserverpb.Maintenance/MoveLeader", Method::kMoveLeader),
-    NotYet("/etcdserverpb.Maintenance/Downgrade"),
+    Unary("/etcdserverpb.Maintenance/Downgrade", Method::kDowngrade),
     NotYet("/etcdserverpb.Auth/AuthEnable"),
     NotYet("/etcdserverpb.Auth/AuthDisable"),
     NotYet("/etcdserverpb.Auth/AuthStatus"),

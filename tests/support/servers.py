@@ -25,9 +25,10 @@ def free_ports(count):
 
 
 class Cluster:
-    """`members` processes of one binary; stop() removes their data."""
+    """`members` processes of one binary; stop() removes their data. `prepare(cluster, member)` comes before a member's
+    first start, when its ports are known."""
 
-    def __init__(self, name, binary, members=1):
+    def __init__(self, name, binary, members=1, prepare=None):
         self.name, self.binary = name, binary
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"conclave-test-{name}-"))
         ports = free_ports(2 * members)
@@ -38,6 +39,8 @@ class Cluster:
             client, options=[("grpc.max_receive_message_length", -1),
                              ("grpc.use_local_subchannel_pool", 1)]) for client in self.clients]
         for member in range(members):
+            if prepare is not None:
+                prepare(self, member)
             self.start(member)
         for member in range(members):
             self.wait(member)
@@ -46,18 +49,25 @@ class Cluster:
     def endpoints(self):
         return ",".join(self.clients)
 
+    @property
+    def initial_cluster(self):
+        return ",".join(f"m{i}={p}" for i, p in enumerate(self.peers))
+
+    def data_dir(self, member):
+        return self.folder / f"m{member}"
+
     def log(self, member):
         return self.folder / f"m{member}.log"
 
     def start(self, member):
         with open(self.log(member), "ab") as log:
             self.processes[member] = subprocess.Popen(
-                [self.binary, "--name", f"m{member}", "--data-dir", str(self.folder / f"m{member}"),
+                [self.binary, "--name", f"m{member}", "--data-dir", str(self.data_dir(member)),
                  "--listen-client-urls", f"http://{self.clients[member]}",
                  "--advertise-client-urls", f"http://{self.clients[member]}",
                  "--listen-peer-urls", self.peers[member],
                  "--initial-advertise-peer-urls", self.peers[member],
-                 "--initial-cluster", ",".join(f"m{i}={p}" for i, p in enumerate(self.peers))],
+                 "--initial-cluster", self.initial_cluster],
                 stdout=log, stderr=log)
 
     def wait(self, member):

@@ -167,10 +167,13 @@ TEST_F(Responses, Maintenance) {
     status.set_islearner(prng_.Chance(1, 2));
     status.set_storageversion(Text());
     status.set_dbsizequota(Number());
-    const Status ours{status.version(),        status.dbsize(),      status.leader(),
-                      status.raftindex(),      status.raftterm(),    status.raftappliedindex(),
-                      {status.errors(0)},      status.dbsizeinuse(), status.islearner(),
-                      status.storageversion(), status.dbsizequota()};
+    status.mutable_downgradeinfo()->set_targetversion(Text());
+    status.mutable_downgradeinfo()->set_enabled(!status.downgradeinfo().targetversion().empty());
+    const Status ours{
+        status.version(),        status.dbsize(),      status.leader(),
+        status.raftindex(),      status.raftterm(),    status.raftappliedindex(),
+        {status.errors(0)},      status.dbsizeinuse(), status.islearner(),
+        status.storageversion(), status.dbsizequota(), status.downgradeinfo().targetversion()};
     EXPECT_EQ(EncodeStatus(header_, ours).view(), status.SerializeAsString());
   }
 }

@@ -21,6 +21,7 @@
 #include "conclave/server/app/log.h"
 #include "conclave/server/app/server.h"
 #include "conclave/server/app/service_manager.h"
+#include "conclave/server/app/snapshot_command.h"
 #include "conclave/server/app/version.h"
 
 extern char** environ;
@@ -119,6 +120,9 @@ int Serve(const CommandLine& line, const std::shared_ptr<Log>& log, const sigset
 
 int Main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (!arguments.empty() && arguments[0] == "snapshot") {
+    return RunSnapshotCommand(std::span(arguments).subspan(1));
+  }
   auto line = ParseCommandLine(arguments, Environment());
   if (!line.ok()) {
     std::cerr << "conclave: " << line.status().message() << std::endl;
