@@ -99,8 +99,7 @@ absl::Status Database::WalkLeaf(std::string_view run, const PageHeader& header, 
 
 absl::StatusOr<std::vector<uint64_t>> Database::Children(std::string_view run,
                                                          const PageHeader& header) {
-  if (header.count == 0 ||
-      kPageHeaderBytes + uint64_t{header.count} * kElementBytes > run.size()) {
+  if (header.count == 0 || kPageHeaderBytes + uint64_t{header.count} * kElementBytes > run.size()) {
     return Damaged("page ", header.id, " has no children, or no room for them");
   }
   std::vector<uint64_t> children;
@@ -141,8 +140,8 @@ absl::StatusOr<std::vector<std::string>> Database::Buckets() {
   BeginWalk();
   std::vector<std::string> names;
   std::string last;
-  CONCLAVE_RETURN_IF_ERROR(Walk(
-      meta_.root, 0, &last, [&](std::string_view key, std::string_view, bool is_bucket) {
+  CONCLAVE_RETURN_IF_ERROR(
+      Walk(meta_.root, 0, &last, [&](std::string_view key, std::string_view, bool is_bucket) {
         if (!is_bucket) return Damaged("an element beside the buckets");
         names.emplace_back(key);
         return absl::OkStatus();
@@ -154,11 +153,11 @@ absl::Status Database::ForEach(std::string_view bucket, Visit visit) {
   BeginWalk();
   std::optional<std::string> found;
   std::string last;
-  CONCLAVE_RETURN_IF_ERROR(Walk(meta_.root, 0, &last,
-                                [&](std::string_view key, std::string_view value, bool is_bucket) {
-                                  if (key == bucket && is_bucket) found = std::string(value);
-                                  return absl::OkStatus();
-                                }));
+  CONCLAVE_RETURN_IF_ERROR(
+      Walk(meta_.root, 0, &last, [&](std::string_view key, std::string_view value, bool is_bucket) {
+        if (key == bucket && is_bucket) found = std::string(value);
+        return absl::OkStatus();
+      }));
   if (!found.has_value()) {
     return absl::NotFoundError(absl::StrCat("bbolt file: no bucket ", std::string(bucket)));
   }
@@ -171,10 +170,9 @@ absl::Status Database::ForEach(std::string_view bucket, Visit visit) {
 
 absl::Status Database::CheckTree(std::string_view bucket_value, int depth) {
   if (depth > kDepthMax) return Damaged("its buckets are nested too deep");
-  return WalkBucket(bucket_value,
-                    [&](std::string_view, std::string_view value, bool is_bucket) {
-                      return is_bucket ? CheckTree(value, depth + 1) : absl::OkStatus();
-                    });
+  return WalkBucket(bucket_value, [&](std::string_view, std::string_view value, bool is_bucket) {
+    return is_bucket ? CheckTree(value, depth + 1) : absl::OkStatus();
+  });
 }
 
 absl::Status Database::CheckFreelist() {

@@ -1,12 +1,12 @@
 // Reads bbolt files that may come from anywhere.
 //
 // Every number in the file is checked before it is used: a damaged or hostile file ends in DataLoss
-// that says what is wrong and on which page, never in a crash or an endless walk. In one walk a page
-// is read once at most, overflow pages included, so no file costs more than reading it once; the
-// depth of a tree is limited.
+// that says what is wrong and on which page, never in a crash or an endless walk. In one walk a
+// page is read once at most, overflow pages included, so no file costs more than reading it once;
+// the depth of a tree is limited.
 //
-// Thread: one. Memory: a bit per page, and of each level of the tree one page run while it is looked
-// at (a leaf) or the ids of its children (a branch).
+// Thread: one. Memory: a bit per page, and of each level of the tree one page run while it is
+// looked at (a leaf) or the ids of its children (a branch).
 #pragma once
 
 #include <cstdint>

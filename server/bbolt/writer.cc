@@ -39,8 +39,7 @@ void Writer::Add(std::string_view key, std::string_view value) {
   });
 }
 
-void Writer::Add(std::string_view key, size_t value_size,
-                 absl::FunctionRef<void(char* at)> fill) {
+void Writer::Add(std::string_view key, size_t value_size, absl::FunctionRef<void(char* at)> fill) {
   CONCLAVE_CHECK(bucket_.has_value(), "a pair outside of a bucket");
   AddToLeaf(key, value_size, 0, fill);
 }

@@ -8,9 +8,9 @@
 //     for each key, ascending:       write.Finish()
 //       measure.Add(key, size, ...)
 //
-// The first writer gives out no bytes and asks for no values; both passes must say the same (CHECK).
-// What comes out is the tree that bbolt would have built of pages filled to the brim: no page is
-// free, the freelist is empty.
+// The first writer gives out no bytes and asks for no values; both passes must say the same
+// (CHECK). What comes out is the tree that bbolt would have built of pages filled to the brim: no
+// page is free, the freelist is empty.
 //
 // Thread: one. Memory: a page run for each level of the tree, and what has not been taken yet.
 #pragma once
@@ -70,9 +70,7 @@ class Writer {
     uint64_t data_size = 0;
     std::string data;  // keys and values; in the first pass of a leaf only the first key
 
-    uint64_t size() const {
-      return kPageHeaderBytes + elements.size() * kElementBytes + data_size;
-    }
+    uint64_t size() const { return kPageHeaderBytes + elements.size() * kElementBytes + data_size; }
     std::string_view first_key() const {
       return std::string_view(data).substr(0, elements.front().key_size);
     }
@@ -93,7 +91,7 @@ class Writer {
   std::optional<Layout> layout_;
   uint64_t next_page_ = 3;  // behind both metas and the freelist
   Page leaf_;
-  std::vector<Page> branches_;  // from the leaves up
+  std::vector<Page> branches_;                             // from the leaves up
   std::vector<std::pair<std::string, uint64_t>> buckets_;  // names and roots of those that ended
   std::optional<std::string> bucket_;                      // the open one
   std::string last_key_;

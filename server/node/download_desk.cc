@@ -49,7 +49,9 @@ void DownloadDesk::Sent(CallId call, uint64_t bytes) {
 }
 
 bool DownloadDesk::RunOne(Download& download, size_t budget, bool* ended, Effects* effects) {
+  const uint64_t turn_end = download.unsent_bytes + kBytesPerTurn / running_;
   while (download.unsent_bytes < unsent_bytes_max_) {
+    if (download.unsent_bytes > turn_end) return true;
     switch (download.task->Run(&budget)) {
       case apply::StreamTask::Step::kMore:
         return true;

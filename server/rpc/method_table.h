@@ -17,10 +17,10 @@ namespace conclave::rpc {
 enum class CallType : uint8_t { kUnary, kServerStream, kBidiStream };
 
 enum class Served : uint8_t {
-  kNodeUnary,    // `method` says which
-  kNodeStream,   // `stream` says which
+  kNodeUnary,         // `method` says which
+  kNodeStream,        // `stream` says which
   kNodeServerStream,  // likewise; the client sends one message
-  kHealthCheck,  // by the transport itself
+  kHealthCheck,       // by the transport itself
   kHealthWatch,
   kNotYet,  // UNIMPLEMENTED
 };

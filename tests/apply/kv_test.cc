@@ -217,7 +217,6 @@ TEST_F(KvTest, AMalformedRequestIsRefused) {
 
 TEST_F(KvTest, WhatDoesNotExistYetIsUnimplemented) {
   EXPECT_EQ(machine_.CallRaw(wire::Method::kMemberAdd, "").error->code, Code::kUnimplemented);
-  EXPECT_EQ(machine_.CallRaw(wire::Method::kDowngrade, "").error->code, Code::kUnimplemented);
 }
 
 // ---- Put ----------------------------------------------------------------------------------------

@@ -141,8 +141,7 @@ TEST(Bbolt, ReadsInlineBuckets) {
 
   std::string root;
   AppendPageHeader({.id = 3, .flags = kLeaf, .count = 1}, &root);
-  for (const uint32_t number :
-       {kElementIsBucket, 16u, 4u, static_cast<uint32_t>(bucket.size())}) {
+  for (const uint32_t number : {kElementIsBucket, 16u, 4u, static_cast<uint32_t>(bucket.size())}) {
     AppendU32(number, &root);
   }
   root += "name" + bucket;
@@ -194,7 +193,8 @@ TEST(Bbolt, SurvivesFlips) {
       // Most of what leads somewhere stands at the beginning of a page.
       const size_t page = prng.Next() % pages * kPageSize;
       const size_t at = page + prng.Next() % (prng.Next() % 2 == 0 ? 64 : kPageSize);
-      damaged[at] = static_cast<char>(prng.Next() % 3 == 0 ? 0xff : damaged[at] ^ 1 << prng.Next() % 8);
+      damaged[at] =
+          static_cast<char>(prng.Next() % 3 == 0 ? 0xff : damaged[at] ^ 1 << prng.Next() % 8);
     }
     MemorySource source(damaged);
     Content content;
