@@ -161,25 +161,11 @@ absl::Status Validate(const DialOutlier& outlier) {
 }
 
 absl::Status Validate(const DialOptions& options) {
-  if (!options.filter.states.empty()) {
-    return Wrong("filter.states must be empty: instances that serve get calls, and no others");
-  }
-  if (!options.prefer_zone.empty()) {
-    if (!options.filter.prefer_zone.empty()) {
-      return Wrong("prefer_zone and filter.prefer_zone are two ways of one thing: set one");
-    }
-    const auto& zones = options.filter.zones;
-    if (!zones.empty() &&
-        std::find(zones.begin(), zones.end(), options.prefer_zone) == zones.end()) {
-      return Wrong("prefer_zone \"", options.prefer_zone, "\" is not among filter.zones");
-    }
-  }
+  CONCLAVE_RETURN_IF_ERROR(SnapshotFilter::ValidateForCalls(options.filter, options.prefer_zone));
   if (options.retries_max > kRetriesMax) {
     return Wrong("retries_max is above ", kRetriesMax, ", which is all that gRPC allows");
   }
-  if (options.ring_hash.has_value()) {
-    if (absl::Status status = Validate(*options.ring_hash); !status.ok()) return status;
-  }
+  if (options.ring_hash.has_value()) CONCLAVE_RETURN_IF_ERROR(Validate(*options.ring_hash));
   if (options.outlier.has_value()) return Validate(*options.outlier);
   return absl::OkStatus();
 }
@@ -222,8 +208,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Dial(
   if (credentials == nullptr) {
     return absl::InvalidArgumentError("Dial needs credentials, e.g. InsecureChannelCredentials()");
   }
-  if (absl::Status status = Validate(options); !status.ok()) return status;
-  if (absl::Status status = SnapshotFilter::Validate(options.filter); !status.ok()) return status;
+  CONCLAVE_RETURN_IF_ERROR(Validate(options));
   CONCLAVE_ASSIGN_OR_RETURN(std::string name, ParseServiceTarget(service));
   CONCLAVE_ASSIGN_OR_RETURN(std::shared_ptr<ChannelHub> hub, discovery.impl()->Hub());
   DiscoveryImpl::FeedKey key{

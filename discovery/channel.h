@@ -73,15 +73,16 @@ struct DialOutlier {
 struct DialOptions {
   // Which instances get calls at all. Of those the ones that serve do, so `states` must be empty.
   // prefer_zone in here looks only at the registry: it spills over when no instance of the zone is
-  // registered as serving.
+  // registered as serving. max_instances chooses among all zones, also with the prefer_zone below.
   ServiceFilter filter{};
   // Calls go to this zone as long as gRPC can reach one of its instances, and to the other zones
-  // while it cannot: for that time only.
+  // while it cannot: for that time only. gRPC gives a zone 10 s to connect before it turns to the
+  // others.
   std::string prefer_zone{};
   // Calls in proportion to Instance::weight (unset: 100; 0: none, unless all are 0; at most
-  // 100,000).
+  // 100,000). Beyond 64 different weights near ones count as one.
   bool weighted = false;
-  // In place of round robin.
+  // In place of round robin. Not with gRPC before 1.53, as in Debian 12: Unimplemented.
   std::optional<DialRingHash> ring_hash{};
   std::optional<DialOutlier> outlier{};
 

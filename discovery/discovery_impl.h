@@ -27,6 +27,8 @@ class DiscoveryImpl {
   DiscoveryImpl(Client client, DiscoveryOptions options);
 
   const Client& client() const { return world_->client; }
+  // "host:pid": who this client is, where it chooses a subset and nobody has said.
+  const std::string& process() const { return process_; }
 
   absl::StatusOr<Service> WatchService(std::string_view target, const ServiceFilter& filter);
 
@@ -66,7 +68,7 @@ class DiscoveryImpl {
   const std::shared_ptr<const WatchedService::World> world_;
   const std::shared_ptr<HostResolver> resolver_;
   const absl::Status options_status_;
-  const std::string process_;  // "host:pid", for filters that choose a subset
+  const std::string process_;
 
   std::mutex mutex_;
   // All guarded by mutex_.

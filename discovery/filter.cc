@@ -1,63 +1,66 @@
 #include "conclave/discovery/filter.h"
 
 #include <algorithm>
-#include <cstdint>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/discovery/subset.h"
 
 namespace conclave {
 namespace {
+
+constexpr size_t kSubsetKeyBytesMax = 1'024;
 
 template <typename T>
 bool Has(const std::vector<T>& values, const T& value) {
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
-// 64 bits of FNV-1a with a finisher, so that neighbouring names lie far apart. Part of the
-// contract: two processes with one subset_key choose the same instances.
-uint64_t Rank(std::string_view subset_key, std::string_view key) {
-  uint64_t hash = 0xcbf29ce484222325;
-  const auto mix = [&hash](std::string_view text) {
-    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-    hash = (hash ^ 0xff) * 0x100000001b3;  // no text has this byte: an end
-  };
-  mix(subset_key);
-  mix(key);
-  hash ^= hash >> 30;
-  hash *= 0xbf58476d1ce4e5b9;
-  hash ^= hash >> 27;
-  hash *= 0x94d049bb133111eb;
-  return hash ^ (hash >> 31);
+template <typename... Parts>
+absl::Status Wrong(const Parts&... why) {
+  return absl::InvalidArgumentError(absl::StrCat("filter: ", why...));
 }
 
 }  // namespace
 
 absl::Status SnapshotFilter::Validate(const ServiceFilter& filter) {
-  const auto wrong = [](const auto&... why) {
-    return absl::InvalidArgumentError(absl::StrCat("filter: ", why...));
-  };
   if (!filter.prefer_zone.empty() && !filter.zones.empty() &&
       !Has(filter.zones, filter.prefer_zone)) {
-    return wrong("prefer_zone \"", filter.prefer_zone, "\" is not among zones");
+    return Wrong("prefer_zone \"", filter.prefer_zone, "\" is not among zones");
   }
   for (const std::string& tag : filter.tags) {
     if (Has(filter.exclude_tags, tag)) {
-      return wrong("tag \"", tag, "\" is asked for and excluded");
+      return Wrong("tag \"", tag, "\" is asked for and excluded");
     }
   }
   const size_t star = filter.version.find('*');
   if (star != std::string::npos && star + 1 != filter.version.size()) {
-    return wrong("a star may stand only at the end of a version");
+    return Wrong("a star may stand only at the end of a version");
   }
   if (filter.max_instances > 0 && !filter.states.empty() &&
       !Has(filter.states, InstanceState::kServing)) {
-    return wrong("max_instances counts instances that serve, and states leaves those out");
+    return Wrong("max_instances counts instances that serve, and states leaves those out");
   }
   if (filter.max_instances == 0 && !filter.subset_key.empty()) {
-    return wrong("subset_key without max_instances chooses nothing");
+    return Wrong("subset_key without max_instances chooses nothing");
+  }
+  if (filter.subset_key.size() > kSubsetKeyBytesMax) {
+    return Wrong("subset_key is longer than ", kSubsetKeyBytesMax, " bytes");
   }
   return absl::OkStatus();
+}
+
+absl::Status SnapshotFilter::ValidateForCalls(const ServiceFilter& filter,
+                                              std::string_view prefer_zone) {
+  if (!filter.states.empty()) {
+    return Wrong("states must be empty: instances that serve get calls, and no others");
+  }
+  if (!prefer_zone.empty() && !filter.prefer_zone.empty()) {
+    return Wrong("prefer_zone of the filter and of the channel are two ways of one thing: set one");
+  }
+  ServiceFilter zoned = filter;
+  if (!prefer_zone.empty()) zoned.prefer_zone = prefer_zone;
+  return Validate(zoned);
 }
 
 SnapshotFilter::SnapshotFilter(ServiceFilter filter, std::string process)
@@ -103,21 +106,16 @@ bool SnapshotFilter::Passes(const Instance& instance) const {
   return std::string_view(instance.version).starts_with(wanted);
 }
 
-// The highest ranks win (rendezvous hashing): an instance that goes is replaced by the next one,
-// and nobody else moves.
 void SnapshotFilter::KeepSubset(InstanceList::Entries* entries) const {
   if (filter_.max_instances == 0 || entries->size() <= filter_.max_instances) return;
-  std::vector<std::pair<uint64_t, size_t>> ranks;
-  ranks.reserve(entries->size());
-  for (size_t i = 0; i < entries->size(); ++i) {
-    ranks.emplace_back(Rank(subset_key_, (*entries)[i]->key), i);
-  }
-  const auto end = ranks.begin() + static_cast<std::ptrdiff_t>(filter_.max_instances);
-  std::nth_element(ranks.begin(), end, ranks.end(), std::greater<>());
-  std::sort(ranks.begin(), end, [](const auto& a, const auto& b) { return a.second < b.second; });
+  std::vector<std::string_view> addresses;
+  addresses.reserve(entries->size());
+  for (const auto& entry : *entries) addresses.push_back(entry->instance.address);
   InstanceList::Entries kept;
   kept.reserve(filter_.max_instances);
-  for (auto rank = ranks.begin(); rank != end; ++rank) kept.push_back((*entries)[rank->second]);
+  for (const size_t i : RendezvousSubset(subset_key_, addresses, filter_.max_instances)) {
+    kept.push_back((*entries)[i]);
+  }
   *entries = std::move(kept);
 }
 

@@ -29,8 +29,9 @@ struct ServiceFilter {
   // In one of these states. Empty: in any.
   std::vector<InstanceState> states{};
   // At most so many, for services with far more instances than one client should be connected to.
-  // Which ones depends on subset_key alone, in a way that few change when instances come and go,
-  // and that the clients of a service are spread evenly over its instances if their keys differ.
+  // Which ones depends on subset_key and their addresses alone, in a way that few change when
+  // instances come and go, and that the clients of a service are spread evenly over its instances
+  // if their keys differ.
   // Counts and keeps only those that serve. 0: all.
   size_t max_instances = 0;
   // Who this client is. Empty: this host and process.
@@ -43,6 +44,9 @@ class SnapshotFilter {
  public:
   // InvalidArgument for a filter that nothing can pass, or whose parts contradict one another.
   static absl::Status Validate(const ServiceFilter& filter);
+
+  // The same for a channel, which may prefer a zone in a way of its own: prefer_zone, if not empty.
+  static absl::Status ValidateForCalls(const ServiceFilter& filter, std::string_view prefer_zone);
 
   // `process` stands in for an empty subset_key.
   SnapshotFilter(ServiceFilter filter, std::string process);

@@ -1,8 +1,5 @@
 #include "conclave/discovery/picking/channel.h"
 
-#include <unistd.h>
-
-#include <array>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -16,7 +13,6 @@
 namespace conclave {
 namespace {
 
-constexpr size_t kClientIdBytesMax = 1'024;
 constexpr absl::Duration kSlowStartMax = absl::Hours(1);
 
 absl::Status ValidatePercent(std::string_view name, int percent) {
@@ -30,14 +26,11 @@ absl::Status Validate(const PickingOptions& options) {
   if (options.outlier.has_value()) {
     CONCLAVE_RETURN_IF_ERROR(picking::ValidateOutlier(*options.outlier));
   }
+  CONCLAVE_RETURN_IF_ERROR(SnapshotFilter::ValidateForCalls(options.filter, options.prefer_zone));
   CONCLAVE_RETURN_IF_ERROR(ValidatePercent("panic_percent", options.panic_percent));
   CONCLAVE_RETURN_IF_ERROR(ValidatePercent("zone_ready_percent", options.zone_ready_percent));
   if (options.slow_start < absl::ZeroDuration() || options.slow_start > kSlowStartMax) {
     return absl::InvalidArgumentError("slow_start must be between 0 and an hour");
-  }
-  if (options.client_id.size() > kClientIdBytesMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("client_id is longer than ", kClientIdBytesMax, " bytes"));
   }
   if (!options.health_service.empty() && !options.health_check) {
     return absl::InvalidArgumentError("health_service is set, but not health_check");
@@ -73,19 +66,14 @@ absl::Status AddHealthCheck(const std::string& health_service, grpc::ChannelArgu
   return absl::OkStatus();
 }
 
-std::string ThisProcess() {
-  std::array<char, 256> host{};
-  if (gethostname(host.data(), host.size() - 1) != 0) host[0] = '\0';
-  return absl::StrCat(host.data(), ":", getpid());
-}
-
-picking::Roster::Options RosterOptions(const PickingOptions& options) {
+picking::Roster::Options RosterOptions(const PickingOptions& options, const std::string& process) {
+  const ServiceFilter& filter = options.filter;
   return {.by_weight = !std::holds_alternative<picking::RoundRobin>(options.policy),
           .ring = std::holds_alternative<picking::RingHash>(options.policy),
           .prefer_zone = options.prefer_zone,
           .zone_ready_percent = options.zone_ready_percent,
-          .subset = options.subset,
-          .client_id = options.client_id.empty() ? ThisProcess() : options.client_id,
+          .subset = filter.max_instances,
+          .subset_key = filter.subset_key.empty() ? process : filter.subset_key,
           .slow_start = absl::ToChronoNanoseconds(options.slow_start),
           .outlier = options.outlier,
           .panic_percent = options.panic_percent};
@@ -107,8 +95,14 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelInterface>> DialPicking(
         "DialPicking needs credentials, e.g. InsecureChannelCredentials()");
   }
   CONCLAVE_RETURN_IF_ERROR(Validate(options));
-  CONCLAVE_ASSIGN_OR_RETURN(const Service watched, discovery.Watch(service));
-  DialOptions dial{.args = options.args,
+  // The roster chooses the subset: only it knows of a zone to prefer and of who serves. And calls
+  // that wait for a backend had better wait for any.
+  ServiceFilter filter = options.filter;
+  filter.max_instances = 0;
+  filter.subset_key.clear();
+  CONCLAVE_ASSIGN_OR_RETURN(const Service watched, discovery.Watch(service, filter));
+  DialOptions dial{.filter = filter,
+                   .args = options.args,
                    .authority = options.authority,
                    .lazy = true,
                    .reconnect_backoff_initial = options.reconnect_backoff_initial,
@@ -123,15 +117,16 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelInterface>> DialPicking(
   }
   CONCLAVE_ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> waiting,
                             Dial(discovery, service, credentials, dial));
-  auto dialed = std::shared_ptr<Dialed>(new Dialed{discovery,
-                                                   {{.policy = options.policy,
-                                                     .roster = RosterOptions(options),
-                                                     .health_check = options.health_check,
-                                                     .credentials = credentials,
-                                                     .args = std::move(args),
-                                                     .client = discovery.impl()->client().impl()},
-                                                    watched,
-                                                    std::move(waiting)}});
+  auto dialed = std::shared_ptr<Dialed>(
+      new Dialed{discovery,
+                 {{.policy = options.policy,
+                   .roster = RosterOptions(options, discovery.impl()->process()),
+                   .health_check = options.health_check,
+                   .credentials = credentials,
+                   .args = std::move(args),
+                   .client = discovery.impl()->client().impl()},
+                  watched,
+                  std::move(waiting)}});
   return std::shared_ptr<grpc::ChannelInterface>(dialed, &dialed->channel);
 }
 

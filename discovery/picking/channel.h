@@ -56,10 +56,11 @@ struct PickingOptions {
   // If less than this share of the ready backends is not ejected, ejections are ignored.
   int panic_percent = 50;
 
-  // Connect to so many of the instances only, chosen by `client_id`: the same id always gets the
-  // same ones. 0: to all. With prefer_zone, so many in the zone and as many elsewhere.
-  size_t subset = 0;
-  std::string client_id{};  // "": this host and process
+  // Which instances get calls at all. Of those the ones that serve do, so `states` must be empty.
+  // filter.max_instances is how many the channel connects to; with prefer_zone, so many in the zone
+  // and as many elsewhere. filter.prefer_zone looks only at the registry: it spills over when no
+  // instance of the zone is registered as serving.
+  ServiceFilter filter{};
   // Calls stay with the backends of this zone, while at least zone_ready_percent of them are ready.
   std::string prefer_zone{};
   int zone_ready_percent = 50;

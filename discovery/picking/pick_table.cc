@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "conclave/discovery/picking/stable_hash.h"
+#include "conclave/discovery/stable_hash.h"
 
 namespace conclave::picking {
 namespace {

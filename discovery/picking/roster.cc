@@ -5,8 +5,8 @@
 #include <string_view>
 #include <utility>
 
-#include "conclave/discovery/picking/subset.h"
 #include "conclave/discovery/picking/weighted_sequence.h"
+#include "conclave/discovery/subset.h"
 #include "conclave/discovery/xds/endpoint_set.h"
 
 namespace conclave::picking {
@@ -25,9 +25,7 @@ bool Usable(const std::string& address) {
 }  // namespace
 
 std::set<std::string> Roster::Select(const std::map<std::string, const Instance*>& serving) const {
-  // Two tiers, so that there is somebody to go to when the zone fails: `subset` in the zone, and as
-  // many elsewhere.
-  std::vector<std::string_view> tiers[2];
+  std::vector<std::string_view> tiers[2];  // in the zone, and elsewhere
   for (const auto& [address, instance] : serving) {
     const bool near = !options_.prefer_zone.empty() && instance->zone == options_.prefer_zone;
     tiers[near ? 0 : 1].push_back(address);
@@ -36,7 +34,7 @@ std::set<std::string> Roster::Select(const std::map<std::string, const Instance*
   std::set<std::string> selected;
   for (const std::vector<std::string_view>& tier : tiers) {
     const size_t room = std::min(count, kMembersMax - selected.size());
-    for (const size_t i : RendezvousSubset(options_.client_id, tier, room)) {
+    for (const size_t i : RendezvousSubset(options_.subset_key, tier, room)) {
       selected.emplace(tier[i]);
     }
   }

@@ -40,8 +40,10 @@ class Roster {
     std::string prefer_zone{};
     // While at least this share of the zone's members is ready, calls stay in the zone.
     int zone_ready_percent = 50;
-    size_t subset = 0;  // 0: all
-    std::string client_id{};
+    // So many members only, chosen by the key: with prefer_zone so many in the zone and as many
+    // elsewhere, so that there is somebody to go to when the zone fails. 0: all.
+    size_t subset = 0;
+    std::string subset_key{};
     Duration slow_start{};
     std::optional<Outlier> outlier{};
     // If fewer than this share of the ready members is not ejected, ejections are ignored.

@@ -94,13 +94,15 @@ Shared& SharedOf(int number, int backends) {
 void Pick(benchmark::State& state) {
   Shared& shared = SharedOf(static_cast<int>(state.range(0)), static_cast<int>(state.range(1)));
   Prng prng(static_cast<uint64_t>(state.thread_index()) + 1);
+  // So many different keys that they are all over a ring.
+  constexpr int kKeys = 4'096;
   std::vector<std::multimap<std::string, std::string>> metadata;
-  for (int i = 0; i < 64; ++i) metadata.push_back({{"x-user", std::to_string(prng.Next())}});
+  for (int i = 0; i < kKeys; ++i) metadata.push_back({{"x-user", std::to_string(prng.Next())}});
   size_t n = 0;
   for (auto _ : state) {
     const auto table = shared.published->Read();
-    const uint32_t index = table->Pick(
-        {.method = "/s/M", .random = prng.Next(), .metadata = &metadata[n++ % metadata.size()]});
+    const uint32_t index =
+        table->Pick({.method = "/s/M", .random = prng.Next(), .metadata = &metadata[n++ % kKeys]});
     picking::BackendLoad& load = *table->backends()[index]->load();
     load.in_flight.fetch_add(1, std::memory_order_relaxed);
     load.picks.fetch_add(1, std::memory_order_relaxed);

@@ -4,12 +4,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <map>
+#include <algorithm>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "conclave/discovery/service_state.h"
+#include "conclave/discovery/subset.h"
 
 namespace conclave {
 namespace {
@@ -90,35 +92,25 @@ TEST_F(FilterTest, TheRestOfTheSnapshotStays) {
   EXPECT_EQ(&some->instances()[0], &all_->instances()[0]) << "instances are shared";
 }
 
-TEST(SubsetTest, FewMoveWhenOneGoesAndClientsSpreadOverAll) {
+TEST(FilterSubsetTest, IsTheOneOfTheInstancesAddresses) {
   std::vector<Instance> hundred;
-  for (int i = 0; i < 100; ++i) hundred.push_back({.address = "h" + std::to_string(i) + ":1"});
+  std::vector<std::string> names;
+  for (int i = 0; i < 100; ++i) {
+    names.push_back("h" + std::to_string(i) + ":1");
+    hundred.push_back({.address = names.back()});
+  }
+  std::sort(names.begin(), names.end());  // as the keys are
+  std::vector<std::string> expected;
+  for (const size_t i :
+       RendezvousSubset("me", std::vector<std::string_view>(names.begin(), names.end()), 10)) {
+    expected.push_back(names[i]);
+  }
   const auto all = SnapshotOf(hundred);
-  std::map<std::string, int> chosen;
-  for (int client = 0; client < 200; ++client) {
-    const ServiceFilter filter{.max_instances = 10, .subset_key = "c" + std::to_string(client)};
-    const std::vector<std::string> ten = Pass(filter, all);
-    ASSERT_EQ(ten.size(), 10u);
-    EXPECT_EQ(Pass(filter, all), ten) << "the same each time";
-    for (const std::string& address : ten) ++chosen[address];
-    // The first of them goes: one other comes, nine stay.
-    std::vector<Instance> rest;
-    for (const Instance& instance : hundred) {
-      if (instance.address != ten[0]) rest.push_back(instance);
-    }
-    const std::vector<std::string> after = Pass(filter, SnapshotOf(rest));
-    const std::set<std::string> now(after.begin(), after.end());
-    EXPECT_EQ(now.size(), 10u);
-    for (size_t i = 1; i < ten.size(); ++i) EXPECT_TRUE(now.contains(ten[i]));
-  }
-  ASSERT_EQ(chosen.size(), 100u);
-  for (const auto& [address, clients] : chosen) {
-    EXPECT_GE(clients, 5) << address;  // 20 expected
-    EXPECT_LE(clients, 45) << address;
-  }
+  EXPECT_EQ(Pass({.max_instances = 10, .subset_key = "me"}, all), expected);
+  EXPECT_NE(Pass({.max_instances = 10, .subset_key = "you"}, all), expected);
 }
 
-TEST(SubsetTest, CountsOnlyThoseThatServe) {
+TEST(FilterSubsetTest, CountsOnlyThoseThatServe) {
   const auto all = SnapshotOf({{.address = "a:1", .state = InstanceState::kDraining},
                                {.address = "b:1"},
                                {.address = "c:1", .state = InstanceState::kDown}});
@@ -137,6 +129,8 @@ TEST(FilterValidationTest, RefusesWhatContradictsItself) {
   EXPECT_THAT(message({.states = {InstanceState::kDown}, .max_instances = 1}),
               HasSubstr("max_instances"));
   EXPECT_THAT(message({.subset_key = "me"}), HasSubstr("subset_key"));
+  EXPECT_THAT(message({.max_instances = 1, .subset_key = std::string(2'000, 'x')}),
+              HasSubstr("1024 bytes"));
   EXPECT_TRUE(SnapshotFilter::Validate({.prefer_zone = "x", .zones = {"x", "y"}}).ok());
 }
 

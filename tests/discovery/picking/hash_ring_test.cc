@@ -1,17 +1,14 @@
-// Consistency, balance and fall-back of the hash ring; and of the subsets, which are hashed alike.
+// Consistency, balance and fall-back of the hash ring.
 #include "conclave/discovery/picking/hash_ring.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <iostream>
-#include <set>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "conclave/discovery/picking/stable_hash.h"
-#include "conclave/discovery/picking/subset.h"
+#include "conclave/discovery/stable_hash.h"
 
 namespace conclave::picking {
 namespace {
@@ -43,12 +40,6 @@ double Moved(const std::vector<std::string>& before, const std::vector<std::stri
   int moved = 0;
   for (int key = 0; key < kKeys; ++key) moved += before[key] != after[key] ? 1 : 0;
   return moved / static_cast<double>(kKeys);
-}
-
-TEST(StableHashTest, IsTheSameInEveryVersion) {
-  EXPECT_EQ(StableHash("10.0.0.1:80"), 0xdbbc907f21531a73u);
-  EXPECT_EQ(StableHash("10.0.0.1:80", 1), StableHash("10.0.0.1:80", 1));
-  EXPECT_NE(StableHash("10.0.0.1:80", 1), StableHash("10.0.0.1:80", 2));
 }
 
 TEST(HashRingTest, OnlyTheKeysOfWhoLeavesMove) {
@@ -151,42 +142,6 @@ TEST(HashRingTest, StaysBounded) {
   EXPECT_EQ(HashRing(std::vector<HashRing::Member>{}).Find(1, kAll), HashRing::kNone);
   EXPECT_EQ(HashRing(Members(3, 0)).Find(1, kAll), HashRing::kNone);
   EXPECT_EQ(HashRing(Members(3)).Find(1, [](uint32_t) { return false; }), HashRing::kNone);
-}
-
-TEST(SubsetTest, IsTheSameForTheSameClientAndFairOverClients) {
-  const std::vector<HashRing::Member> members = Members(100);
-  std::vector<std::string_view> names;
-  for (const HashRing::Member& member : members) names.push_back(member.name);
-  std::vector<int> chosen(100);
-  constexpr int kClients = 1'000;
-  for (int client = 0; client < kClients; ++client) {
-    const std::string id = "client-" + std::to_string(client);
-    const std::vector<size_t> subset = RendezvousSubset(id, names, 20);
-    ASSERT_EQ(subset.size(), 20u);
-    ASSERT_EQ(subset, RendezvousSubset(id, names, 20));
-    for (const size_t i : subset) ++chosen[i];
-  }
-  for (const int clients : chosen) EXPECT_NEAR(clients, 200, 60);
-}
-
-TEST(SubsetTest, OneThatLeavesChangesOnePlaceAtMost) {
-  const std::vector<HashRing::Member> members = Members(100);
-  for (int gone = 0; gone < 100; ++gone) {
-    std::vector<std::string_view> names;
-    for (const HashRing::Member& member : members) names.push_back(member.name);
-    std::set<std::string_view> before;
-    for (const size_t i : RendezvousSubset("me", names, 20)) before.insert(names[i]);
-    names.erase(names.begin() + gone);
-    size_t kept = 0;
-    for (const size_t i : RendezvousSubset("me", names, 20)) kept += before.count(names[i]);
-    EXPECT_GE(kept, before.contains(members[gone].name) ? 19u : 20u);
-  }
-}
-
-TEST(SubsetTest, FewerThanAskedForAreAll) {
-  const std::vector<std::string_view> names = {"a", "b"};
-  EXPECT_EQ(RendezvousSubset("me", names, 20), (std::vector<size_t>{0, 1}));
-  EXPECT_TRUE(RendezvousSubset("me", {}, 20).empty());
 }
 
 }  // namespace

@@ -277,7 +277,7 @@ TEST_P(PickingPoliciesTest, ASubsetIsAllThatOneClientConnectsTo) {
   CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
   Client client = Connect(*cluster);
   Start(client, 10);
-  const PickingOptions options{.subset = 3, .client_id = "client-7"};
+  const PickingOptions options{.filter = {.max_instances = 3, .subset_key = "client-7"}};
   auto channel = MustDial(client, options);
   auto again = MustDial(client, options);
   WaitReady(*channel, 3);
@@ -285,6 +285,25 @@ TEST_P(PickingPoliciesTest, ASubsetIsAllThatOneClientConnectsTo) {
   const auto answers = Answers(channel, 30);
   EXPECT_EQ(answers.size(), 3u);
   EXPECT_EQ(Answers(again, 30), answers);
+}
+
+TEST_P(PickingPoliciesTest, TheFilterSaysWhichInstancesThereAre) {
+  CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
+  Client client = Connect(*cluster);
+  Start(client, 4, [](int i, Instance* instance) {
+    instance->zone = i < 2 ? "here" : "there";
+    if (i % 2 == 1) instance->tags = {"canary"};
+  });
+  auto channel = MustDial(client, {.filter = {.exclude_tags = {"canary"}}, .prefer_zone = "here"});
+  WaitReady(*channel, 2);
+  EXPECT_EQ(Answers(channel, 4), (std::map<std::string, int>{{address(0), 4}}));
+  // It leaves for the filter, and comes back.
+  Put(client, {.address = address(0), .zone = "here", .tags = {"canary"}});
+  ASSERT_TRUE(WaitFor([&] { return Answers(channel, 1).contains(address(2)); }));
+  EXPECT_EQ(Answers(channel, 4), (std::map<std::string, int>{{address(2), 4}}));
+  Put(client, {.address = address(0), .zone = "here"});
+  ASSERT_TRUE(WaitFor([&] { return Answers(channel, 1).contains(address(0)); }));
+  EXPECT_EQ(Answers(channel, 4), (std::map<std::string, int>{{address(0), 4}}));
 }
 
 TEST_P(PickingPoliciesTest, WhoJoinsStartsSlowly) {

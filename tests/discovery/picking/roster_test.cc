@@ -253,9 +253,9 @@ TEST_F(RosterTest, CallsStayInTheZoneWhileEnoughOfItIsReady) {
 TEST_F(RosterTest, ASubsetIsTakenPerTier) {
   std::vector<Instance> fleet;
   for (int i = 1; i <= 40; ++i) fleet.push_back(Make(Address(i), i % 2 == 0 ? "a" : "b"));
-  Roster plain({.subset = 5, .client_id = "me"});
+  Roster plain({.subset = 5, .subset_key = "me"});
   EXPECT_EQ(Set(plain, fleet).joined.size(), 5u);
-  Roster zoned({.prefer_zone = "a", .subset = 5, .client_id = "me"});
+  Roster zoned({.prefer_zone = "a", .subset = 5, .subset_key = "me"});
   EXPECT_EQ(Set(zoned, fleet).joined.size(), 10u);
   AllReady(zoned);
   for (const auto& backend : zoned.Choose(now_).backends) EXPECT_EQ(backend->instance().zone, "a");

@@ -1,18 +1,18 @@
-#include "conclave/discovery/picking/subset.h"
+#include "conclave/discovery/subset.h"
 
 #include <algorithm>
 #include <cstdint>
 #include <utility>
 
-#include "conclave/discovery/picking/stable_hash.h"
+#include "conclave/discovery/stable_hash.h"
 
-namespace conclave::picking {
+namespace conclave {
 
-std::vector<size_t> RendezvousSubset(std::string_view client_id,
+std::vector<size_t> RendezvousSubset(std::string_view subset_key,
                                      std::span<const std::string_view> names, size_t count) {
   std::vector<std::pair<uint64_t, size_t>> ranks;
   ranks.reserve(names.size());
-  const uint64_t seed = StableHash(client_id);
+  const uint64_t seed = StableHash(subset_key);
   for (size_t i = 0; i < names.size(); ++i) ranks.emplace_back(StableHash(names[i], seed), i);
   if (ranks.size() > count) {
     // Ties, which do not happen, would go by the name, never by the order of the input.
@@ -30,4 +30,4 @@ std::vector<size_t> RendezvousSubset(std::string_view client_id,
   return chosen;
 }
 
-}  // namespace conclave::picking
+}  // namespace conclave

@@ -7,12 +7,12 @@
 #include <string_view>
 #include <vector>
 
-namespace conclave::picking {
+namespace conclave {
 
 // The indexes of `count` names (all, if there are fewer), in ascending order. By rendezvous
-// hashing: the same client gets the same names in every process; clients spread evenly over the
+// hashing: the same key gets the same names in every process; keys spread evenly over the
 // names; and a name that comes or goes changes at most one place of the subset.
-std::vector<size_t> RendezvousSubset(std::string_view client_id,
+std::vector<size_t> RendezvousSubset(std::string_view subset_key,
                                      std::span<const std::string_view> names, size_t count);
 
-}  // namespace conclave::picking
+}  // namespace conclave
