@@ -28,7 +28,7 @@ ServiceState::Change ServiceState::Apply(const WatchBatch& batch, absl::Time now
       Drop(event.kv.key, &changes);
     }
   }
-  const bool changed = Merge(changes);
+  const bool changed = Merge(std::move(changes));
   const bool stale = !batch.connected || !batch.status.ok() || from_cache_;
   const bool turned = stale != stale_since_.has_value();
   if (turned) stale_since_ = stale ? std::optional<absl::Time>(now) : std::nullopt;
@@ -43,15 +43,21 @@ ServiceState::Change ServiceState::Apply(const WatchBatch& batch, absl::Time now
 void ServiceState::TakeList(const WatchBatch& batch, absl::Time now, Changes* changes,
                             Change* change) {
   ++counters_.lists;
-  std::set<std::string_view> listed;
+  changes->reserve(batch.state.size() + entries_.size());
+  std::vector<std::string_view> listed;
+  listed.reserve(batch.state.size());
   size_t live = 0;
   for (const KeyValue& kv : batch.state) {
-    listed.insert(kv.key);
+    listed.push_back(kv.key);
     Take(kv, changes, change);
     if (!unreadable_.contains(kv.key)) ++live;
   }
-  std::erase_if(unreadable_, [&](const auto& entry) { return !listed.contains(entry.first); });
-  std::erase_if(held_, [&](const std::string& key) { return listed.contains(key); });
+  std::sort(listed.begin(), listed.end());  // as it comes, but who knows
+  const auto is_listed = [&listed](std::string_view key) {
+    return std::binary_search(listed.begin(), listed.end(), key);
+  };
+  std::erase_if(unreadable_, [&](const auto& entry) { return !is_listed(entry.first); });
+  std::erase_if(held_, is_listed);
 
   // What was held before belongs no longer to what is compared with.
   const size_t known = entries_.size() - held_.size();
@@ -59,7 +65,7 @@ void ServiceState::TakeList(const WatchBatch& batch, absl::Time now, Changes* ch
                                           options_.shrink_guard * static_cast<double>(known);
   const bool confirms = suspect_since_.has_value() && now >= *NextConfirm();
   for (const auto& entry : entries_.entries()) {
-    if (listed.contains(entry->key)) continue;
+    if (is_listed(entry->key)) continue;
     if (held_.contains(entry->key)) {
       if (confirms) Drop(entry->key, changes);
     } else if (shrunk) {
@@ -80,20 +86,21 @@ ServiceState::Change ServiceState::Tick(absl::Time now) {
   const std::optional<absl::Time> due = NextTick();
   if (!due.has_value() || now < *due) return change;
   Changes changes;
-  for (const std::string& key : std::set<std::string>(held_)) Drop(key, &changes);
-  Publish(now, Merge(changes), &change);
+  const auto held = std::exchange(held_, {});
+  for (const std::string& key : held) Drop(key, &changes);
+  Publish(now, Merge(std::move(changes)), &change);
   return change;
 }
 
 ServiceState::Change ServiceState::Confirm(const std::vector<KeyValue>& listed, absl::Time now) {
   Change change;
   if (!suspect_since_.has_value() || now < *NextConfirm()) return change;
-  std::set<std::string> gone = held_;
+  std::set<std::string, std::less<>> gone = held_;
   for (const KeyValue& kv : listed) gone.erase(kv.key);
   if (gone.empty()) return change;
   Changes changes;
   for (const std::string& key : gone) Drop(key, &changes);
-  Publish(now, Merge(changes), &change);
+  Publish(now, Merge(std::move(changes)), &change);
   return change;
 }
 
@@ -143,40 +150,47 @@ void ServiceState::Take(const KeyValue& kv, Changes* changes, Change* change) {
       logged = kv.mod_revision;
       ++counters_.unreadable;
     }
-    (*changes)[kv.key] = nullptr;
+    changes->emplace_back(kv.key, nullptr);
     return;
   }
   unreadable_.erase(kv.key);
   instance->service = options_.service;
   // An equal instance stays the same object, so that snapshots share it.
-  const auto pending = changes->find(kv.key);
-  const Entry known = pending != changes->end() ? pending->second : Find(kv.key);
-  if (known != nullptr && known->instance == *instance) return;
-  (*changes)[kv.key] = std::make_shared<InstanceEntry>(
-      InstanceEntry{.key = kv.key, .instance = *std::move(instance)});
+  Entry entry = Find(kv.key);
+  if (entry == nullptr || entry->instance != *instance) {
+    entry = std::make_shared<InstanceEntry>(
+        InstanceEntry{.key = kv.key, .instance = *std::move(instance)});
+  }
+  changes->emplace_back(kv.key, std::move(entry));
 }
 
-void ServiceState::Drop(const std::string& key, Changes* changes) {
-  unreadable_.erase(key);
-  held_.erase(key);
-  (*changes)[key] = nullptr;
+void ServiceState::Drop(std::string_view key, Changes* changes) {
+  if (const auto known = unreadable_.find(key); known != unreadable_.end())
+    unreadable_.erase(known);
+  if (const auto held = held_.find(key); held != held_.end()) held_.erase(held);
+  changes->emplace_back(key, nullptr);
 }
 
-bool ServiceState::Merge(const Changes& changes) {
+bool ServiceState::Merge(Changes changes) {
+  std::stable_sort(changes.begin(), changes.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
   const InstanceList::Entries& old_ones = entries_.entries();
   InstanceList::Entries merged;
   merged.reserve(old_ones.size() + changes.size());
   bool changed = false;
   auto old_one = old_ones.begin();
-  for (const auto& [key, entry] : changes) {
+  for (auto it = changes.begin(); it != changes.end(); ++it) {
+    auto& [key, entry] = *it;
+    if (std::next(it) != changes.end() && std::next(it)->first == key) continue;  // the last counts
     while (old_one != old_ones.end() && (*old_one)->key < key) merged.push_back(*old_one++);
     const bool known = old_one != old_ones.end() && (*old_one)->key == key;
-    changed |= known || entry != nullptr;
+    changed |= entry != (known ? *old_one : nullptr);
     if (known) ++old_one;
-    if (entry != nullptr) merged.push_back(entry);
+    if (entry != nullptr) merged.push_back(std::move(entry));
   }
   if (!changed) return false;
   merged.insert(merged.end(), old_one, old_ones.end());
+  if (merged.capacity() > merged.size() + merged.size() / 4) merged.shrink_to_fit();
   entries_ = InstanceList(std::move(merged));
   return true;
 }

@@ -24,6 +24,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -84,21 +85,24 @@ class ServiceState {
 
  private:
   using Entry = std::shared_ptr<const InstanceEntry>;
-  // Of one batch: key -> what stands there now, null if nothing (that can be read).
-  using Changes = std::map<std::string, Entry, std::less<>>;
+  // What happened to a key, in the order it happened: what stands there now, null if nothing (that
+  // can be read). One block of memory, and the keys are views of the batch and of entries_: a list
+  // of a whole service would leave the heap full of holes else.
+  using Changes = std::vector<std::pair<std::string_view, Entry>>;
 
   void TakeList(const WatchBatch& batch, absl::Time now, Changes* changes, Change* change);
   void Take(const KeyValue& kv, Changes* changes, Change* change);
-  void Drop(const std::string& key, Changes* changes);
+  void Drop(std::string_view key, Changes* changes);
   Entry Find(std::string_view key) const;
   // Whether the instances have changed.
-  bool Merge(const Changes& changes);
+  bool Merge(Changes changes);
   void Publish(absl::Time now, bool changed, Change* change);
 
   const Options options_;
   InstanceList entries_;
-  std::map<std::string, int64_t> unreadable_;  // key -> mod_revision of what was logged
-  std::set<std::string> held_;                 // keys of entries_
+  std::map<std::string, int64_t, std::less<>>
+      unreadable_;                           // key -> mod_revision of what was logged
+  std::set<std::string, std::less<>> held_;  // keys of entries_
   int64_t revision_ = 0;
   bool from_cache_ = false;
   std::optional<absl::Time> stale_since_;

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <future>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -84,6 +85,10 @@ void Run(const std::vector<std::string>& endpoints, int instances, int updates) 
   if (!full.ok()) Fail(full.status());
   std::printf("first snapshot of %d instances: %.1f ms\n", instances,
               absl::ToDoubleMilliseconds(absl::Now() - begun));
+  // The snapshot is there before the list that it was made of has gone.
+  std::promise<void> delivered;
+  reader->RunOnCallbackThread([&delivered] { delivered.set_value(); });
+  delivered.get_future().wait();
   const long peak = ResidentBytes();
   malloc_trim(0);
   const long after = ResidentBytes();
