@@ -17,6 +17,7 @@
 #include "conclave/registry/instance.h"
 #include "conclave/tests/discovery/calls.h"
 #include "conclave/tests/discovery/greeter_backend.h"
+#include "conclave/tests/discovery/service_fixture.h"
 #include "conclave/tests/support/test_cluster.h"
 
 namespace conclave {
@@ -33,27 +34,14 @@ using testing::ServerUnderTest;
 using testing::TestCluster;
 using testing::WaitFor;
 
-class ChannelTest : public ::testing::TestWithParam<ServerUnderTest> {
+class ChannelTest : public testing::ServiceFixture {
  protected:
-  void SetUp() override { ++run_; }
-  static Client Connect(const TestCluster& cluster) {
-    auto client = Client::Connect({.endpoints = cluster.endpoints()});
-    EXPECT_TRUE(client.ok()) << client.status();
-    return *std::move(client);
-  }
-  static std::string Name(const std::string& suffix = "") {
-    const std::string test = ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    return test.substr(0, test.find('/')) + "." + std::to_string(run_) + suffix;
-  }
   static void Put(const Client& client, const std::string& service, const std::string& address,
                   InstanceState state = InstanceState::kServing) {
-    const auto put =
-        client.Put(InstanceKey(service, address),
-                   EncodeNamingValue({.service = service, .address = address, .state = state}));
-    ASSERT_TRUE(put.ok()) << put.status();
+    PutInstance(client, service, {.address = address, .state = state});
   }
   static void Delete(const Client& client, const std::string& service, const std::string& address) {
-    ASSERT_TRUE(client.Delete(InstanceKey(service, address)).ok());
+    DeleteInstance(client, service, address);
   }
   template <typename Source>
   static std::shared_ptr<grpc::Channel> MustDial(const Source& source, const std::string& service,
@@ -62,8 +50,6 @@ class ChannelTest : public ::testing::TestWithParam<ServerUnderTest> {
     EXPECT_TRUE(channel.ok()) << channel.status();
     return channel.ok() ? *channel : nullptr;
   }
-
-  static inline int run_ = 0;  // names differ between repetitions, which share a cluster
 };
 
 TEST_P(ChannelTest, CallsReachWhoeverEtcdctlRegistered) {

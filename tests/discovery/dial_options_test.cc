@@ -15,6 +15,7 @@
 #include "conclave/registry/instance.h"
 #include "conclave/tests/discovery/echo_backend.h"
 #include "conclave/tests/discovery/echo_load.h"
+#include "conclave/tests/discovery/service_fixture.h"
 #include "conclave/tests/support/test_cluster.h"
 
 namespace conclave {
@@ -29,24 +30,13 @@ using testing::ServerUnderTest;
 using testing::TestCluster;
 using testing::WaitFor;
 
-class DialOptionsTest : public ::testing::TestWithParam<ServerUnderTest> {
+class DialOptionsTest : public testing::ServiceFixture {
  protected:
-  void SetUp() override { ++run_; }
-  static Client Connect(const TestCluster& cluster) {
-    auto client = Client::Connect({.endpoints = cluster.endpoints()});
-    EXPECT_TRUE(client.ok()) << client.status();
-    return *std::move(client);
-  }
-  static std::string Name() {
-    const std::string test = ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    return test.substr(0, test.find('/')) + "." + std::to_string(run_);
-  }
   static void Put(const Client& client, const Instance& instance) {
-    const auto put = client.Put(InstanceKey(Name(), instance.address), EncodeNamingValue(instance));
-    ASSERT_TRUE(put.ok()) << put.status();
+    PutInstance(client, Name(), instance);
   }
   static void Delete(const Client& client, const std::string& address) {
-    ASSERT_TRUE(client.Delete(InstanceKey(Name(), address)).ok());
+    DeleteInstance(client, Name(), address);
   }
   template <typename Source>
   static std::shared_ptr<grpc::Channel> MustDial(const Source& source, const DialOptions& options) {
@@ -79,8 +69,6 @@ class DialOptionsTest : public ::testing::TestWithParam<ServerUnderTest> {
         },
         absl::Seconds(30));
   }
-
-  static inline int run_ = 0;  // names differ between repetitions, which share a cluster
 };
 
 TEST_P(DialOptionsTest, CallsFollowTheWeights) {

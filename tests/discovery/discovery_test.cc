@@ -19,6 +19,7 @@
 #include "conclave/discovery/cache_file.h"
 #include "conclave/registry/codec.h"
 #include "conclave/registry/instance.h"
+#include "conclave/tests/discovery/service_fixture.h"
 #include "conclave/tests/support/test_cluster.h"
 
 namespace conclave {
@@ -36,27 +37,11 @@ std::vector<std::string> Addresses(const InstanceList& instances) {
   return addresses;
 }
 
-class DiscoveryTest : public ::testing::TestWithParam<ServerUnderTest> {
+class DiscoveryTest : public testing::ServiceFixture {
  protected:
-  void SetUp() override { ++run_; }
-  static Client Connect(const TestCluster& cluster) {
-    auto client = Client::Connect({.endpoints = cluster.endpoints()});
-    EXPECT_TRUE(client.ok()) << client.status();
-    return *std::move(client);
-  }
-  static std::string Name(const std::string& suffix = "") {
-    const std::string test = ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    return test.substr(0, test.find('/')) + "." + std::to_string(run_) + suffix;
-  }
   static void PutInstance(const Client& client, const std::string& service,
                           const std::string& address) {
-    const auto put = client.Put(InstanceKey(service, address),
-                                EncodeNamingValue({.service = service, .address = address}));
-    ASSERT_TRUE(put.ok()) << put.status();
-  }
-  static void DeleteInstance(const Client& client, const std::string& service,
-                             const std::string& address) {
-    ASSERT_TRUE(client.Delete(InstanceKey(service, address)).ok());
+    ServiceFixture::PutInstance(client, service, {.address = address});
   }
   static bool Becomes(const Service& service, const std::vector<std::string>& addresses,
                       absl::Duration timeout = absl::Seconds(20)) {
@@ -65,8 +50,6 @@ class DiscoveryTest : public ::testing::TestWithParam<ServerUnderTest> {
         {.timeout = timeout});
     return snapshot.ok();
   }
-
-  static inline int run_ = 0;  // names differ between repetitions, which share a cluster
 };
 
 TEST_P(DiscoveryTest, ListsWhatIsThereAndFollowsChanges) {

@@ -4,48 +4,35 @@
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
-#include <memory>
 #include <string>
 
 #include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "conclave/tests/discovery/backend_server.h"
 #include "conclave/tests/discovery/picking/echo.grpc.pb.h"
 
 namespace conclave::testing {
 
 class EchoBackend final : public Echo::Service {
  public:
-  // `address` "127.0.0.1:0" takes a free port.
-  explicit EchoBackend(const std::string& listen = "127.0.0.1:0") {
-    grpc::ServerBuilder builder;
-    int port = 0;
-    builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-    builder.RegisterService(this);
-    server_ = builder.BuildAndStart();
-    address_ = listen.substr(0, listen.rfind(':') + 1) + std::to_string(port);
-  }
+  // `listen` "127.0.0.1:0" takes a free port.
+  explicit EchoBackend(const std::string& listen = "127.0.0.1:0") : server_(listen, this) {}
   ~EchoBackend() override { Stop(); }
 
-  const std::string& address() const { return address_; }
-  bool running() const { return server_ != nullptr; }
+  const std::string& address() const { return server_.address(); }
+  bool running() const { return server_.running(); }
   int calls() const { return calls_; }
   // Every unary call fails from now on, or no longer.
   void Fail(bool fail) { fail_ = fail; }
 
   // Ends like a good server: calls under way are finished.
-  void Stop(absl::Duration grace = absl::Seconds(5)) {
-    if (server_ == nullptr) return;
-    server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
-    server_.reset();
-  }
+  void Stop(absl::Duration grace = absl::Seconds(5)) { server_.Stop(grace); }
 
  private:
   EchoReply Reply(const std::string& text) const {
     EchoReply reply;
     reply.set_text(text);
-    reply.set_backend(address_);
+    reply.set_backend(address());
     return reply;
   }
   grpc::Status Unary(grpc::ServerContext*, const EchoRequest* request, EchoReply* reply) override {
@@ -81,10 +68,9 @@ class EchoBackend final : public Echo::Service {
     return grpc::Status::OK;
   }
 
-  std::string address_;
   std::atomic<int> calls_ = 0;
   std::atomic<bool> fail_ = false;
-  std::unique_ptr<grpc::Server> server_;
+  BackendServer server_;  // last: it calls all of the above
 };
 
 }  // namespace conclave::testing

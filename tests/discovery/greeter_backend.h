@@ -5,46 +5,34 @@
 
 #include <atomic>
 #include <chrono>
-#include <memory>
 #include <string>
 
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "conclave/examples/greeter.grpc.pb.h"
+#include "conclave/tests/discovery/backend_server.h"
 
 namespace conclave::testing {
 
 class GreeterBackend final : public examples::Greeter::Service {
  public:
-  // `address` "127.0.0.1:0" takes a free port.
-  explicit GreeterBackend(const std::string& listen = "127.0.0.1:0") {
-    grpc::ServerBuilder builder;
-    int port = 0;
-    builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-    builder.RegisterService(this);
-    server_ = builder.BuildAndStart();
-    address_ = listen.substr(0, listen.rfind(':') + 1) + std::to_string(port);
-  }
+  // `listen` "127.0.0.1:0" takes a free port.
+  explicit GreeterBackend(const std::string& listen = "127.0.0.1:0") : server_(listen, this) {}
   ~GreeterBackend() override { Stop(); }
 
-  const std::string& address() const { return address_; }
+  const std::string& address() const { return server_.address(); }
   int calls() const { return calls_; }
-  bool running() const { return server_ != nullptr; }
+  bool running() const { return server_.running(); }
 
   // Ends like a good server: calls under way are finished.
-  void Stop(absl::Duration grace = absl::Seconds(5)) {
-    if (server_ == nullptr) return;
-    server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
-    server_.reset();
-  }
+  void Stop(absl::Duration grace = absl::Seconds(5)) { server_.Stop(grace); }
 
  private:
   grpc::Status Greet(grpc::ServerContext*, const examples::GreetRequest* request,
                      examples::GreetReply* reply) override {
     ++calls_;
     reply->set_message("hello " + request->name());
-    reply->set_backend(address_);
+    reply->set_backend(address());
     return grpc::Status::OK;
   }
 
@@ -53,7 +41,7 @@ class GreeterBackend final : public examples::Greeter::Service {
     ++calls_;
     examples::GreetReply reply;
     reply.set_message("hello " + request->name());
-    reply.set_backend(address_);
+    reply.set_backend(address());
     absl::Notification never;  // paces the stream
     for (int i = 0; i < request->count() && !context->IsCancelled(); ++i) {
       if (i > 0) never.WaitForNotificationWithTimeout(absl::Milliseconds(request->interval_ms()));
@@ -62,9 +50,8 @@ class GreeterBackend final : public examples::Greeter::Service {
     return grpc::Status::OK;
   }
 
-  std::string address_;
   std::atomic<int> calls_ = 0;
-  std::unique_ptr<grpc::Server> server_;
+  BackendServer server_;  // last: it calls all of the above
 };
 
 }  // namespace conclave::testing

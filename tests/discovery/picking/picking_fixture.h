@@ -17,6 +17,7 @@
 #include "conclave/registry/instance.h"
 #include "conclave/tests/discovery/picking/echo_backend.h"
 #include "conclave/tests/discovery/picking/echo_calls.h"
+#include "conclave/tests/discovery/service_fixture.h"
 #include "conclave/tests/support/test_cluster.h"
 
 namespace conclave::testing {
@@ -66,30 +67,16 @@ class EchoLoad {
   std::vector<std::thread> threads_;
 };
 
-class PickingFixture : public ::testing::TestWithParam<ServerUnderTest> {
+class PickingFixture : public ServiceFixture {
  protected:
-  void SetUp() override { ++run_; }
-
-  static Client Connect(const TestCluster& cluster) {
-    auto client = Client::Connect({.endpoints = cluster.endpoints()});
-    EXPECT_TRUE(client.ok()) << client.status();
-    return *std::move(client);
-  }
-  // The service's name: of this test and this run of it, since runs share a cluster.
-  static std::string Name(const std::string& suffix = "") {
-    const std::string test = ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    return test.substr(0, test.find('/')) + "." + std::to_string(run_) + suffix;
-  }
-  static void Put(const Client& client, Instance instance) {
-    instance.service = Name();
-    const auto put = client.Put(InstanceKey(Name(), instance.address), EncodeNamingValue(instance));
-    ASSERT_TRUE(put.ok()) << put.status();
+  static void Put(const Client& client, const Instance& instance) {
+    PutInstance(client, Name(), instance);
   }
   static void Put(const Client& client, const EchoBackend& backend) {
     Put(client, Instance{.address = backend.address()});
   }
   static void Delete(const Client& client, const std::string& address) {
-    ASSERT_TRUE(client.Delete(InstanceKey(Name(), address)).ok());
+    DeleteInstance(client, Name(), address);
   }
   template <typename Source>
   static std::shared_ptr<grpc::ChannelInterface> MustDial(const Source& source,
@@ -121,8 +108,6 @@ class PickingFixture : public ::testing::TestWithParam<ServerUnderTest> {
     }
     return {};
   }
-
-  static inline int run_ = 0;
 };
 
 }  // namespace conclave::testing
