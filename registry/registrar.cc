@@ -20,26 +20,6 @@ constexpr Duration kStragglersGone = std::chrono::seconds(10);
 
 }  // namespace
 
-std::string_view RegStateName(RegState state) {
-  switch (state) {
-    case RegState::kStarting:
-      return "starting";
-    case RegState::kRegistered:
-      return "registered";
-    case RegState::kSuspect:
-      return "suspect";
-    case RegState::kLost:
-      return "lost";
-    case RegState::kReregistering:
-      return "reregistering";
-    case RegState::kDraining:
-      return "draining";
-    case RegState::kGone:
-      return "gone";
-  }
-  return "?";
-}
-
 Registrar::Registrar(Engine& engine, std::shared_ptr<SharedLease> lease,
                      std::shared_ptr<OverrideBook> overrides, const Codec& codec, Instance instance,
                      Observer observer)

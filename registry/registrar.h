@@ -27,22 +27,11 @@
 #include "conclave/client/core/watch_mux.h"
 #include "conclave/registry/codec.h"
 #include "conclave/registry/instance.h"
-#include "conclave/registry/override.h"
+#include "conclave/registry/override_book.h"
+#include "conclave/registry/registration_state.h"
 #include "conclave/registry/shared_lease.h"
 
 namespace conclave {
-
-enum class RegState {
-  kStarting,       // not registered yet
-  kRegistered,     // it stands in the registry as wanted
-  kSuspect,        // renewals go unanswered; the key is still there, as far as we know
-  kLost,           // the lease is gone or cannot be shown to live
-  kReregistering,  // on the way back
-  kDraining,       // as wanted, and what is wanted is no new calls
-  kGone,           // deregistered for good
-};
-
-std::string_view RegStateName(RegState state);
 
 // What is to stand in the store.
 struct Effective {

@@ -10,8 +10,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "conclave/client/client_impl.h"
+#include "conclave/client/waiting_thread.h"
 #include "conclave/registry/advertise.h"
 #include "conclave/registry/health_monitor.h"
+#include "conclave/registry/registrar.h"
 #include "conclave/registry/registration_metrics.h"
 #include "conclave/registry/registry_impl.h"
 
@@ -174,13 +176,18 @@ Instance Registration::instance() const {
 
 absl::Status Registration::WaitRegistered(absl::Duration timeout) const {
   if (rep_ == nullptr) return absl::FailedPreconditionError("a registration of nothing");
+  const Duration patience = absl::ToChronoNanoseconds(std::min(timeout, kPatienceMax));
+  const WaitingThread waiting(rep_->client, rep_->client->loop().Now() + patience, [this] {
+    { std::lock_guard lock(rep_->mutex); }  // it either has not looked yet, or is waiting
+    rep_->changed.notify_all();
+  });
   std::unique_lock lock(rep_->mutex);
   const auto settled = [this] {
     return rep_->state == RegState::kRegistered || rep_->state == RegState::kDraining ||
            rep_->state == RegState::kGone;
   };
-  const absl::Duration patience = std::min(timeout, kPatienceMax);
-  if (!rep_->changed.wait_for(lock, absl::ToChronoMicroseconds(patience), settled)) {
+  rep_->changed.wait(lock, [&] { return settled() || waiting.expired(); });
+  if (!settled()) {
     return absl::DeadlineExceededError(
         absl::StrCat("not registered: ", rep_->why.ok() ? "no answer yet" : rep_->why.ToString()));
   }

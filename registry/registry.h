@@ -35,7 +35,7 @@
 #include "conclave/registry/health.h"
 #include "conclave/registry/instance.h"
 #include "conclave/registry/override.h"
-#include "conclave/registry/registrar.h"
+#include "conclave/registry/registration_state.h"
 
 namespace conclave {
 

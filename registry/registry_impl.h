@@ -14,7 +14,7 @@
 #include <string>
 
 #include "conclave/client/client_impl.h"
-#include "conclave/registry/override.h"
+#include "conclave/registry/override_book.h"
 #include "conclave/registry/registry.h"
 #include "conclave/registry/shared_lease.h"
 
