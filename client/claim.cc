@@ -57,6 +57,7 @@ struct Claim::Attempting {
   std::shared_ptr<Claim> claim;  // null once it has ended with success
   Request request;
   Acquired done;
+  Instant begun{};
   TimerId timer{};
   // A stop goes to the contender, which removes its key before it answers. It only posts, so it can
   // be destroyed on the loop's thread while it runs.
@@ -72,6 +73,7 @@ void Claim::Attempting::Begin(const std::shared_ptr<Attempting>& self, Engine& e
   auto contender = std::make_shared<Contender>(claim->session_->core(),
                                                ToContender(request, *claim->session_->core()));
   claim->contender_ = contender;
+  begun = engine.now();
   if (deadline != kNever) {
     timer = engine.At(deadline, [contender] {
       contender->Cancel(absl::DeadlineExceededError("not ours in time"));
@@ -97,16 +99,25 @@ void Claim::Attempting::Begin(const std::shared_ptr<Attempting>& self, Engine& e
 void Claim::Attempting::End(Engine& engine, absl::StatusOr<Contender::Outcome> outcome) {
   engine.CancelTimer(timer);
   on_stop.reset();
-  if (!outcome.ok()) return done(outcome.status());
+  if (!outcome.ok()) {
+    claim->metrics_.OnRefused(outcome.status());
+    return done(outcome.status());
+  }
   Attempt attempt{.owner = std::move(outcome->owner)};
   if (outcome->owns) {
+    claim->metrics_.OnOwned(engine.now() - begun);
     claim->OnOwned(request.overrun);
     attempt.claim = std::move(claim);
+  } else {
+    claim->metrics_.OnBusy();
   }
   done(std::move(attempt));
 }
 
-Claim::Claim(std::shared_ptr<SessionRep> session) : session_(std::move(session)) {}
+Claim::Claim(std::shared_ptr<SessionRep> session, const Request& request)
+    : session_(std::move(session)),
+      metrics_(session_->impl()->metrics(), request.kind,
+               request.name_in_metrics ? std::string_view(request.name) : std::string_view()) {}
 
 Claim::~Claim() { ReleaseAsync(); }
 
@@ -124,8 +135,8 @@ absl::Status Claim::CheckStart(const std::shared_ptr<SessionRep>& session,
 void Claim::AcquireAsync(const std::shared_ptr<SessionRep>& session, const Request& request,
                          const CallOptions& call, Acquired done) {
   if (absl::Status good = CheckStart(session, call); !good.ok()) return done(good);
-  auto attempting = std::make_shared<Attempting>(std::shared_ptr<Claim>(new Claim(session)),
-                                                 request, std::move(done));
+  auto attempting = std::make_shared<Attempting>(
+      std::shared_ptr<Claim>(new Claim(session, request)), request, std::move(done));
   session->impl()->loop().Post(
       [attempting, stop = call.stop, deadline = session->impl()->PatientDeadlineOf(call)](
           Engine& engine) { attempting->Begin(attempting, engine, deadline, stop); });
@@ -138,7 +149,7 @@ absl::StatusOr<Claim::Attempt> Claim::Acquire(const std::shared_ptr<SessionRep>&
   CallOptions without_stop;  // a stop goes to the contender, not to the call
   return WaitForCall<Attempt>(
       impl, without_stop,
-      [claim = std::shared_ptr<Claim>(new Claim(session)), request, stop = call.stop,
+      [claim = std::shared_ptr<Claim>(new Claim(session, request)), request, stop = call.stop,
        deadline = impl.PatientDeadlineOf(call)](Engine& engine, Acquired done) -> CallId {
         auto attempting = std::make_shared<Attempting>(claim, request, std::move(done));
         attempting->Begin(attempting, engine, deadline, stop);
@@ -177,6 +188,7 @@ void Claim::OnOverrun(const std::function<void()>& on_overrun) {
 
 void Claim::OnLost() {
   held_ = false;
+  metrics_.OnLost();
   session_->impl()->signals().Run([stop = stop_]() mutable { stop.request_stop(); });
 }
 
@@ -184,6 +196,7 @@ bool Claim::held() const { return held_ && session_->alive(); }
 
 absl::Status Claim::Release(const CallOptions& call) {
   if (released_.exchange(true)) return absl::AbortedError("it was given up before");
+  metrics_.OnGivenUp();
   held_ = false;  // before the key goes: nobody else may believe that we still have it
   stop_.request_stop();
   ClientImpl& impl = *session_->impl();
@@ -199,6 +212,7 @@ absl::Status Claim::Release(const CallOptions& call) {
 void Claim::ReleaseAsync() {
   if (token_ == 0 || released_.exchange(true)) return;
   const bool believed = held_.exchange(false);
+  metrics_.OnGivenUp();
   ClientImpl& impl = *session_->impl();
   impl.signals().Run([stop = stop_]() mutable { stop.request_stop(); });
   // Nobody waits for the outcome; but a loss that nobody had noticed is said.

@@ -13,6 +13,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "conclave/client/claim_metrics.h"
 #include "conclave/client/client.h"
 
 namespace conclave {
@@ -30,6 +31,8 @@ class Claim : public std::enable_shared_from_this<Claim> {
   };
 
   struct Request {
+    std::string_view kind;         // in metrics: "mutex", "election"
+    bool name_in_metrics = false;  // where names are few
     std::string name{};
     std::string value{};
     bool only_try = false;
@@ -87,7 +90,7 @@ class Claim : public std::enable_shared_from_this<Claim> {
  private:
   struct Attempting;
 
-  explicit Claim(std::shared_ptr<SessionRep> session);
+  Claim(std::shared_ptr<SessionRep> session, const Request& request);
   static absl::Status CheckStart(const std::shared_ptr<SessionRep>& session,
                                  const CallOptions& call);
   void OnOwned(const Overrun& overrun);
@@ -95,6 +98,7 @@ class Claim : public std::enable_shared_from_this<Claim> {
   void OnOverrun(const std::function<void()>& on_overrun);
 
   const std::shared_ptr<SessionRep> session_;
+  ClaimMetrics metrics_;
   std::vector<std::string> keys_{""};
   int64_t token_ = 0;
   std::string value_;

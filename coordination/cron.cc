@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "conclave/client/client_impl.h"
 #include "conclave/client/patience.h"
+#include "conclave/coordination/coordination_metrics.h"
 #include "conclave/coordination/names.h"
 
 namespace conclave {
@@ -49,6 +50,9 @@ struct Cron::Rep {
   absl::Status Run(Leadership& leadership, Patience& patience, absl::Time tick, Last& last,
                    const std::stop_token& stop) const;
   absl::Status RunJob(const CronRun& run, const std::stop_token& stop) const;
+  void Count(std::string_view event) const {
+    CountEvent(client.impl()->metrics(), "cron", name, event);
+  }
 
   const Client client;
   const std::string name;
@@ -125,6 +129,7 @@ absl::Status Cron::Rep::Lead(Leadership& leadership, const std::stop_token& stop
       case CronPlan::Step::Kind::kBegin:
       case CronPlan::Step::Kind::kSkip:
         done = Settle(leadership, patience, record, *last);
+        if (done.ok() && step.kind == CronPlan::Step::Kind::kSkip) Count("skipped");
         break;
       case CronPlan::Step::Kind::kRun:
         done = Run(leadership, patience, step.when, *last, stop);
@@ -188,6 +193,7 @@ absl::Status Cron::Rep::Run(Leadership& leadership, Patience& patience, absl::Ti
 
 absl::Status Cron::Rep::RunJob(const CronRun& run, const std::stop_token& stop) const {
   absl::Status ran = job(run, stop);
+  Count(ran.ok() ? "ran" : "failed");
   if (!ran.ok()) {
     client.impl()->Log(
         LogLevel::kWarning,

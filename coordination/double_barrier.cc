@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "conclave/client/client_impl.h"
 #include "conclave/client/patience.h"
+#include "conclave/coordination/coordination_metrics.h"
 #include "conclave/coordination/names.h"
 
 namespace conclave {
@@ -47,6 +48,7 @@ absl::Status DoubleBarrier::Enter(const CallOptions& call) {
   Patience patience(session_->impl(), session_, call);
   absl::Status entered = EnterRound(patience);
   if (!entered.ok() && own_revision_ != 0) return GiveUp(entered);
+  if (entered.ok()) CountEvent(session_->impl()->metrics(), "double_barrier", name_, "entered");
   return entered;
 }
 
@@ -154,6 +156,7 @@ absl::StatusOr<Departure> DoubleBarrier::Leave(const CallOptions& call) {
       return absl::AbortedError("our place inside the barrier was lost");
     }
     left_ = true;
+    CountEvent(session_->impl()->metrics(), "double_barrier", name_, "left");
   }
   absl::StatusOr<DoubleBarrierView> view = Read(patience);
   if (view.ok()) view = AwaitRoundEnd(patience, *std::move(view), round_);

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "conclave/client/client_impl.h"
 #include "conclave/client/patience.h"
+#include "conclave/coordination/coordination_metrics.h"
 #include "conclave/coordination/names.h"
 
 namespace conclave {
@@ -20,6 +21,7 @@ std::string PrefixOf(const std::string& name) { return name + "/"; }
 
 struct Membership::Rep {
   Client client;
+  std::string group;
   std::shared_ptr<SessionRep> session;
   LeaseId lease = 0;
   std::stop_token stop;
@@ -41,6 +43,7 @@ Membership& Membership::operator=(Membership&& other) noexcept {
 }
 Membership::~Membership() {
   if (rep_ == nullptr || rep_->left) return;
+  CountEvent(rep_->client.impl()->metrics(), "group", rep_->group, "left");
   // If this fails the lease takes the key along.
   rep_->client.TxnAsync(rep_->LeaveRequest(), {}, [](const absl::StatusOr<TxnResult>&) {});
 }
@@ -69,6 +72,7 @@ absl::Status Membership::Leave(const CallOptions& call) {
   if (rep_->left) return absl::OkStatus();
   absl::StatusOr<TxnResult> left = rep_->client.Commit(rep_->LeaveRequest(), call);
   rep_->left = left.ok();
+  if (left.ok()) CountEvent(rep_->client.impl()->metrics(), "group", rep_->group, "left");
   return left.status();
 }
 
@@ -115,12 +119,14 @@ absl::StatusOr<Membership> Group::Join(const Session& session, std::string_view 
     if (!renewed->succeeded) return absl::AbortedError("the member's key was deleted meanwhile");
   }
   auto rep = std::make_unique<Membership::Rep>(Membership::Rep{.client = client_,
+                                                               .group = name_,
                                                                .session = session.rep(),
                                                                .lease = lease,
                                                                .stop = session.stop_token(),
                                                                .id = std::string(id),
                                                                .key = key,
                                                                .revision = revision});
+  CountEvent(client_.impl()->metrics(), "group", name_, "joined");
   return Membership(std::move(rep));
 }
 

@@ -9,6 +9,7 @@
 #include "conclave/client/claim.h"
 #include "conclave/client/client_impl.h"
 #include "conclave/client/patience.h"
+#include "conclave/coordination/coordination_metrics.h"
 #include "conclave/coordination/names.h"
 
 namespace conclave {
@@ -28,6 +29,7 @@ std::string NewMark() {
 
 struct TakenItem::Rep {
   std::shared_ptr<SessionRep> session;
+  std::string queue;
   QueueItem item;
   std::string item_key;
   std::string taken_key;
@@ -35,6 +37,9 @@ struct TakenItem::Rep {
   bool settled = false;
 
   Client client() const { return Client(session->impl()); }
+  void Count(std::string_view event) const {
+    CountEvent(session->impl()->metrics(), "queue", queue, event);
+  }
   TxnRequest GiveBack() const {
     return {.conditions = {CreateRevision(taken_key) == revision}, .success = {Delete(taken_key)}};
   }
@@ -48,6 +53,7 @@ TakenItem& TakenItem::operator=(TakenItem&& other) noexcept {
 }
 TakenItem::~TakenItem() {
   if (rep_ == nullptr || rep_->settled) return;
+  rep_->Count("given_back");
   // If this fails the lease gives it back.
   rep_->client().TxnAsync(rep_->GiveBack(), {}, [](const absl::StatusOr<TxnResult>&) {});
 }
@@ -69,7 +75,9 @@ absl::Status TakenItem::AckWith(std::vector<Op> ops, const CallOptions& call) {
   absl::StatusOr<TxnResult> acked = rep_->client().Commit(ack, call);
   if (!acked.ok()) return acked.status();
   rep_->settled = true;
-  return acked->succeeded ? absl::OkStatus() : absl::AbortedError("the item was not ours any more");
+  if (!acked->succeeded) return absl::AbortedError("the item was not ours any more");
+  rep_->Count("acked");
+  return absl::OkStatus();
 }
 
 absl::Status TakenItem::Nack(const CallOptions& call) {
@@ -77,7 +85,9 @@ absl::Status TakenItem::Nack(const CallOptions& call) {
   absl::StatusOr<TxnResult> back = rep_->client().Commit(rep_->GiveBack(), call);
   if (!back.ok()) return back.status();
   rep_->settled = true;
-  return back->succeeded ? absl::OkStatus() : absl::AbortedError("the item was not ours any more");
+  if (!back->succeeded) return absl::AbortedError("the item was not ours any more");
+  rep_->Count("given_back");
+  return absl::OkStatus();
 }
 
 // ---- Queue
@@ -115,12 +125,14 @@ absl::StatusOr<std::string> Queue::Push(std::string_view value, const PushOption
   absl::StatusOr<TxnResult> ticket = patience.CommitIdempotent(plan_.Ticket());
   if (!ticket.ok()) return ticket.status();
   if (QueuePlan::LengthAt(*ticket) >= options_.length_max) {
+    CountEvent(session_->impl()->metrics(), "queue", name_, "refused");
     return absl::ResourceExhaustedError(
         absl::StrCat("the queue ", name_, " has its ", options_.length_max, " items"));
   }
   const std::string key = plan_.ItemKey(options.priority, ticket->revision);
   absl::StatusOr<PutResult> put = Client(session_->impl()).Put(key, value, {}, patience.ForCall());
   if (!put.ok()) return put.status();
+  CountEvent(session_->impl()->metrics(), "queue", name_, "pushed");
   return plan_.IdOf(key);
 }
 
@@ -176,7 +188,7 @@ absl::Status Queue::WaitAndSeize(const CallOptions& call, Seize seize) {
   if (!seized.ok()) return seized.status();
   if (*seized) return absl::OkStatus();
   absl::StatusOr<Claim::Attempt> turn =
-      Claim::Acquire(session_, {.name = plan_.turn()}, patience.ForWait());
+      Claim::Acquire(session_, {.kind = "queue", .name = plan_.turn()}, patience.ForWait());
   if (!turn.ok()) return turn.status();
   for (;;) {
     seized = TryOnce(patience, seize, &revision);
@@ -193,8 +205,10 @@ Queue::Seize Queue::PopInto(std::optional<QueueItem>* popped) const {
     absl::StatusOr<TxnResult> result =
         Client(session_->impl()).Commit(plan_.Pop(item), patience.ForCall());
     if (!result.ok()) return result.status();
-    if (result->succeeded) *popped = ItemOf(item);
-    return result->succeeded;
+    if (!result->succeeded) return false;
+    *popped = ItemOf(item);
+    CountEvent(session_->impl()->metrics(), "queue", name_, "popped");
+    return true;
   };
 }
 
@@ -208,10 +222,12 @@ Queue::Seize Queue::TakeInto(std::optional<TakenItem>* taken) const {
     if (put == nullptr) return false;
     auto rep = std::make_unique<TakenItem::Rep>();
     rep->session = session_;
+    rep->queue = name_;
     rep->item = ItemOf(item);
     rep->item_key = item.key;
     rep->taken_key = put->key;
     rep->revision = put->create_revision;
+    rep->Count("taken");
     *taken = TakenItem(std::move(rep));
     return true;
   };

@@ -70,8 +70,10 @@ Election::Election(const Client& client, std::string_view name) : client_(client
 
 absl::StatusOr<Leadership> Election::Campaign(const Session& session, std::string_view value,
                                               const CallOptions& call) {
-  absl::StatusOr<std::shared_ptr<Claim>> claim =
-      Contend(session, {.name = name_, .value = std::string(value)}, call);
+  absl::StatusOr<std::shared_ptr<Claim>> claim = Contend(
+      session,
+      {.kind = "election", .name_in_metrics = true, .name = name_, .value = std::string(value)},
+      call);
   if (!claim.ok()) return claim.status();
   return Leadership(*std::move(claim));
 }
@@ -85,7 +87,9 @@ absl::StatusOr<Leadership> Election::CampaignAs(const Session& session,
   const std::string note_key = absl::StrCat(NotePrefix(name_), absl::Hex(session.lease_id()));
   absl::StatusOr<std::shared_ptr<Claim>> claim =
       Contend(session,
-              {.name = name_,
+              {.kind = "election",
+               .name_in_metrics = true,
+               .name = name_,
                .value = candidate.proposal,
                .companions = {note_key},
                .beside_key = note_key,

@@ -64,7 +64,8 @@ absl::StatusOr<std::optional<MultiLockGuard>> MultiLock::Acquire(bool only_try,
   if (absl::Status holder = CheckLockInfo(options_.holder); !holder.ok()) return holder;
   if (session_ == nullptr) return absl::AbortedError("no session: open one");
   const std::string holder = options_.holder.empty() ? HostAndPid() : options_.holder;
-  Claim::Request request{.value = DescribeHolder(holder, options_.info),
+  Claim::Request request{.kind = "multi_lock",
+                         .value = DescribeHolder(holder, options_.info),
                          .only_try = only_try,
                          .rule = std::make_shared<OneAtATime>(OneAtATime::Options{
                              .names = names_, .heed_hold = true, .holder = holder})};

@@ -14,7 +14,8 @@ namespace {
 Claim::Request MakeRequest(const SessionRep& session, const std::string& name,
                            const MutexOptions& options, bool only_try) {
   const std::string holder = options.holder.empty() ? HostAndPid() : options.holder;
-  return {.name = name,
+  return {.kind = "mutex",
+          .name = name,
           .value = DescribeHolder(holder, options.info),
           .only_try = only_try,
           .rule = std::make_shared<OneAtATime>(

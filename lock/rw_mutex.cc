@@ -42,6 +42,7 @@ absl::StatusOr<std::optional<Guard>> RWMutex::Acquire(bool write, bool only_try,
                                                       const CallOptions& call) {
   if (absl::Status good = Check(); !good.ok()) return good;
   Claim::Request request{
+      .kind = write ? "rw_mutex_write" : "rw_mutex_read",
       .value =
           DescribeHolder(options_.holder.empty() ? HostAndPid() : options_.holder, options_.info),
       .only_try = only_try,

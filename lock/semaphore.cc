@@ -34,6 +34,7 @@ absl::StatusOr<std::optional<PermitGuard>> Semaphore::Acquire(int64_t permits, b
   }
   const std::string holder = options_.holder.empty() ? HostAndPid() : options_.holder;
   const Claim::Request request{
+      .kind = "semaphore",
       .value = DescribeHolder(holder, options_.info),
       .only_try = only_try,
       .rule = std::make_shared<SemaphoreRule>(name_, options_.permits, permits),

@@ -132,6 +132,7 @@ absl::StatusOr<QueuePlace> WaitQueue::Join(std::string_view value, std::string_v
   if (absl::Status good = CheckLockInfo(value); !good.ok()) return good;
   if (session_ == nullptr) return absl::AbortedError("no session: open one");
   const Claim::Request request{
+      .kind = "wait_queue",
       .value = Text(value),
       .rule = std::make_shared<PlaceRule>(name_),
       .keys = {absl::StrCat(name_, "/", Text(under), absl::Hex(session_->lease()))},
