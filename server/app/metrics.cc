@@ -366,6 +366,21 @@ void AddProcess(const MetricsInput& input, Page* page) {
               "Start time of the process since unix epoch in seconds.", input.start_time_seconds);
 }
 
+void AddXds(const recipes::XdsDoor::Figures& xds, Page* page) {
+  page->Gauge("conclave_xds_services_watched", "Services that xDS clients are told of.",
+              static_cast<double>(xds.watched));
+  page->Gauge("conclave_xds_services_waiting",
+              "Services that xDS clients want and that wait for others to be let go.",
+              static_cast<double>(xds.waiting));
+  page->Gauge("conclave_xds_streams", "Streams of xDS clients.", static_cast<double>(xds.streams));
+  page->Counter("conclave_xds_responses_total", "Responses sent to xDS clients.",
+                static_cast<double>(xds.responses));
+  page->Counter("conclave_xds_acks_total", "Responses that xDS clients have taken.",
+                static_cast<double>(xds.acks));
+  page->Counter("conclave_xds_nacks_total", "Responses that xDS clients have refused.",
+                static_cast<double>(xds.nacks));
+}
+
 }  // namespace
 
 std::string RenderMetrics(const MetricsInput& input) {
@@ -376,6 +391,7 @@ std::string RenderMetrics(const MetricsInput& input) {
   AddPeers(input, &page);
   AddGrpc(input, &page);
   AddProcess(input, &page);
+  if (input.xds.has_value()) AddXds(*input.xds, &page);
   return page.Text();
 }
 

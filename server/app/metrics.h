@@ -1,11 +1,13 @@
 // The metrics page: etcd's names, from the node's figures, the transport's counters and /proc.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "conclave/server/node/stats.h"
+#include "conclave/server/recipes/xds_door.h"
 #include "conclave/server/rpc/call_counters.h"
 #include "conclave/server/rpc/transport.h"
 
@@ -16,7 +18,8 @@ struct MetricsInput {
   std::span<const rpc::QueueCounters* const> queues;
   std::vector<rpc::PeerCounters> peers;
   bool extensive = false;
-  double start_time_seconds = 0;  // of the process, since 1970
+  double start_time_seconds = 0;                   // of the process, since 1970
+  std::optional<recipes::XdsDoor::Figures> xds{};  // if there is an xDS port
 };
 
 // Prometheus' text format.

@@ -126,8 +126,13 @@ class Server::Impl final : public http::Backend {
     core_->GetStats(std::move(done));
   }
   std::string RenderMetrics(const node::Stats& stats) override {
+    std::optional<recipes::XdsDoor::Figures> xds;
+    {
+      std::lock_guard lock(mutex_);  // it may be going
+      if (xds_door_ != nullptr) xds = xds_door_->figures();
+    }
     return app::RenderMetrics({&stats, transport_->counters(), transport_->peer_counters(),
-                               options_.config.extensive_metrics, start_time_seconds_});
+                               options_.config.extensive_metrics, start_time_seconds_, xds});
   }
   std::string version() const override { return std::string(kProtocolVersion); }
 
@@ -156,7 +161,7 @@ class Server::Impl final : public http::Backend {
   std::unique_ptr<rpc::Transport> transport_;
   std::unique_ptr<local::LocalChannel> local_;
   std::unique_ptr<AutoCompactor> compactor_;
-  std::unique_ptr<recipes::XdsDoor> xds_door_;  // a client of all this
+  std::unique_ptr<recipes::XdsDoor> xds_door_;  // a client of all this; goes with mutex_ held
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -371,11 +376,13 @@ bool Server::Impl::WaitReady(Duration timeout) {
 }
 
 void Server::Impl::Stop(Duration timeout) {
+  std::unique_ptr<recipes::XdsDoor> xds_door;  // destroyed without the lock: it waits for threads
   {
     std::lock_guard lock(mutex_);
     if (std::exchange(shut_down_, true)) return;
+    xds_door = std::move(xds_door_);
   }
-  xds_door_.reset();
+  xds_door.reset();
   compactor_.reset();
   if (core_ && transport_ && timeout > Duration::zero()) {
     core_->Post(node::StopRequest{});

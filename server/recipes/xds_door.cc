@@ -97,6 +97,18 @@ class XdsDoor::Impl {
   }
   size_t watched() const { return watched_; }
 
+  Figures figures() const {
+    Figures figures{.watched = watched_, .waiting = waiting_count_};
+    for (const auto& server : servers_) {
+      const xds::AdsServer::Stats stats = server->stats();
+      figures.streams += stats.streams;
+      figures.responses += stats.responses;
+      figures.acks += stats.acks;
+      figures.nacks += stats.nacks;
+    }
+    return figures;
+  }
+
  private:
   struct Name {
     std::set<size_t> wanted_by;          // indices of servers
@@ -136,6 +148,7 @@ class XdsDoor::Impl {
       for (const auto& [what, wanted] : news) Take(what.first, what.second, wanted);
       deadline = LetGo(Clock::now());
       GivePlaces();
+      waiting_count_ = waiting_.size();
     }
   }
 
@@ -245,7 +258,9 @@ class XdsDoor::Impl {
   Names names_;
   std::set<std::string> waiting_;  // names without a place
 
-  std::atomic<size_t> watched_ = 0;  // changed by the thread only
+  // Changed by the thread only.
+  std::atomic<size_t> watched_ = 0;
+  std::atomic<size_t> waiting_count_ = 0;
   std::thread thread_;
 };
 
@@ -261,5 +276,6 @@ XdsDoor::~XdsDoor() = default;
 
 std::vector<int> XdsDoor::ports() const { return impl_->ports(); }
 size_t XdsDoor::watched() const { return impl_->watched(); }
+XdsDoor::Figures XdsDoor::figures() const { return impl_->figures(); }
 
 }  // namespace conclave::recipes

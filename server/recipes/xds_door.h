@@ -18,6 +18,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -55,6 +56,17 @@ class XdsDoor {
   std::vector<int> ports() const;
   // How many services are watched now.
   size_t watched() const;
+
+  struct Figures {
+    size_t watched = 0;    // services
+    size_t waiting = 0;    // services, for a place
+    uint64_t streams = 0;  // clients' streams, now
+    uint64_t responses = 0;
+    uint64_t acks = 0;
+    uint64_t nacks = 0;
+  };
+  // Of all its addresses. Any thread.
+  Figures figures() const;
 
  private:
   class Impl;

@@ -72,6 +72,13 @@ TEST_P(XdsDoorTest, WatchesWhatIsWantedAndLetsItGoAfterAWhile) {
   EXPECT_EQ(first->Call(), backend.address());
   EXPECT_EQ(second->Call(), backend.address());
   EXPECT_EQ(door_->watched(), 1u);
+  const XdsDoor::Figures figures = door_->figures();
+  EXPECT_EQ(figures.watched, 1u);
+  EXPECT_EQ(figures.waiting, 0u);
+  EXPECT_GE(figures.streams, 1u);
+  EXPECT_GE(figures.responses, 3u) << "a listener, a cluster, its endpoints";
+  EXPECT_GE(figures.acks, 2u);
+  EXPECT_EQ(figures.nacks, 0u);
   first.reset();
   EXPECT_EQ(second->Call(), backend.address());
   second.reset();
@@ -117,6 +124,13 @@ TEST_P(XdsDoorTest, AllItsAddressesServeTheSame) {
   EXPECT_EQ(first->Call(), one.address());
   EXPECT_EQ(second->Call(), one.address());
   EXPECT_EQ(door_->watched(), 1u);
+  const XdsDoor::Figures figures = door_->figures();
+  EXPECT_EQ(figures.watched, 1u);
+  EXPECT_EQ(figures.waiting, 0u);
+  EXPECT_GE(figures.streams, 1u);
+  EXPECT_GE(figures.responses, 3u) << "a listener, a cluster, its endpoints";
+  EXPECT_GE(figures.acks, 2u);
+  EXPECT_EQ(figures.nacks, 0u);
   first.reset();  // the second still wants it
   Register("door-two", two.address());
   EXPECT_TRUE(WaitFor([&] {
