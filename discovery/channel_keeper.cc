@@ -25,7 +25,7 @@ ChannelKeeper::ChannelKeeper() : queue_(std::make_unique<grpc::CompletionQueue>(
 
 ChannelKeeper::~ChannelKeeper() {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     stopping_ = true;
     queue_->Shutdown();
   }
@@ -41,7 +41,7 @@ bool ChannelKeeper::Arm(Kept* kept) {
   // Outside of the lock: should this be the last owner, the channel ends here.
   const std::shared_ptr<grpc::Channel> channel = kept->channel.lock();
   if (channel == nullptr) return false;
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   if (stopping_) return false;
   const grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
   channel->NotifyOnStateChange(state, std::chrono::system_clock::now() + kRecheck, queue_.get(),

@@ -8,10 +8,8 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <thread>
-
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 
 namespace grpc {
 class Channel;
@@ -39,8 +37,8 @@ class ChannelKeeper {
   [[nodiscard]] bool Arm(Kept* kept);
 
   std::unique_ptr<grpc::CompletionQueue> queue_;
-  absl::Mutex mutex_;
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::mutex mutex_;       // not absl::Mutex: ThreadSanitizer cannot see through Debian's
+  bool stopping_ = false;  // guarded by mutex_
   std::thread thread_;
 };
 

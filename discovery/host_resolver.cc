@@ -35,7 +35,7 @@ absl::StatusOr<std::vector<std::string>> HostResolver::System(const std::string&
 }
 
 uint64_t HostResolver::Join(Listener listener) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   members_.emplace(next_number_, Member{.listener = std::move(listener)});
   return next_number_++;
 }
@@ -43,7 +43,7 @@ uint64_t HostResolver::Join(Listener listener) {
 std::map<std::string, HostResolver::Answer> HostResolver::Want(uint64_t number,
                                                                const std::set<std::string>& hosts) {
   std::map<std::string, Answer> answers;
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   members_.at(number).wanted = hosts;
   for (const std::string& host : hosts) {
     const auto found = hosts_.find(host);
@@ -67,10 +67,10 @@ void HostResolver::ScheduleRefresh(const std::string& host, absl::Duration delay
 
 void HostResolver::Refresh(const std::string& host) {
   const absl::StatusOr<std::vector<std::string>> addresses = resolve_(host);
-  absl::MutexLock calling(&calling_);
+  const std::lock_guard calling(calling_);
   std::vector<Listener> listeners;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     for (const auto& [number, member] : members_) {
       if (member.wanted.contains(host)) listeners.push_back(member.listener);
     }
@@ -92,8 +92,8 @@ void HostResolver::Refresh(const std::string& host) {
 }
 
 void HostResolver::Leave(uint64_t number) {
-  absl::MutexLock calling(&calling_);
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard calling(calling_);
+  const std::lock_guard lock(mutex_);
   members_.erase(number);
 }
 

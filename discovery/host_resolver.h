@@ -9,13 +9,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "conclave/discovery/worker.h"
 
@@ -63,11 +62,12 @@ class HostResolver : public std::enable_shared_from_this<HostResolver> {
   const std::shared_ptr<Worker> worker_;
   const absl::Duration refresh_;
   const Resolve resolve_;
-  absl::Mutex calling_;  // held while listeners run
-  absl::Mutex mutex_ ABSL_ACQUIRED_AFTER(calling_);
-  std::map<std::string, Answer> hosts_ ABSL_GUARDED_BY(mutex_);
-  uint64_t next_number_ ABSL_GUARDED_BY(mutex_) = 1;
-  std::map<uint64_t, Member> members_ ABSL_GUARDED_BY(mutex_);
+  // std::mutex, not absl::Mutex: ThreadSanitizer cannot see through Debian's.
+  std::mutex calling_;                   // held while listeners run
+  std::mutex mutex_;                     // taken after calling_
+  std::map<std::string, Answer> hosts_;  // guarded by mutex_
+  uint64_t next_number_ = 1;             // guarded by mutex_
+  std::map<uint64_t, Member> members_;   // guarded by mutex_
 };
 
 }  // namespace conclave
