@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/client/client_impl.h"
+#include "conclave/client/waiting_thread.h"
 #include "conclave/discovery/watched_service.h"
 
 namespace conclave {
@@ -101,16 +103,17 @@ void ServiceView::Unsubscribe(const std::shared_ptr<Subscription::Rep>& rep) {
 
 absl::StatusOr<std::shared_ptr<const Snapshot>> ServiceView::Wait(
     absl::FunctionRef<bool(const Snapshot&)> condition, const CallOptions& call) {
-  absl::Time deadline = call.deadline;
-  if (call.timeout.has_value()) deadline = std::min(deadline, absl::Now() + *call.timeout);
-  const std::stop_callback wake(call.stop, [this] {
+  const auto wake = [this] {
     { std::lock_guard lock(mutex_); }  // it either has not looked yet, or is waiting
     published_.notify_all();
-  });
-  bool expired = false;
+  };
+  const std::shared_ptr<ClientImpl>& impl = watched_->client().impl();
+  const WaitingThread waiting(impl, impl->PatientDeadlineOf(call), wake);
+  const std::stop_callback on_stop(call.stop, wake);
   while (true) {
     uint64_t version = 0;
     std::shared_ptr<const Snapshot> now;
+    const bool expired = waiting.expired();
     {
       std::lock_guard lock(mutex_);
       version = version_;
@@ -118,15 +121,16 @@ absl::StatusOr<std::shared_ptr<const Snapshot>> ServiceView::Wait(
     }
     if (condition(*now)) return now;  // without the lock: it may call this library
     std::unique_lock lock(mutex_);
-    const auto over = [&] { return version_ != version || call.stop.stop_requested(); };
-    if (over() && !call.stop.stop_requested()) continue;
     if (call.stop.stop_requested()) return absl::CancelledError("the wait was cancelled");
+    if (version_ != version) continue;
     if (expired) {
       return absl::DeadlineExceededError(
           absl::StrCat("service ", name(), " has ", now->instances().size(),
                        " instances; what was waited for did not happen in time"));
     }
-    expired = !published_.wait_until(lock, absl::ToChronoTime(deadline), over);
+    published_.wait(lock, [&] {
+      return version_ != version || call.stop.stop_requested() || waiting.expired();
+    });
   }
 }
 

@@ -1,5 +1,7 @@
 #include "conclave/discovery/watched_service.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -18,6 +20,15 @@ constexpr absl::Duration kWatchRetry = absl::Seconds(5);
 constexpr absl::Duration kSaveEvery = absl::Seconds(5);
 constexpr absl::Duration kStalenessEvery = absl::Seconds(1);
 
+// How far the client's clock is ahead of the machine's. Always the same, but where a test moves the
+// client's clock.
+Duration AheadOfMachine(const Client& client) {
+  timespec machine{};
+  clock_gettime(CLOCK_BOOTTIME, &machine);  // goes on while the machine sleeps, as the client's
+  return client.impl()->loop().Now().time_since_epoch() -
+         absl::ToChronoNanoseconds(absl::DurationFromTimespec(machine));
+}
+
 }  // namespace
 
 WatchedService::WatchedService(std::shared_ptr<const World> world, const std::string& service)
@@ -25,6 +36,7 @@ WatchedService::WatchedService(std::shared_ptr<const World> world, const std::st
       name_(service),
       prefix_(CodecFor(world_->options.format).Prefix(service)),
       metrics_(world_->client.impl()->metrics(), service),
+      ahead_at_begin_(AheadOfMachine(world_->client)),
       state_({.service = service,
               .decode = [service, &codec = CodecFor(world_->options.format)](
                             std::string_view key,
@@ -53,22 +65,30 @@ void WatchedService::AddView(const std::shared_ptr<ServiceView>& view) {
   views_.push_back(view);
 }
 
+absl::Time WatchedService::Now() const {
+  return absl::Now() + absl::FromChrono(AheadOfMachine(client()) - ahead_at_begin_);
+}
+
 void WatchedService::After(absl::Duration delay, void (WatchedService::*step)()) {
-  world_->worker->RunAfter(delay, [weak = weak_from_this(), step] {
-    const auto self = weak.lock();
-    if (self == nullptr) return;
-    self->client().RunOnCallbackThread([weak, step] {
-      if (const auto still = weak.lock()) (*still.*step)();
+  const std::shared_ptr<ClientImpl>& impl = client().impl();
+  // The loop's thread must not become the last owner of this.
+  impl->loop().Post([weak = weak_from_this(), weak_impl = std::weak_ptr<ClientImpl>(impl), step,
+                     delay = absl::ToChronoNanoseconds(delay)](Engine& engine) {
+    engine.After(delay, [weak, weak_impl, step] {
+      const std::shared_ptr<ClientImpl> still = weak_impl.lock();
+      if (still == nullptr) return;
+      still->callbacks().Run([weak, step] {
+        if (const auto self = weak.lock()) (*self.*step)();
+      });
     });
   });
 }
 
 void WatchedService::Begin() {
   StartWatch();
-  if (world_->options.cache_dir.empty()) return;
-  world_->disk->RunAfter(world_->options.cache_after, [weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->LoadCache();
-  });
+  if (!world_->options.cache_dir.empty()) {
+    After(world_->options.cache_after, &WatchedService::LoadCacheIfSilent);
+  }
 }
 
 void WatchedService::StartWatch() {
@@ -89,7 +109,7 @@ void WatchedService::StartWatch() {
 }
 
 void WatchedService::OnBatch(const WatchBatch& batch) {
-  const absl::Time now = absl::Now();
+  const absl::Time now = Now();
   if (batch.connected && batch.status.ok()) last_heard_ns_ = absl::ToUnixNanos(now);
   if (!batch.status.ok()) {
     Log(LogLevel::kError,
@@ -151,13 +171,13 @@ void WatchedService::WatchTheGuard() {
   const std::optional<absl::Time> confirm = state_.NextConfirm();
   if (confirmation_asked_ != confirm) due = std::min(*due, *confirm);
   guard_timer_set_ = true;
-  After(std::max(*due - absl::Now(), absl::ZeroDuration()), &WatchedService::OnGuardTimer);
+  After(std::max(*due - Now(), absl::ZeroDuration()), &WatchedService::OnGuardTimer);
 }
 
 void WatchedService::OnGuardTimer() {
   guard_timer_set_ = false;
   const std::optional<absl::Time> confirm = state_.NextConfirm();
-  const absl::Time now = absl::Now();
+  const absl::Time now = Now();
   if (confirm.has_value() && confirmation_asked_ != confirm && now >= *confirm) {
     confirmation_asked_ = confirm;
     AskForConfirmation();
@@ -172,7 +192,7 @@ void WatchedService::AskForConfirmation() {
                             [weak = weak_from_this()](absl::StatusOr<RangeResult> result) {
                               const auto self = weak.lock();
                               if (self == nullptr || !result.ok()) return;
-                              self->Accept(self->state_.Confirm(result->kvs, absl::Now()));
+                              self->Accept(self->state_.Confirm(result->kvs, self->Now()));
                             });
 }
 
@@ -180,7 +200,7 @@ void WatchedService::RefreshStaleness() {
   if (!metrics_.enabled()) return;
   const std::optional<absl::Time> since = state_.snapshot()->stale_since();
   staleness_timer_set_ = since.has_value();
-  metrics_.SetStaleSeconds(since.has_value() ? absl::ToDoubleSeconds(absl::Now() - *since) : 0);
+  metrics_.SetStaleSeconds(since.has_value() ? absl::ToDoubleSeconds(Now() - *since) : 0);
   if (since.has_value()) After(kStalenessEvery, &WatchedService::RefreshStaleness);
 }
 
@@ -222,8 +242,14 @@ void WatchedService::SaveCache() {
   });
 }
 
-void WatchedService::LoadCache() {
+void WatchedService::LoadCacheIfSilent() {
   if (snapshot()->known()) return;
+  world_->disk->RunAfter(absl::ZeroDuration(), [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->LoadCache();
+  });
+}
+
+void WatchedService::LoadCache() {
   absl::StatusOr<CacheFile::Content> content =
       CacheFile::Read(CacheFile::PathOf(world_->options.cache_dir, name_), name_);
   if (!content.ok()) {

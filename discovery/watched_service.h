@@ -1,9 +1,12 @@
 // WatchedService: one service's watch, and the set that it keeps: fed by the watch, guarded against
 // sudden shrinking, saved to disk and read back from there.
 //
-// Threads: the watch's batches and everything that changes the state run on the client's callback
-// thread. Timers run on `worker` and files are read and written on `disk`; both only carry work to
-// the callback thread and back. All of them hold this object weakly, so the last handle ends it.
+// Threads: the watch's batches, timers and everything that changes the state run on the client's
+// callback thread; files are read and written on `disk`, which only carries work to the callback
+// thread and back. All of them hold this object weakly, so the last handle ends it.
+//
+// Times are those of the client's loop. Only how often the set is saved goes by the machine's
+// clock, as files do.
 #pragma once
 
 #include <atomic>
@@ -14,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "conclave/base/time.h"
 #include "conclave/client/client.h"
 #include "conclave/client/core/log.h"
 #include "conclave/discovery/discovery.h"
@@ -57,19 +61,23 @@ class WatchedService : public std::enable_shared_from_this<WatchedService> {
   void AskForConfirmation();
   void RefreshStaleness();
   void ScheduleSave();
+  void LoadCacheIfSilent();
 
   // On the disk's thread.
   void LoadCache();
   void SaveCache();
 
   void StartWatch();
-  // Runs `step` on the callback thread after `delay`, if this is still there then.
+  absl::Time Now() const;  // of the wall, going on with the client's clock
+  // Runs `step` on the callback thread after `delay` on the client's clock, if this is still there
+  // then.
   void After(absl::Duration delay, void (WatchedService::*step)());
 
   const std::shared_ptr<const World> world_;
   const std::string name_;
   const std::string prefix_;  // of all keys of the service
   const ServiceMetrics metrics_;
+  const Duration ahead_at_begin_;  // of the client's clock
 
   // Of the callback thread only.
   ServiceState state_;

@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "conclave/client/client_impl.h"
 #include "conclave/client/patience.h"
+#include "conclave/client/waiting_thread.h"
 #include "conclave/election/candidate_note.h"
 #include "conclave/election/election.h"
 #include "conclave/election/succession.h"
@@ -139,17 +140,15 @@ std::optional<int64_t> Candidate::term() const {
 }
 
 absl::Status Candidate::Await(const CallOptions& call) const {
-  const absl::Time deadline =
-      std::min(call.deadline, absl::Now() + call.timeout.value_or(absl::InfiniteDuration()));
+  const std::shared_ptr<ClientImpl>& impl = rep_->client.impl();
+  const WaitingThread waiting(impl, impl->PatientDeadlineOf(call), [this] {
+    { std::lock_guard lock(rep_->mutex); }  // it either has not looked yet, or is waiting
+    rep_->bell.notify_all();
+  });
   std::unique_lock lock(rep_->mutex);
   // A term that has begun and ended meanwhile counts as well.
   const auto led = [this, before = rep_->terms] { return rep_->Leads() || rep_->terms != before; };
-  const auto leads_or_gone = [this, &led] { return rep_->gone || led(); };
-  if (deadline == absl::InfiniteFuture()) {
-    rep_->bell.wait(lock, call.stop, leads_or_gone);
-  } else {
-    rep_->bell.wait_until(lock, call.stop, absl::ToChronoTime(deadline), leads_or_gone);
-  }
+  rep_->bell.wait(lock, call.stop, [&] { return rep_->gone || led() || waiting.expired(); });
   if (led()) return absl::OkStatus();
   if (call.stop.stop_requested()) return absl::CancelledError("stop was requested");
   if (rep_->gone) return absl::CancelledError("the candidate is gone");

@@ -1,11 +1,17 @@
 // The recipes on a FakeServer: what happens when things fail, shown in milliseconds.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
 
 #include <future>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "conclave/coordination/group.h"
+#include "conclave/coordination/queue.h"
 #include "conclave/discovery/discovery.h"
 #include "conclave/election/election.h"
 #include "conclave/lock/mutex.h"
@@ -16,6 +22,7 @@ namespace conclave::testing {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 Session Open(const Client& client, absl::Duration ttl) {
   absl::StatusOr<Session> session = client.OpenSession({.ttl = ttl});
@@ -143,6 +150,8 @@ TEST(ElectionOnFakeServerTest, ALeaderThatIsCutOffStandsDownBeforeTheNextOneLead
 // ---- Registry and discovery --------------------------------------------------------------------
 
 struct World {
+  explicit World(const FakeServer::Options& options = {}) : server(options) {}
+
   FakeServer server;
   Client provider = server.Connect();
   Client consumer = server.Connect();
@@ -201,6 +210,128 @@ TEST(DiscoveryOnFakeServerTest,
   EXPECT_TRUE(world.server.AdvanceUntil(
       [&] { return count() == 1 && !service->snapshot()->stale_since().has_value(); },
       absl::Minutes(1)));
+}
+
+// A list that suddenly lacks most of what was there is believed when a second one, half the guard's
+// time later, lacks it too.
+TEST(DiscoveryOnFakeServerTest, TheShrinkGuardIsOnTheClock) {
+  World world;
+  for (int i = 0; i < 10; ++i) {
+    const std::string address = "10.0.0." + std::to_string(i) + ":80";
+    ASSERT_TRUE(
+        world.server.Put(InstanceKey("billing", address), EncodeNamingValue({.address = address}))
+            .ok());
+  }
+  absl::StatusOr<Service> service = world.discovery.Watch("billing");
+  ASSERT_TRUE(service.ok());
+  const auto count = [&] { return service->snapshot()->instances().size(); };
+  ASSERT_TRUE(world.server.AdvanceUntil([&] { return count() == 10; }));
+
+  world.server.Partition(world.consumer);
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_TRUE(
+        world.server.DeleteKey(InstanceKey("billing", "10.0.0." + std::to_string(i) + ":80")).ok());
+  }
+  ASSERT_TRUE(world.server.Compact().ok());
+  world.server.BreakConnections();
+  world.server.Heal();
+  ASSERT_TRUE(world.server.AdvanceUntil([&] { return service->snapshot()->held() == 8; }));
+  const absl::Duration held = world.server.elapsed();
+  EXPECT_EQ(count(), 10u);
+  ASSERT_TRUE(world.server.AdvanceUntil([&] { return count() == 2; }, absl::Minutes(1)));
+  EXPECT_GE(world.server.elapsed() - held, absl::Seconds(14));
+  EXPECT_LE(world.server.elapsed() - held, absl::Seconds(16));
+}
+
+// ---- Waiting -----------------------------------------------------------------------------------
+
+TEST(WaitingOnFakeServerTest, EveryDeadlineIsOnTheClock) {
+  World world({.auto_advance = true});
+  const auto takes = [&](absl::Duration expected, const auto& wait) {
+    const absl::Duration before = world.server.elapsed();
+    EXPECT_TRUE(absl::IsDeadlineExceeded(wait()));
+    EXPECT_GE(world.server.elapsed() - before, expected);
+    EXPECT_LT(world.server.elapsed() - before, 2 * expected);
+  };
+  absl::StatusOr<Service> service = world.discovery.Watch("billing");
+  ASSERT_TRUE(service.ok());
+  takes(absl::Hours(1), [&] {
+    return service
+        ->Wait([](const Snapshot& now) { return now.instances().size() == 1; },
+               {.timeout = absl::Hours(1)})
+        .status();
+  });
+  Session session = Open(world.consumer, absl::Hours(20));
+  absl::StatusOr<Leadership> other = Election(world.consumer, "e").Campaign(session, "me");
+  ASSERT_TRUE(other.ok());
+  absl::StatusOr<Candidate> candidate =
+      Election(world.consumer, "e").RunWhileLeader({}, [](Leadership&, std::stop_token) {
+        return absl::OkStatus();
+      });
+  ASSERT_TRUE(candidate.ok());
+  takes(absl::Minutes(5), [&] { return candidate->Await({.timeout = absl::Minutes(5)}); });
+  world.server.Pause();
+  absl::StatusOr<Registration> registration =
+      world.registry.Register({.service = "billing", .address = "10.0.0.1:80"});
+  ASSERT_TRUE(registration.ok());
+  takes(absl::Minutes(2), [&] { return registration->WaitRegistered(absl::Minutes(2)); });
+  world.server.Resume();
+  EXPECT_TRUE(registration->WaitRegistered(absl::Minutes(2)).ok());
+  EXPECT_TRUE(service
+                  ->Wait([](const Snapshot& now) { return now.instances().size() == 1; },
+                         {.timeout = absl::Minutes(1)})
+                  .ok());
+}
+
+// ---- Metrics -----------------------------------------------------------------------------------
+
+TEST(MetricsOnFakeServerTest, ClaimsAndRecipesAreCounted) {
+  FakeServer server;
+  const auto registry = std::make_shared<prometheus::Registry>();
+  Client client = server.Connect({.metrics = registry});
+  const auto text = [&registry] {
+    return prometheus::TextSerializer().Serialize(registry->Collect());
+  };
+  Session mine = Open(client, absl::Seconds(10));
+  Session theirs = Open(client, absl::Seconds(10));
+  {
+    absl::StatusOr<LockGuard> guard = Mutex(mine, "locks/a").Lock();
+    ASSERT_TRUE(guard.ok());
+    absl::StatusOr<TryLockResult> busy = Mutex(theirs, "locks/a").TryLock();
+    ASSERT_TRUE(busy.ok() && !busy->guard.has_value());
+    EXPECT_THAT(text(), HasSubstr("conclave_claims_held{kind=\"mutex\",name=\"\"} 1"));
+  }
+  EXPECT_THAT(text(), HasSubstr("conclave_claims_held{kind=\"mutex\",name=\"\"} 0"));
+  EXPECT_THAT(text(),
+              HasSubstr("conclave_claims_total{kind=\"mutex\",name=\"\",outcome=\"acquired\"} 1"));
+  EXPECT_THAT(text(),
+              HasSubstr("conclave_claims_total{kind=\"mutex\",name=\"\",outcome=\"busy\"} 1"));
+  EXPECT_THAT(text(), HasSubstr("conclave_claim_wait_seconds_count{kind=\"mutex\",name=\"\"} 1"));
+
+  absl::StatusOr<Leadership> leader = Election(client, "jobs").Campaign(mine, "me");
+  ASSERT_TRUE(leader.ok());
+  EXPECT_THAT(text(), HasSubstr("conclave_claims_held{kind=\"election\",name=\"jobs\"} 1"));
+  EXPECT_TRUE(server.RevokeLease(mine.lease_id()).ok());
+  ASSERT_TRUE(server.AdvanceUntil([&] { return !leader->leading(); }));
+  EXPECT_THAT(text(), HasSubstr("conclave_claims_held{kind=\"election\",name=\"jobs\"} 0"));
+  EXPECT_THAT(text(), HasSubstr("conclave_claims_lost_total{kind=\"election\",name=\"jobs\"} 1"));
+
+  Queue queue(theirs, "queues/mail");
+  ASSERT_TRUE(queue.Push("letter").ok());
+  absl::StatusOr<TakenItem> item = queue.Take();
+  ASSERT_TRUE(item.ok());
+  EXPECT_TRUE(item->Ack().ok());
+  absl::StatusOr<Membership> membership = Group(client, "g").Join(theirs, "a");
+  ASSERT_TRUE(membership.ok());
+  EXPECT_TRUE(membership->Leave().ok());
+  for (const std::string series :
+       {"conclave_queue_events_total{event=\"pushed\",name=\"queues/mail\"} 1",
+        "conclave_queue_events_total{event=\"taken\",name=\"queues/mail\"} 1",
+        "conclave_queue_events_total{event=\"acked\",name=\"queues/mail\"} 1",
+        "conclave_group_events_total{event=\"joined\",name=\"g\"} 1",
+        "conclave_group_events_total{event=\"left\",name=\"g\"} 1"}) {
+    EXPECT_THAT(text(), HasSubstr(series));
+  }
 }
 
 }  // namespace
