@@ -230,6 +230,9 @@ TEST_P(ElectionTest, TakesPartWithEtcdctl) {
   ASSERT_TRUE(WaitFor([&] { return Candidates(election) == 2; }));
   auto listener = ChildProcess::Start(EtcdctlCommand(*cluster_, {"elect", "-l", name_}));
   ASSERT_TRUE(listener.ok());
+  // Its key is there before its campaign has returned to it; until then it takes no signal and
+  // would go on leading. Once it has said that it leads, it listens.
+  ASSERT_TRUE(WaitFor([&] { return (*theirs)->Output().find("etcdctl") != std::string::npos; }));
   (*theirs)->Signal(SIGINT);
   auto ours = waiting.get();
   ASSERT_TRUE(ours.ok()) << ours.status();

@@ -96,7 +96,7 @@ class Watcher {
           std::lock_guard lock(watcher->mutex_);
           watcher->size_ = now.instances().size();
           for (const auto& instance : delta.removed) {
-            watcher->removed_.emplace_back(AddressOf(instance), absl::Now());
+            watcher->removed_.emplace_back(instance.address, absl::Now());
           }
         });
     return watcher;
@@ -114,15 +114,6 @@ class Watcher {
 
  private:
   explicit Watcher(const Client& client) : discovery_(client) {}
-  // Deltas hold instances, or pointers to those that snapshots share.
-  template <typename T>
-  static std::string AddressOf(const T& instance) {
-    if constexpr (requires { instance->address; }) {
-      return instance->address;
-    } else {
-      return instance.address;
-    }
-  }
 
   mutable std::mutex mutex_;
   size_t size_ = 0;
