@@ -10,19 +10,14 @@ ServiceMetrics::ServiceMetrics(const std::shared_ptr<prometheus::Registry>& regi
                                const std::string& service)
     : registry_(registry) {
   if (registry_ == nullptr) return;
-  const auto gauge = [&](const char* name, const char* help) {
-    return &prometheus::BuildGauge()
-                .Name(name)
-                .Help(help)
-                .Register(*registry_)
-                .Add({{"service", service}});
+  const auto add = [&](auto builder, const char* name, const char* help) {
+    return &builder.Name(name).Help(help).Register(*registry_).Add({{"service", service}});
   };
-  const auto counter = [&](const char* name, const char* help) {
-    return &prometheus::BuildCounter()
-                .Name(name)
-                .Help(help)
-                .Register(*registry_)
-                .Add({{"service", service}});
+  const auto gauge = [&add](const char* name, const char* help) {
+    return add(prometheus::BuildGauge(), name, help);
+  };
+  const auto counter = [&add](const char* name, const char* help) {
+    return add(prometheus::BuildCounter(), name, help);
   };
   instances_ = gauge("conclave_discovery_instances", "Instances in the view of the service");
   skipped_ = gauge("conclave_discovery_skipped", "Entries of the service that cannot be read");
