@@ -11,6 +11,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
@@ -308,10 +309,19 @@ TEST_P(DiscoveryTest, ReadsWhatOtherProjectsWrite) {
   }
 }
 
+struct RemovedAtTheEnd {
+  ~RemovedAtTheEnd() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+  const std::string path;
+};
+
 TEST_P(DiscoveryTest, BeginsWithTheSetOnDiskWhileTheClusterIsAway) {
   CONCLAVE_START_CLUSTER(cluster, GetParam());
   std::string pattern = ::testing::TempDir() + "/discovery_XXXXXX";
   ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+  const RemovedAtTheEnd folder{pattern};  // outlives who writes to it
   const DiscoveryOptions options{.cache_dir = pattern + "/cache",
                                  .cache_after = absl::Milliseconds(100)};
   const std::string path = CacheFile::PathOf(options.cache_dir, Name());
@@ -347,7 +357,6 @@ TEST_P(DiscoveryTest, BeginsWithTheSetOnDiskWhileTheClusterIsAway) {
   EXPECT_FALSE(service->snapshot()->from_cache());
   EXPECT_FALSE(service->snapshot()->stale_since().has_value());
   EXPECT_TRUE(Becomes(*other, {}));
-  std::filesystem::remove_all(pattern);
 }
 
 TEST_P(DiscoveryTest, AListThatShrinksSuddenlyIsHeldUntilASecondOneConfirmsIt) {
