@@ -27,6 +27,9 @@ target_include_directories(conclave_flags INTERFACE
   $<BUILD_INTERFACE:${CMAKE_BINARY_DIR}/include> $<BUILD_INTERFACE:${CMAKE_BINARY_DIR}/gen>)
 target_compile_options(conclave_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers -Werror=return-type
   -Werror=unused-result -fno-plt)
+if(CONCLAVE_FAILPOINTS)
+  target_compile_definitions(conclave_flags INTERFACE CONCLAVE_FAILPOINTS)
+endif()
 if(CONCLAVE_SANITIZE)
   add_compile_options(-fsanitize=${CONCLAVE_SANITIZE} -fno-sanitize-recover=undefined)
   add_link_options(-fsanitize=${CONCLAVE_SANITIZE})

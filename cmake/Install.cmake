@@ -104,7 +104,7 @@ conclave_shared(conclave_so conclave
   DEPS ${common_deps} gRPC::grpc++ protobuf::libprotobuf spdlog::spdlog prometheus-cpp::core
     nlohmann_json::nlohmann_json OpenSSL::Crypto resolv ${CONCLAVE_RESOLVER_LIBRARIES})
 conclave_shared(conclave_server_so conclave-server
-  FOLDERS wire env memory_disk raft_quorum raft_tracker raft_confchange raft mvcc lease auth watch
+  FOLDERS wire env memory_disk failpoint raft_quorum raft_tracker raft_confchange raft mvcc lease auth watch
     apply wal snapshot bbolt backup node posix rpc local http recipes app testing
   DEPS conclave_so ${common_deps} absl::btree absl::inlined_vector absl::hash gRPC::grpc++
     protobuf::libprotobuf spdlog::spdlog prometheus-cpp::core yaml-cpp OpenSSL::Crypto OpenSSL::SSL nghttp2)
@@ -164,6 +164,8 @@ install(TARGETS conclave RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT s
 install(FILES packaging/systemd/conclave.service DESTINATION lib/systemd/system COMPONENT server)
 install(FILES packaging/systemd/sysusers.conf DESTINATION lib/sysusers.d RENAME conclave.conf COMPONENT server)
 install(FILES packaging/systemd/conclave.default DESTINATION share/conclave COMPONENT server)
+install(FILES packaging/grafana/conclave.json DESTINATION share/conclave/grafana COMPONENT server)
+install(FILES packaging/prometheus/conclave.rules.yml DESTINATION share/conclave/prometheus COMPONENT server)
 install(FILES LICENSE DESTINATION share/doc/conclave-server RENAME copyright COMPONENT server)
 install(FILES LICENSE DESTINATION share/doc/libconclave1 RENAME copyright COMPONENT lib)
 install(FILES LICENSE DESTINATION share/doc/libconclave-dev RENAME copyright COMPONENT dev)

@@ -67,18 +67,21 @@ build() {
   ninja -C "build/$preset" --quiet "$@"
 }
 
-# unpack_peers: the etcd server and client of the tests, from Debian's packages into build/peers; installed
-# for real, the server would start a service on the user's machine.
+# unpack_peers: etcd's server and client and Prometheus, for the tests, from Debian's packages into build/peers;
+# installed for real, each would start a service on the user's machine.
 unpack_peers() {
   local into="$ROOT/build/peers" work
-  if [ -x "$into/usr/bin/etcd" ] && [ -x "$into/usr/bin/etcdctl" ]; then return 0; fi
+  if [ -x "$into/usr/bin/etcd" ] && [ -x "$into/usr/bin/etcdctl" ] &&
+    [ -x "$into/usr/bin/prometheus" ]; then
+    return 0
+  fi
   mkdir -p "$into"
   work="$(mktemp -d "$into/download.XXXXXX")"
-  if ! (cd "$work" && { apt-get download -qq etcd-server etcd-client ||
-    { sudo_if_needed apt-get update -qq && apt-get download -qq etcd-server etcd-client; }; }) \
+  if ! (cd "$work" && { apt-get download -qq etcd-server etcd-client prometheus ||
+    { sudo_if_needed apt-get update -qq && apt-get download -qq etcd-server etcd-client prometheus; }; }) \
     >"$into/download.log" 2>&1; then
     cat "$into/download.log" >&2
-    die "could not download Debian's etcd packages"
+    die "could not download Debian's packages of etcd and Prometheus"
   fi
   local package
   for package in "$work"/*.deb; do dpkg-deb -x "$package" "$into"; done

@@ -118,7 +118,8 @@ absl::Status EmbeddedCluster::Impl::Start(const Options& options) {
   }
   log = app::Log::Silent();
   if (!options.log_level.empty()) {
-    CONCLAVE_ASSIGN_OR_RETURN(log, app::Log::Open(options.log_level, {"stderr"}));
+    CONCLAVE_ASSIGN_OR_RETURN(log,
+                              app::Log::Open({.level = options.log_level, .outputs = {"stderr"}}));
   }
   absl::Status started;
   for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {

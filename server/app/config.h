@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "conclave/base/time.h"
+#include "conclave/server/app/log.h"
 
 namespace conclave::app {
 
@@ -32,6 +33,7 @@ enum class CompactionMode : uint8_t { kOff, kPeriodic, kRevision };
 struct Config {
   std::string name = "default";
   std::string data_dir;  // empty: "<name>.conclave"
+  std::string wal_dir;   // empty: in data_dir
 
   std::vector<Url> listen_client_urls;
   std::vector<Url> advertise_client_urls;
@@ -64,8 +66,14 @@ struct Config {
   std::string config_file;  // empty: flags and environment decide
   std::map<std::string, bool> feature_gates;
 
-  std::string log_level = "info";
-  std::vector<std::string> log_outputs = {"default"};
+  LogOptions log;
+  bool socket_reuse_port = false;
+  bool log_rotation = false;
+  LogRotation log_rotation_settings{uint64_t{100} << 20,
+                                    1000};  // as --log-rotation-config-json says
+  Duration warning_apply_duration = std::chrono::milliseconds(100);
+  uint64_t snapshot_count = 0;            // 0: by the bytes of the log alone
+  uint64_t snapshot_catchup_entries = 0;  // 0: likewise
   bool extensive_metrics = false;
 
   // Of our own. A snapshot is taken when the log has grown by this (or the last one's size).

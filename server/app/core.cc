@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/time/time.h"
 #include "conclave/api/wire/errors.h"
 #include "conclave/base/check.h"
 
@@ -149,7 +150,17 @@ Instant Core::RunTurn(std::vector<node::Input>* more) {
       more->clear();
     }
   }
-  node_->Turn(Now(), inputs_, &effects_);
+  const Instant begin = Now();
+  node_->Turn(begin, inputs_, &effects_);
+  if (const Duration took = Now() - begin; took > sinks_.slow_turn) [[unlikely]] {
+    slow_turns_.fetch_add(1, std::memory_order_relaxed);
+    sinks_.log({.severity = node::Severity::kWarning,
+                .message = "apply request took too long",
+                .fields = {{"expected-duration",
+                            absl::FormatDuration(absl::Nanoseconds(sinks_.slow_turn.count()))}},
+                .numbers = {{"inputs", static_cast<int64_t>(inputs_.size())}},
+                .took = took});
+  }
   inputs_.clear();
   CarryOut();
   return node_->NextDeadline();

@@ -38,6 +38,7 @@ struct CoreSinks {
   std::function<void(node::SnapshotPiece)> snapshot_piece;
   std::function<void(node::LogTruncate)> truncate;
   std::function<void(node::LogLine)> log;
+  Duration slow_turn = Duration::max();  // turns that take longer are logged
   std::function<void()> ready;
   std::function<void()> stopped;
 };
@@ -51,6 +52,9 @@ class Core final : public rpc::BurstHandler {
   void Start(rpc::Transport* transport);
   // No turn begins after this; inputs are dropped. Any thread but the core's.
   void Stop();
+
+  // Turns that took longer than CoreSinks::slow_turn. Any thread.
+  uint64_t slow_turns() const { return slow_turns_.load(std::memory_order_relaxed); }
 
   // Any thread.
   void Post(node::Input input);
@@ -74,6 +78,7 @@ class Core final : public rpc::BurstHandler {
   const CoreSinks sinks_;
   std::atomic<rpc::Transport*> transport_{nullptr};
   std::atomic<bool> stopping_{false};
+  std::atomic<uint64_t> slow_turns_{0};
   std::mutex
       turn_mutex_;  // held during a turn, so that Stop can wait for it; never contended otherwise
 

@@ -89,7 +89,8 @@ absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(Options op
   CONCLAVE_RETURN_IF_ERROR(app::Complete(&settings.config));
   settings.log = app::Log::Silent();
   if (!options.log_level.empty()) {
-    CONCLAVE_ASSIGN_OR_RETURN(settings.log, app::Log::Open(options.log_level, {"stderr"}));
+    CONCLAVE_ASSIGN_OR_RETURN(settings.log,
+                              app::Log::Open({.level = options.log_level, .outputs = {"stderr"}}));
   }
   CONCLAVE_ASSIGN_OR_RETURN(impl->server, app::Server::Start(std::move(settings)));
   if (!impl->server->WaitReady(kReadyTimeout)) {

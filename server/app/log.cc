@@ -1,6 +1,7 @@
 #include "conclave/server/app/log.h"
 
 #include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/rotating_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -10,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/time.h"
 
 namespace conclave::app {
 namespace {
@@ -82,6 +84,48 @@ void AppendJson(std::string_view text, std::string* out) {
   out->push_back('"');
 }
 
+// As Go writes it by 2006-01-02T15:04:05.999999Z0700: without zeros at the end.
+std::string Timestamp(int64_t unix_micros) {
+  const std::time_t seconds = static_cast<std::time_t>(unix_micros / 1'000'000);
+  std::tm utc{};
+  gmtime_r(&seconds, &utc);
+  std::string text = absl::StrFormat("%04d-%02d-%02dT%02d:%02d:%02d.%06d", utc.tm_year + 1900,
+                                     utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min,
+                                     utc.tm_sec, static_cast<int>(unix_micros % 1'000'000));
+  text.resize(text.find_last_not_of('0') + 1);
+  if (text.back() == '.') text.pop_back();
+  return text + "Z";
+}
+
+void AppendField(std::string_view name, std::string_view value, std::string* out) {
+  if (!out->empty() && out->back() != '{') out->push_back(',');
+  AppendJson(name, out);
+  out->push_back(':');
+  AppendJson(value, out);
+}
+
+void AppendFields(int64_t unix_micros, const node::LogLine& line, std::string* out) {
+  if (line.took.has_value()) {
+    AppendField("start time", Timestamp(unix_micros - *line.took / std::chrono::microseconds(1)),
+                out);
+    AppendField("took", absl::FormatDuration(absl::Nanoseconds(line.took->count())), out);
+  }
+  for (const auto& [name, value] : line.fields) AppendField(name, value, out);
+  for (const auto& [name, value] : line.numbers) {
+    if (out->back() != '{') out->push_back(',');
+    AppendJson(name, out);
+    absl::StrAppend(out, ":", value);
+  }
+}
+
+spdlog::sink_ptr OpenFile(const std::string& path, const LogRotation& rotation) {
+  if (rotation.file_bytes_max == 0) {
+    return std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
+  }
+  return std::make_shared<spdlog::sinks::rotating_file_sink_mt>(path, rotation.file_bytes_max,
+                                                                rotation.files);
+}
+
 }  // namespace
 
 struct Log::Sinks {
@@ -93,56 +137,58 @@ struct Log::Sinks {
   spdlog::logger logger;
 };
 
-Log::Log(std::unique_ptr<Sinks> sinks) : sinks_(std::move(sinks)) {}
+Log::Log(std::unique_ptr<Sinks> sinks, LogFormat format)
+    : sinks_(std::move(sinks)), format_(format) {}
 Log::~Log() = default;
 
-absl::StatusOr<std::shared_ptr<Log>> Log::Open(std::string_view level,
-                                               const std::vector<std::string>& outputs) {
+absl::StatusOr<std::shared_ptr<Log>> Log::Open(const LogOptions& options) {
   std::vector<spdlog::sink_ptr> sinks;
-  for (const std::string& output : outputs) {
+  for (const std::string& output : options.outputs) {
     if (output == "default" || output == "stderr") {
       sinks.push_back(std::make_shared<spdlog::sinks::stderr_sink_mt>());
     } else if (output == "stdout") {
       sinks.push_back(std::make_shared<spdlog::sinks::stdout_sink_mt>());
     } else {
       try {
-        sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(output));
+        sinks.push_back(OpenFile(output, options.rotation));
       } catch (const spdlog::spdlog_ex& error) {
         return absl::InvalidArgumentError(
             absl::StrCat("--log-outputs: cannot write ", output, ": ", error.what()));
       }
     }
   }
-  auto log = std::shared_ptr<Log>(new Log(std::make_unique<Sinks>(std::move(sinks))));
-  log->sinks_->logger.set_level(ThresholdOf(level));
+  auto log =
+      std::shared_ptr<Log>(new Log(std::make_unique<Sinks>(std::move(sinks)), options.format));
+  log->sinks_->logger.set_level(ThresholdOf(options.level));
   return log;
 }
 
 std::shared_ptr<Log> Log::Silent() {
-  auto log =
-      std::shared_ptr<Log>(new Log(std::make_unique<Sinks>(std::vector<spdlog::sink_ptr>())));
+  auto log = std::shared_ptr<Log>(
+      new Log(std::make_unique<Sinks>(std::vector<spdlog::sink_ptr>()), LogFormat::kJson));
   log->sinks_->logger.set_level(spdlog::level::off);
   return log;
 }
 
-std::string FormatLine(std::string_view level, int64_t unix_micros, std::string_view caller,
-                       const node::LogLine& line) {
-  const std::time_t seconds = static_cast<std::time_t>(unix_micros / 1'000'000);
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
-  std::string out = absl::StrFormat(
-      "{\"level\":\"%s\",\"ts\":\"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ\",\"caller\":",
-      std::string(level), utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min,
-      utc.tm_sec, static_cast<int>(unix_micros % 1'000'000));
-  AppendJson(caller, &out);
-  out += ",\"msg\":";
-  AppendJson(line.message, &out);
-  for (const auto& [name, value] : line.fields) {
-    out.push_back(',');
-    AppendJson(name, &out);
-    out.push_back(':');
-    AppendJson(value, &out);
+std::string FormatLine(LogFormat format, std::string_view level, int64_t unix_micros,
+                       std::string_view caller, const node::LogLine& line) {
+  std::string out;
+  if (format == LogFormat::kConsole) {
+    std::string fields = "{";
+    AppendFields(unix_micros, line, &fields);
+    // A line stays a line.
+    std::string message;
+    AppendJson(line.message, &message);
+    return absl::StrCat(Timestamp(unix_micros), "\t", std::string(level), "\t", std::string(caller),
+                        "\t", message.substr(1, message.size() - 2),
+                        fields.size() == 1 ? "" : absl::StrCat("\t", fields, "}"));
   }
+  out = "{";
+  AppendField("level", level, &out);
+  AppendField("ts", Timestamp(unix_micros), &out);
+  AppendField("caller", caller, &out);
+  AppendField("msg", line.message, &out);
+  AppendFields(unix_micros, line, &out);
   out.push_back('}');
   return out;
 }
@@ -153,7 +199,7 @@ void Log::Write(std::string_view caller, const node::LogLine& line) {
   const int64_t now = std::chrono::duration_cast<std::chrono::microseconds>(
                           std::chrono::system_clock::now().time_since_epoch())
                           .count();
-  const std::string text = FormatLine(NameOf(line.severity), now, caller, line);
+  const std::string text = FormatLine(format_, NameOf(line.severity), now, caller, line);
   sinks_->logger.log(level, spdlog::string_view_t(text.data(), text.size()));
 }
 

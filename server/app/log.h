@@ -12,15 +12,30 @@
 
 namespace conclave::app {
 
-// {"level":"info","ts":"2006-01-02T15:04:05.999999Z","caller":"server/node","msg":"...", further
-// fields...} Thread-safe. A line is written with one write; nothing is buffered.
+enum class LogFormat : uint8_t { kJson, kConsole };
+
+// A file that has grown to `file_bytes_max` becomes NAME.1, that one NAME.2, and so on to `files`;
+// the oldest goes. Files is at least 1.
+struct LogRotation {
+  uint64_t file_bytes_max = 0;  // 0: files grow for ever
+  uint64_t files = 1;
+};
+
+struct LogOptions {
+  std::string level = "info";                      // debug, info, warn, error, panic, fatal
+  std::vector<std::string> outputs = {"default"};  // "default", "stderr", "stdout", or paths
+  LogFormat format = LogFormat::kJson;
+  LogRotation rotation{};
+};
+
+// kJson:    {"level":"info","ts":"2006-01-02T15:04:05.999999Z","caller":"server/node","msg":"...",
+//           further fields...}
+// kConsole: ts, level, caller, message and the fields as JSON, with tabs between them
+// Thread-safe. A line is written with one write; nothing is buffered.
 class Log {
  public:
-  // `level`: debug, info, warn, error, panic, fatal. `outputs`: "default" and "stderr", "stdout",
-  // or paths.
   //   InvalidArgument  a file cannot be opened
-  static absl::StatusOr<std::shared_ptr<Log>> Open(std::string_view level,
-                                                   const std::vector<std::string>& outputs);
+  static absl::StatusOr<std::shared_ptr<Log>> Open(const LogOptions& options);
   // Drops everything.
   static std::shared_ptr<Log> Silent();
   ~Log();
@@ -33,12 +48,13 @@ class Log {
 
  private:
   struct Sinks;
-  explicit Log(std::unique_ptr<Sinks> sinks);
+  Log(std::unique_ptr<Sinks> sinks, LogFormat format);
   const std::unique_ptr<Sinks> sinks_;
+  const LogFormat format_;
 };
 
 // The line without its end.
-std::string FormatLine(std::string_view level, int64_t unix_micros, std::string_view caller,
-                       const node::LogLine& line);
+std::string FormatLine(LogFormat format, std::string_view level, int64_t unix_micros,
+                       std::string_view caller, const node::LogLine& line);
 
 }  // namespace conclave::app

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -95,7 +96,7 @@ void AddServer(const node::Stats& stats, Page* page) {
     page->Gauge(
         "etcd_cluster_version",
         "Which version is running. 1 for 'cluster_version' label with current cluster version.", 1,
-        {{"cluster_version", stats.cluster_version}});
+        {{"cluster_version", stats.cluster_version.substr(0, stats.cluster_version.rfind('.'))}});
   }
   page->Gauge("conclave_info", "Which version of Conclave is running.", 1,
               {{"version", std::string(kVersion)}});
@@ -111,8 +112,6 @@ void AddServer(const node::Stats& stats, Page* page) {
               static_cast<double>(stats.proposals_pending));
   page->Counter("etcd_server_proposals_failed_total", "The total number of failed proposals seen.",
                 static_cast<double>(stats.proposals_failed));
-  page->Counter("etcd_server_slow_apply_total", "The total number of slow apply requests.",
-                static_cast<double>(stats.slow_applies));
   page->Counter("etcd_server_slow_read_indexes_total",
                 "The total number of pending read indexes not in sync with leader's or timed out.",
                 static_cast<double>(stats.slow_reads));
@@ -139,16 +138,36 @@ void AddServer(const node::Stats& stats, Page* page) {
                 static_cast<double>(stats.inputs));
 }
 
+// The checks of /livez and /readyz, as far as the node's figures tell: whoever gets this page has
+// been answered by the node, and a linearizable read needs a leader.
+void AddHealth(const node::Stats& stats, Page* page) {
+  constexpr int kCorrupt = 2;  // etcdserverpb.AlarmType
+  bool corrupt = false;
+  for (const node::AlarmStats& alarm : stats.alarms) corrupt |= alarm.type == kCorrupt;
+  const std::tuple<const char*, const char*, bool> checks[] = {
+      {"livez", "serializable_read", true},
+      {"readyz", "data_corruption", !corrupt},
+      {"readyz", "linearizable_read", stats.has_leader},
+      {"readyz", "non_learner", !stats.is_learner},
+      {"readyz", "serializable_read", true}};
+  MetricFamily& family = page->Family("etcd_server_healthcheck",
+                                      "The result of each kind of healthcheck.", MetricType::Gauge);
+  for (const auto& [type, name, well] : checks) {
+    Page::AddGauge(&family, well ? 1 : 0, {{"type", type}, {"name", name}});
+  }
+}
+
 void AddDisk(const node::Stats& stats, Page* page) {
   Page::AddHistogram(
       &page->Family("etcd_disk_wal_fsync_duration_seconds",
                     "The latency distributions of fsync called by WAL.", MetricType::Histogram),
       stats.wal_fsync, {});
-  Page::AddHistogram(&page->Family("etcd_disk_backend_commit_duration_seconds",
-                                   "The latency distributions of applying the committed entries "
-                                   "of one turn; there is no backend file to commit to.",
-                                   MetricType::Histogram),
-                     stats.apply, {});
+  Page::AddHistogram(
+      &page->Family("etcd_disk_backend_commit_duration_seconds",
+                    "The latency distributions of a member's own writes from their "
+                    "arrival to being applied; there is no backend file to commit to.",
+                    MetricType::Histogram),
+      stats.apply, {});
   page->Counter("conclave_snapshots_saved_total", "Snapshots of the state that became durable.",
                 static_cast<double>(stats.snapshots_saved));
 }
@@ -360,6 +379,11 @@ void AddProcess(const MetricsInput& input, Page* page) {
               static_cast<double>(files.rlim_cur));
   page->Gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.",
               static_cast<double>(pages_virtual) * page_bytes);
+  rlimit memory{};
+  getrlimit(RLIMIT_AS, &memory);
+  page->Gauge("process_virtual_memory_max_bytes",
+              "Maximum amount of virtual memory available in bytes.",
+              static_cast<double>(memory.rlim_cur));
   page->Gauge("process_resident_memory_bytes", "Resident memory size in bytes.",
               static_cast<double>(pages_resident) * page_bytes);
   page->Gauge("process_start_time_seconds",
@@ -386,6 +410,9 @@ void AddXds(const recipes::XdsDoor::Figures& xds, Page* page) {
 std::string RenderMetrics(const MetricsInput& input) {
   Page page;
   AddServer(*input.stats, &page);
+  page.Counter("etcd_server_slow_apply_total", "The total number of slow apply requests.",
+               static_cast<double>(input.slow_turns));
+  AddHealth(*input.stats, &page);
   AddDisk(*input.stats, &page);
   AddStore(*input.stats, &page);
   AddPeers(input, &page);

@@ -17,6 +17,7 @@ struct MetricsInput {
   const node::Stats* stats = nullptr;
   std::span<const rpc::QueueCounters* const> queues;
   std::vector<rpc::PeerCounters> peers;
+  uint64_t slow_turns = 0;  // of the core, over --warning-apply-duration
   bool extensive = false;
   double start_time_seconds = 0;                   // of the process, since 1970
   std::optional<recipes::XdsDoor::Figures> xds{};  // if there is an xDS port

@@ -12,12 +12,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "conclave/base/check.h"
 #include "conclave/base/status.h"
 #include "conclave/server/app/auto_compactor.h"
 #include "conclave/server/app/core.h"
 #include "conclave/server/app/metrics.h"
 #include "conclave/server/app/version.h"
+#include "conclave/server/env/split_disk.h"
 #include "conclave/server/http/front_door.h"
 #include "conclave/server/node/bootstrap.h"
 #include "conclave/server/posix/disk.h"
@@ -25,6 +27,7 @@
 #include "conclave/server/posix/worker.h"
 #include "conclave/server/recipes/xds_door.h"
 #include "conclave/server/rpc/transport.h"
+#include "conclave/server/wal/log.h"
 
 namespace conclave::app {
 namespace {
@@ -33,6 +36,7 @@ namespace {
 constexpr uint64_t kReceiveOverhead = 512 * 1024;
 // A message in JSON may be larger than in protobuf: by a third where it is bytes.
 constexpr uint64_t kJsonOverhead = 2;
+constexpr Duration kPingIntervalMin = std::chrono::seconds(1);  // gRPC's
 constexpr Duration kConnectionGrace = std::chrono::milliseconds(100);
 
 uint64_t RandomSeed() {
@@ -75,9 +79,13 @@ rpc::TransportOptions TransportSettings(const Config& config, bool peers) {
   options.receive_bytes_max = config.max_request_bytes + kReceiveOverhead;
   options.concurrent_streams_max = config.max_concurrent_streams;
   options.keepalive_min_time = config.grpc_keepalive_min_time;
-  options.keepalive_interval = config.grpc_keepalive_interval;
-  options.keepalive_timeout = config.grpc_keepalive_timeout;
+  const bool pings = config.grpc_keepalive_interval > Duration::zero() &&
+                     config.grpc_keepalive_timeout > Duration::zero();
+  options.keepalive_interval =
+      pings ? std::max(config.grpc_keepalive_interval, kPingIntervalMin) : Duration::max();
+  options.keepalive_timeout = std::max(config.grpc_keepalive_timeout, kPingIntervalMin);
   options.handling_histograms = config.extensive_metrics;
+  options.peer_reuse_port = config.socket_reuse_port;
   if (peers) {
     for (const Url& url : config.listen_peer_urls) options.peer_listen.push_back(url.HostPort());
   }
@@ -97,6 +105,8 @@ node::Options NodeSettings(const Config& config) {
   options.txn_ops_max = config.max_txn_ops;
   options.watch_progress_interval = config.watch_progress_notify_interval;
   options.snapshot_log_bytes_min = config.snapshot_log_bytes;
+  options.snapshot_entries = config.snapshot_count;
+  options.catch_up_entries = config.snapshot_catchup_entries;
   options.slow_request = config.warning_unary_request_duration;
   return options;
 }
@@ -131,8 +141,13 @@ class Server::Impl final : public http::Backend {
       std::lock_guard lock(mutex_);  // it may be going
       if (xds_door_ != nullptr) xds = xds_door_->figures();
     }
-    return app::RenderMetrics({&stats, transport_->counters(), transport_->peer_counters(),
-                               options_.config.extensive_metrics, start_time_seconds_, xds});
+    return app::RenderMetrics({.stats = &stats,
+                               .queues = transport_->counters(),
+                               .peers = transport_->peer_counters(),
+                               .slow_turns = core_->slow_turns(),
+                               .extensive = options_.config.extensive_metrics,
+                               .start_time_seconds = start_time_seconds_,
+                               .xds = xds});
   }
   std::string version() const override { return std::string(kProtocolVersion); }
 
@@ -149,11 +164,13 @@ class Server::Impl final : public http::Backend {
   const double start_time_seconds_ =
       std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   std::vector<Url> client_urls_;
+  raft::NodeId member_id_;
 
   // In the order of their lives: what stands below uses what stands above.
   std::unique_ptr<http::FrontDoor> door_;
   std::shared_ptr<env::Disk> disk_;
   std::unique_ptr<env::Lock> lock_;
+  std::unique_ptr<env::Lock> log_lock_;  // of --wal-dir
   std::unique_ptr<posix::Worker> worker_;
   std::unique_ptr<posix::SnapshotWriter> snapshot_writer_;
   std::unique_ptr<posix::LogThread> log_thread_;
@@ -178,6 +195,9 @@ absl::Status Server::Impl::BindDoor() {
   for (const Url& url : options_.config.listen_metrics_urls) {
     endpoints.push_back({url.host, url.port, http::Serves::kMetrics});
   }
+  for (http::Endpoint& endpoint : endpoints) {
+    endpoint.reuse_port = options_.config.socket_reuse_port;
+  }
   CONCLAVE_ASSIGN_OR_RETURN(door_, http::FrontDoor::Bind(endpoints));
   client_urls_ = options_.config.listen_client_urls;
   const std::vector<uint16_t> ports = door_->ports();
@@ -198,6 +218,11 @@ absl::Status Server::Impl::OpenMember(node::Options* settings, node::Opened* ope
   } else {
     CONCLAVE_ASSIGN_OR_RETURN(disk_, posix::OpenDisk(config.data_dir));
   }
+  std::shared_ptr<env::Disk> log_disk;
+  if (!config.wal_dir.empty()) {
+    CONCLAVE_ASSIGN_OR_RETURN(log_disk, posix::OpenDisk(config.wal_dir));
+    disk_ = std::make_shared<env::SplitDisk>(disk_, wal::kDirectory, log_disk);
+  }
   CONCLAVE_ASSIGN_OR_RETURN(const node::InitialCluster founders, Founders(config));
   settings->id = founders.Find(config.name)->id;
   settings->cluster_id = founders.cluster_id;
@@ -205,6 +230,9 @@ absl::Status Server::Impl::OpenMember(node::Options* settings, node::Opened* ope
   const absl::Status owner = node::CheckOwner(*disk_, *settings);
   if (owner.ok() || posix::HasLockFile(*disk_)) {
     CONCLAVE_ASSIGN_OR_RETURN(lock_, posix::LockDataDirectory(*disk_));
+    if (log_disk != nullptr) {
+      CONCLAVE_ASSIGN_OR_RETURN(log_lock_, posix::LockDataDirectory(*log_disk));
+    }
   }
   CONCLAVE_RETURN_IF_ERROR(owner);
   auto found =
@@ -235,9 +263,11 @@ void Server::Impl::StartDiskThreads(uint64_t cluster_id, std::unique_ptr<wal::Lo
   snapshots.saved = [this](const snapshot::Saved& saved) {
     core_->Post(std::make_unique<node::SnapshotSaved>(
         node::SnapshotSaved{.meta = saved.meta, .bytes = saved.bytes}));
-    options_.log->Info("saved snapshot",
-                       {{"snapshot-index", absl::StrCat(saved.meta.index.value())},
-                        {"bytes", absl::StrCat(saved.bytes)}});
+    options_.log->Write(
+        "server/app",
+        {.message = "saved snapshot",
+         .numbers = {{"snapshot-index", static_cast<int64_t>(saved.meta.index.value())},
+                     {"bytes", static_cast<int64_t>(saved.bytes)}}});
   };
   snapshots.failed = [this](const absl::Status& status) {
     options_.log->Warn("failed to save snapshot", {{"error", std::string(status.message())}});
@@ -302,6 +332,7 @@ CoreSinks Server::Impl::Sinks() {
     log_thread_->TruncatePrefix(truncate.index);
   };
   sinks.log = [this](const node::LogLine& line) { options_.log->Write("server/node", line); };
+  sinks.slow_turn = options_.config.warning_apply_duration;
   sinks.ready = [this] { OnReady(); };
   sinks.stopped = [this] { OnStopped(); };
   return sinks;
@@ -314,6 +345,7 @@ absl::Status Server::Impl::Start() {
   node::Opened opened;
   CONCLAVE_RETURN_IF_ERROR(OpenMember(&settings, &opened));
 
+  member_id_ = settings.id;
   const bool own_thread =
       config.core_placement == "thread" ||
       (config.core_placement == "auto" && config.queue_threads > 1 && UsableCores() > 2);
@@ -346,8 +378,12 @@ absl::Status Server::Impl::Start() {
 void Server::Impl::OnReady() {
   // Recovery has held a snapshot's chunks and the log's entries, and is over.
   malloc_trim(0);
-  options_.log->Info("published local member to cluster through raft",
-                     {{"name", options_.config.name}});
+  options_.log->Info(
+      "published local member to cluster through raft",
+      {{"local-member-id", absl::StrCat(absl::Hex(member_id_.value()))},
+       {"local-member-attributes",
+        absl::StrCat("{Name:", options_.config.name, " ClientURLs:[",
+                     absl::StrJoin(Texts(options_.config.advertise_client_urls), " "), "]}")}});
   options_.log->Info("ready to serve client requests");
   for (const Url& url : client_urls_) {
     options_.log->Info("serving client traffic insecurely; this is strongly discouraged!",

@@ -164,6 +164,7 @@ absl::Status FrontDoor::Impl::Bind(const Endpoint& endpoint) {
   if (fd < 0) return BindError(endpoint, std::strerror(errno));
   const int one = 1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (endpoint.reuse_port) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
   sockaddr_storage bound{};
   socklen_t bound_size = sizeof bound;
   if (bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, kBacklog) != 0 ||

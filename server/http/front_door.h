@@ -31,6 +31,7 @@ struct Endpoint {
   std::string host;  // a name or an address
   uint16_t port = 0;
   Serves serves = Serves::kAll;
+  bool reuse_port = false;  // further processes may listen there (SO_REUSEPORT)
 };
 
 struct FrontDoorOptions {

@@ -190,6 +190,8 @@ struct LogLine {
   Severity severity = Severity::kInfo;
   std::string message;
   std::vector<std::pair<std::string, std::string>> fields;
+  std::vector<std::pair<std::string, int64_t>> numbers{};  // further fields, written as numbers
+  std::optional<Duration> took{};  // what the line tells of has just ended, and began so long ago
 };
 
 struct Stats;  // node/stats.h

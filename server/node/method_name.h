@@ -56,4 +56,18 @@ constexpr std::string_view MethodName(wire::Method method) {
   return "unknown";
 }
 
+// "etcdserverpb.KV" of Put.
+constexpr std::string_view ServiceName(wire::Method method) {
+  const std::string_view name = MethodName(method);
+  for (const std::string_view key_value : {"Range", "Put", "DeleteRange", "Txn", "Compact"}) {
+    if (name == key_value) return "etcdserverpb.KV";
+  }
+  if (name.starts_with("Lease")) return "etcdserverpb.Lease";
+  if (name.starts_with("Member")) return "etcdserverpb.Cluster";
+  for (const std::string_view prefix : {"Auth", "User", "Role"}) {
+    if (name.starts_with(prefix)) return "etcdserverpb.Auth";
+  }
+  return "etcdserverpb.Maintenance";
+}
+
 }  // namespace conclave::node

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
+#include "conclave/base/failpoint.h"
 #include "conclave/server/apply/command.h"
 #include "conclave/server/node/node_impl.h"
 #include "conclave/server/node/settings.h"
@@ -342,6 +343,12 @@ void Node::Impl::AskReads() {
 }
 
 void Node::Impl::Send(std::vector<raft::Envelope>& messages) {
+  if (messages.empty()) return;
+  if (raft_.is_leader()) {
+    CONCLAVE_FAILPOINT(raftBeforeLeaderSend);
+  } else {
+    CONCLAVE_FAILPOINT(raftBeforeFollowerSend);
+  }
   for (raft::Envelope& envelope : messages) {
     const raft::NodeId to = envelope.to;
     if (!links_.Send(to, PeerLane::kMessages, std::move(envelope))) raft_.ReportUnreachable(to);
@@ -371,6 +378,7 @@ void Node::Impl::HandleReady() {
 }
 
 void Node::Impl::Apply(const std::vector<raft::Entry>& entries) {
+  CONCLAVE_FAILPOINT(beforeCommit);
   apply::ApplyContext context;
   context.raft_term = raft_.term().value();
   context.now = now_;
@@ -378,8 +386,10 @@ void Node::Impl::Apply(const std::vector<raft::Entry>& entries) {
     context.index = entry.index.value();
     context.entry_term = entry.term.value();
     if (entry.type == raft::EntryType::kConfChange) {
+      CONCLAVE_FAILPOINT(beforeApplyOneConfChange);
       state_->Advance(context.index, context.entry_term);
     } else {
+      CONCLAVE_FAILPOINT(beforeApplyOneEntryNormal);
       const auto header =
           entry.payload.empty() ? std::nullopt : apply::ReadCommandHeader(entry.payload.view());
       Waiter waiter;
@@ -401,6 +411,7 @@ void Node::Impl::Apply(const std::vector<raft::Entry>& entries) {
     if (DigestLog::Keeps(entry.index)) digests_.Record(entry.index, state_->digest().low);
   }
   raft_.Applied(entries.back().index);
+  CONCLAVE_FAILPOINT(afterCommit);
 }
 
 void Node::Impl::CountLeases(const apply::CommandHeader& header, size_t before) {
@@ -424,11 +435,11 @@ void Node::Impl::UpdateLeadership() {
       ++stats_.leader_changes_seen;
       CheckMoves();
       again_ = true;  // what has waited for a leader goes to it
-      Log(Severity::kInfo, "leader found",
-          {{"leader", absl::StrCat(absl::Hex(leader.value()))},
-           {"term", absl::StrCat(raft_.term().value())}});
+      Log(Severity::kInfo, "leader found", {{"leader", absl::StrCat(absl::Hex(leader.value()))}},
+          {{"term", static_cast<int64_t>(raft_.term().value())}});
     } else {
-      Log(Severity::kWarning, "leader lost", {{"term", absl::StrCat(raft_.term().value())}});
+      Log(Severity::kWarning, "leader lost", {},
+          {{"term", static_cast<int64_t>(raft_.term().value())}});
     }
   }
   if (promoted_ && (!raft_.is_leader() || raft_.term() != promoted_)) {
@@ -455,22 +466,40 @@ void Node::Impl::UpdateLeadership() {
 // ---- The rest of the turn -----------------------------------------------------------------------
 
 void Node::Impl::Background() {
-  constexpr size_t kCompactBudget = 2000;  // records, some 0.5 ms
   constexpr size_t kCatchUpBudget = 2000;
   constexpr size_t kDownloadBudget = 2000;
   RunLongReads();
   if (downloads_.Work(kDownloadBudget, effects_)) again_ = true;
-  if (state_->CompactSlice(kCompactBudget)) again_ = true;
+  Compact();
+  LogClusterVersion();
   TakeSnapshot();
   DropOldLog();
   if (sender_.Work(now_, &links_)) again_ = true;
   for (const SnapshotSender::Outcome& outcome : sender_.TakeOutcomes()) {
     raft_.SnapshotStatus(outcome.peer, outcome.index);
+    if (outcome.index.has_value()) {
+      Log(Severity::kInfo, "sent database snapshot",
+          {{"remote-peer-id", absl::StrCat(absl::Hex(outcome.peer.value()))}},
+          {{"snapshot-index", static_cast<int64_t>(outcome.index->value())}});
+    }
     again_ = true;
   }
   watches_.Notify();
   if (watches_.Work(now_, kCatchUpBudget)) again_ = true;
   Beacons();
+}
+
+void Node::Impl::Compact() {
+  constexpr size_t kBudget = 2000;  // records, some 0.5 ms
+  if (!state_->store().compaction_pending()) return;
+  if (!compacting_since_.has_value()) compacting_since_ = now_;
+  CONCLAVE_FAILPOINT(compactBeforeCommitBatch);
+  const bool more = state_->CompactSlice(kBudget);
+  CONCLAVE_FAILPOINT(compactAfterCommitBatch);
+  if (more) again_ = true;
+  if (state_->store().compaction_pending()) return;
+  CONCLAVE_FAILPOINT(compactBeforeSetFinishedCompact);
+  LogCompaction(now_ - *std::exchange(compacting_since_, std::nullopt));
 }
 
 void Node::Impl::Flush() {

@@ -59,9 +59,11 @@ struct Options {
 
   // A snapshot is taken when the log has grown by max(this, the last snapshot's size).
   uint64_t snapshot_log_bytes_min = 64u << 20;
+  uint64_t snapshot_entries = 0;                   // or by so many entries; 0: by bytes alone
   uint64_t snapshot_bytes_per_second = 64u << 20;  // the pace at which it is handed to the disk
   // Entries that stay in memory for followers that lag. One further behind gets a snapshot.
   uint64_t log_window_bytes = 32u << 20;
+  uint64_t catch_up_entries = 0;  // or no more than about so many, once a snapshot covers them
   uint64_t snapshot_chunk_bytes = 256u << 10;  // of a snapshot on its way to a follower
   uint64_t snapshot_chunks_in_flight_max = 8;
 

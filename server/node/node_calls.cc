@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "conclave/api/wire/requests.h"
 #include "conclave/api/wire/responses.h"
 #include "conclave/base/check.h"
@@ -255,6 +256,7 @@ void Node::Impl::CheckMoves() {
 
 void Node::Impl::Reply(CallId call, Method method, Instant arrived, size_t bytes,
                        const wire::Error* error, Bytes body) {
+  const size_t answer_bytes = body.size();
   node::Reply& reply = effects_->replies.emplace_back();
   reply.id = call;
   if (error != nullptr) {
@@ -264,7 +266,7 @@ void Node::Impl::Reply(CallId call, Method method, Instant arrived, size_t bytes
     reply.body = std::move(body);
   }
   if (now_ - arrived > options_.slow_request) [[unlikely]]
-    LogSlow(method, arrived, bytes);
+    LogSlow(method, arrived, bytes, answer_bytes);
 }
 
 void Node::Impl::ReplyError(CallId call, int code, std::string_view message) {
@@ -273,13 +275,15 @@ void Node::Impl::ReplyError(CallId call, int code, std::string_view message) {
   reply.error = std::make_unique<CallError>(CallError{code, std::string(message)});
 }
 
-void Node::Impl::LogSlow(Method method, Instant arrived, size_t bytes) {
+void Node::Impl::LogSlow(Method method, Instant arrived, size_t bytes, size_t answer_bytes) {
   ++stats_.slow_requests;
-  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(now_ - arrived);
-  Log(Severity::kWarning, "slow request",
-      {{"method", std::string(MethodName(method))},
-       {"bytes", absl::StrCat(bytes)},
-       {"milliseconds", absl::StrCat(took.count())}});
+  Log(Severity::kWarning, "request stats",
+      {{"time spent", absl::FormatDuration(absl::Nanoseconds((now_ - arrived).count()))},
+       {"response type",
+        absl::StrCat("/", std::string(ServiceName(method)), "/", std::string(MethodName(method)))}},
+      {{"request size", static_cast<int64_t>(bytes)},
+       {"response size", static_cast<int64_t>(answer_bytes)}});
+  effects_->log_lines.back().took = now_ - arrived;
 }
 
 const wire::Error& Node::Impl::TimeoutError(Instant arrived) const {

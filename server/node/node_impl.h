@@ -103,6 +103,7 @@ class Node::Impl {
   void CountLeases(const apply::CommandHeader& header, size_t before);
   void UpdateLeadership();
   void Background();
+  void Compact();
   void Flush();
 
   // ---- node_calls.cc: clients' calls
@@ -122,7 +123,8 @@ class Node::Impl {
   void AnswerRemote(CallId which, const wire::Error* error, Bytes body);
   const wire::Error& TimeoutError(Instant arrived) const;
   void FinishStream(CallId stream, const wire::Error* error);
-  void LogSlow(Method method, Instant arrived, size_t bytes);
+  void LogCompaction(Duration took);
+  void LogSlow(Method method, Instant arrived, size_t bytes, size_t answer_bytes);
 
   // ---- node_downloads.cc: calls that are answered by a stream
   void TakeDownloadRequest(StreamMessage& message);
@@ -149,7 +151,9 @@ class Node::Impl {
   void BeginStop();
   void CheckStop();
   void Log(Severity severity, std::string message,
-           std::vector<std::pair<std::string, std::string>> fields = {});
+           std::vector<std::pair<std::string, std::string>> fields = {},
+           std::vector<std::pair<std::string, int64_t>> numbers = {});
+  void LogClusterVersion();
   std::shared_ptr<Stats> CollectStats() const;
 
   raft::Index applied() const { return raft::Index(state_->applied_index()); }
@@ -199,6 +203,9 @@ class Node::Impl {
   Instant led_since_;    // when this member began to lead
   Instant confirmed_;    // a quorum has followed this leader at that time
   bool verifying_ = false;
+
+  std::optional<Instant> compacting_since_;
+  std::string logged_version_;
 
   // Clients.
   absl::btree_map<uint64_t, RemoteAsker> remote_reads_;

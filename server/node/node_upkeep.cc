@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "conclave/base/check.h"
+#include "conclave/base/failpoint.h"
 #include "conclave/server/apply/command.h"
 #include "conclave/server/node/node_impl.h"
 
@@ -51,6 +52,7 @@ void Node::Impl::Leases() {
   LeaseDesk::Wishes wishes = leases_.Work(turn);
   bool verify = wishes.verify;
   if (!wishes.replicate.empty()) {
+    CONCLAVE_FAILPOINT(beforeCheckpointInLeaseRenew);
     const uint64_t sequence = proposals_.next_sequence();
     Waiter waiter;
     waiter.kind = Waiter::Kind::kInternal;
@@ -169,9 +171,11 @@ void Node::Impl::TakeSnapshot() {
   constexpr size_t kPieceBytes = 256 << 10;
   if (snapshot_ == nullptr) {
     const uint64_t grown = appends_.total_bytes() - log_bytes_at_snapshot_;
-    if (grown < std::max(options_.snapshot_log_bytes_min, saved_bytes_) || receiver_.active() ||
-        applied() > raft_.stable() || applied() <= saved_index_ ||
-        applied() < std::min(recovered_last_, raft_.last_index())) {
+    const bool by_bytes = grown >= std::max(options_.snapshot_log_bytes_min, saved_bytes_);
+    const bool by_entries =
+        options_.snapshot_entries > 0 && applied() >= saved_index_ + options_.snapshot_entries;
+    if (!(by_bytes || by_entries) || receiver_.active() || applied() > raft_.stable() ||
+        applied() <= saved_index_ || applied() < std::min(recovered_last_, raft_.last_index())) {
       return;  // nothing to write, or not yet: the log that was recovered belongs into it
     }
     snapshot_meta_ = MetaOfState();
@@ -206,8 +210,12 @@ void Node::Impl::DropOldLog() {
   const uint64_t held = appends_.window_bytes();
   const uint64_t window = sole_member() ? std::min(kWindowAloneBytes, options_.log_window_bytes)
                                         : options_.log_window_bytes;
-  if (held < window + window / 4) return;
+  const uint64_t entries = options_.catch_up_entries;
+  const bool too_many = entries > 0 && applied() >= raft_.first_index() + (entries + entries / 4) &&
+                        saved_index_ >= raft_.first_index();
+  if (held < window + window / 4 && !too_many) return;
   raft::Index drop = std::min({appends_.WindowBegin(window), applied(), raft_.stable()});
+  if (too_many) drop = std::min({applied() - entries, saved_index_, raft_.stable()});
   if (const raft::Index needed = sender_.oldest_index();
       needed && held < kWindowsDuringTransfer * options_.log_window_bytes) {
     drop = std::min(drop, needed);
@@ -222,8 +230,8 @@ void Node::Impl::StartTransfer(raft::NodeId peer) {
     raft_.SnapshotStatus(peer, std::nullopt);
     return;
   }
-  Log(Severity::kInfo, "sending the state to a member that is too far behind",
-      {{"to", Hex(peer.value())}, {"index", absl::StrCat(applied().value())}});
+  Log(Severity::kInfo, "sending database snapshot", {{"remote-peer-id", Hex(peer.value())}},
+      {{"snapshot-index", static_cast<int64_t>(applied().value())}});
   ++stats_.snapshots_sent;
   sender_.Start(peer, MetaOfState(), raft_.term(), state_.get(), now_);
 }
@@ -243,18 +251,23 @@ void Node::Impl::ReceiveChunk(raft::NodeId from, SnapshotChunk& chunk) {
 
 void Node::Impl::Install(SnapshotReceiver::Ready ready) {
   if (!raft_.CanInstallSnapshot(ready.meta)) return;  // the log was faster; the file does no harm
+  CONCLAVE_FAILPOINT(raftBeforeApplySnap);
   CONCLAVE_CHECK(raft_.InstallSnapshot(ready.meta));
   appends_.ResetAt(ready.meta);
   appends_.Dropped(ready.meta.index);
-  Log(Severity::kInfo, "installed a state from the leader",
-      {{"from", Hex(ready.from.value())}, {"index", absl::StrCat(ready.meta.index.value())}});
+  Log(Severity::kInfo, "applied snapshot", {{"from", Hex(ready.from.value())}},
+      {{"current-applied-index", static_cast<int64_t>(applied().value())},
+       {"incoming-leader-snapshot-index", static_cast<int64_t>(ready.meta.index.value())},
+       {"incoming-leader-snapshot-term", static_cast<int64_t>(ready.meta.term.value())}});
   ++stats_.snapshots_received;
   sender_.StopAll();
   snapshot_.reset();
   for (LongRead& long_read : long_reads_) long_read.task.reset();
   downloads_.EndRunning(kErrStateReplaced, effects_);
+  CONCLAVE_FAILPOINT(applyBeforeOpenSnapshot);
   watches_.Restore(&ready.state->store());
   state_ = std::move(ready.state);
+  CONCLAVE_FAILPOINT(applyAfterOpenSnapshot);
   RestartLongReads();
   digests_.Clear();
   AnnouncePeers();
@@ -270,6 +283,7 @@ void Node::Impl::Install(SnapshotReceiver::Ready ready) {
   });
   links_.Send(ready.from, PeerLane::kSnapshot, ready.ack);
   again_ = true;
+  CONCLAVE_FAILPOINT(raftAfterApplySnap);
 }
 
 // ---- Divergence ---------------------------------------------------------------------------------
@@ -281,8 +295,8 @@ void Node::Impl::Beacons() {
   if (!digests_.expects_anything()) return;
   while (const auto member = digests_.TakeContradiction()) {
     ++stats_.divergences;
-    Log(Severity::kError, "the state differs from another member's",
-        {{"member", Hex(member->value())}});
+    Log(Severity::kError, "found data inconsistency with peers",
+        {{"remote-peer-id", Hex(member->value())}});
   }
 }
 
@@ -294,8 +308,9 @@ void Node::Impl::CompareDigest(raft::NodeId peer, const Beacon& beacon) {
   }
   if (digests_.Agrees(beacon.index, beacon.digest)) return;
   ++stats_.divergences;
-  Log(Severity::kError, "the state differs from another member's",
-      {{"member", Hex(peer.value())}, {"index", absl::StrCat(beacon.index.value())}});
+  Log(Severity::kError, "found data inconsistency with peers",
+      {{"remote-peer-id", Hex(peer.value())}},
+      {{"index", static_cast<int64_t>(beacon.index.value())}});
 }
 
 // ---- The end ------------------------------------------------------------------------------------
@@ -354,8 +369,26 @@ void Node::Impl::CheckStop() {
 // ---- Figures and log ----------------------------------------------------------------------------
 
 void Node::Impl::Log(Severity severity, std::string message,
-                     std::vector<std::pair<std::string, std::string>> fields) {
-  effects_->log_lines.push_back({severity, std::move(message), std::move(fields)});
+                     std::vector<std::pair<std::string, std::string>> fields,
+                     std::vector<std::pair<std::string, int64_t>> numbers) {
+  effects_->log_lines.push_back(
+      {severity, std::move(message), std::move(fields), std::move(numbers)});
+}
+
+void Node::Impl::LogCompaction(Duration took) {
+  const mvcc::Store& store = state_->store();
+  Log(Severity::kInfo, "finished scheduled compaction", {},
+      {{"compact-revision", store.compact_revision()},
+       {"current-db-size-bytes", store.sizes().record_bytes},
+       {"current-db-size-in-use-bytes", store.sizes().live_bytes}});
+  effects_->log_lines.back().took = took;
+}
+
+void Node::Impl::LogClusterVersion() {
+  if (state_->cluster_version() == logged_version_) return;
+  logged_version_ = state_->cluster_version();
+  Log(Severity::kInfo, "enabled capabilities for version",
+      {{"cluster-version", logged_version_.substr(0, logged_version_.rfind('.'))}});
 }
 
 void Node::Impl::Take(StatsRequest& request) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "conclave/api/wire/requests.h"
+#include "conclave/base/failpoint.h"
 
 namespace conclave::node {
 namespace {
@@ -135,6 +136,7 @@ void WatchSessions::Encode(CallId call, wire::ResponseHeader header,
 
 void WatchSessions::Flush(const wire::ResponseHeader& header, Effects* effects) {
   if (!hub_.has_output()) return;
+  CONCLAVE_FAILPOINT(beforeSendWatchResponse);
   hub_.TakeOutput(&output_);
   for (const watch::StreamOutput& stream : output_) {
     const auto found = streams_.find(stream.stream);

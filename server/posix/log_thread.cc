@@ -7,6 +7,7 @@
 
 #include "conclave/base/check.h"
 #include "conclave/base/concat.h"
+#include "conclave/base/failpoint.h"
 
 namespace conclave::posix {
 namespace {
@@ -128,11 +129,15 @@ size_t LogThread::WriteGroup(std::span<Item> items) {
   }
   if (batches_.empty()) return taken;
   const auto begin = std::chrono::steady_clock::now();
+  CONCLAVE_FAILPOINT(raftBeforeSave);
   OrFail(log_->Append(batches_));
+  CONCLAVE_FAILPOINT(walBeforeSync);
   OrFail(log_->Sync());
+  CONCLAVE_FAILPOINT(walAfterSync);
   const auto end = std::chrono::steady_clock::now();
   writes_.fetch_add(1, std::memory_order_relaxed);
   batch_count_.fetch_add(batches_.size(), std::memory_order_relaxed);
+  CONCLAVE_FAILPOINT(raftAfterSave);
   options_.synced(last_batch, end - begin);
   return taken;
 }

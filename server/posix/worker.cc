@@ -3,6 +3,8 @@
 #include <latch>
 #include <utility>
 
+#include "conclave/base/failpoint.h"
+
 namespace conclave::posix {
 
 Worker::Worker() : thread_([this] { Loop(); }) {}
@@ -49,10 +51,12 @@ SnapshotWriter::~SnapshotWriter() {
 
 void SnapshotWriter::Take(snapshot::Piece piece) {
   worker_->Run([state = state_, piece = std::move(piece)] {
+    CONCLAVE_FAILPOINT(raftBeforeSaveSnap);
     const auto saved = state->saver.Take(piece);
     if (!saved.ok()) {
       state->options.failed(saved.status());
     } else if (saved->has_value()) {
+      CONCLAVE_FAILPOINT(raftAfterSaveSnap);
       state->options.saved(**saved);
     }
   });

@@ -149,7 +149,7 @@ PeerPort::~PeerPort() {
   *alive_ = false;
 }
 
-absl::Status PeerPort::Listen(const std::vector<std::string>& addresses) {
+absl::Status PeerPort::Listen(const std::vector<std::string>& addresses, bool reuse_port) {
   for (const std::string& address : addresses) {
     const auto parts = SplitAddress(address);
     const auto found = parts.has_value()
@@ -163,6 +163,7 @@ absl::Status PeerPort::Listen(const std::vector<std::string>& addresses) {
     const int fd = socket(target->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     const int one = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (reuse_port) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
     if (bind(fd, target, static_cast<socklen_t>(found.front().size())) != 0 ||
         listen(fd, kBacklog) != 0) {
       const std::string error = std::strerror(errno);

@@ -30,7 +30,7 @@ class PeerPort {
   PeerPort& operator=(const PeerPort&) = delete;
 
   //   Unavailable  an address is in use, or not of this machine
-  absl::Status Listen(const std::vector<std::string>& addresses);
+  absl::Status Listen(const std::vector<std::string>& addresses, bool reuse_port);
   void Close();
   // What this member sends is not to be believed. It may open new lanes.
   void CloseLanesOf(raft::NodeId from);

@@ -112,7 +112,8 @@ absl::Status Transport::Impl::Start() {
         if (link->address().id == from) link->ConnectNow();
       }
     };
-    if (absl::Status status = peer_port_->Listen(options_.peer_listen); !status.ok()) {
+    if (absl::Status status = peer_port_->Listen(options_.peer_listen, options_.peer_reuse_port);
+        !status.ok()) {
       peer_port_->Close();
       workers_.clear();
       return status;

@@ -63,6 +63,7 @@ struct TransportOptions {
   // Of the peer port; empty: this member has no peers and no port for them. "host:port", plain
   // text.
   std::vector<std::string> peer_listen;
+  bool peer_reuse_port = false;  // further processes may listen there (SO_REUSEPORT)
   raft::NodeId member;
   uint64_t cluster_id = 0;
 

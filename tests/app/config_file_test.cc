@@ -58,7 +58,7 @@ TEST(ConfigFileTest, JsonIsYaml) {
   const Applied applied = Apply(R"({"name": "m2", "log-outputs": ["stdout", "/tmp/x.log"]})");
   ASSERT_TRUE(applied.status.ok()) << applied.status;
   EXPECT_EQ(applied.config.name, "m2");
-  EXPECT_THAT(applied.config.log_outputs, ElementsAre("stdout", "/tmp/x.log"));
+  EXPECT_THAT(applied.config.log.outputs, ElementsAre("stdout", "/tmp/x.log"));
 }
 
 TEST(ConfigFileTest, AnIntegerDurationCountsNanoseconds) {

@@ -125,6 +125,24 @@ TEST(FlagsTest, AFlagThatIsIgnoredStillHasToBeWellFormed) {
   EXPECT_FALSE(Parse({"--corrupt-check-time=5"}).ok());
 }
 
+TEST(FlagsTest, LogsAreRotatedAsTheirSettingsSay) {
+  const auto on = Parse(
+      {"--enable-log-rotation", R"(--log-rotation-config-json={"maxsize": 5, "maxbackups": 3})"});
+  ASSERT_TRUE(on.ok()) << on.status();
+  EXPECT_EQ(on->config.log.rotation.file_bytes_max, 5u << 20);
+  EXPECT_EQ(on->config.log.rotation.files, 3u);
+  EXPECT_EQ(Parse({})->config.log.rotation.file_bytes_max, 0u);
+  EXPECT_EQ(Parse({"--enable-log-rotation"})->config.log.rotation.file_bytes_max, 100u << 20);
+  // etcd's default.
+  EXPECT_TRUE(Parse({R"(--log-rotation-config-json={"maxsize": 100, "maxage": 0, "maxbackups": 0, )"
+                     R"("localtime": false, "compress": false})"})
+                  .ok());
+  for (const char* bad : {"", "[]", "{", R"({"maxsize": -1})", R"({"maxsize": "1"})",
+                          R"({"maxage": 3})", R"({"compress": true})"}) {
+    EXPECT_FALSE(Parse({"--log-rotation-config-json", bad}).ok()) << bad;
+  }
+}
+
 TEST(FlagsTest, OlderSpellingsAreUnderstood) {
   const auto flag = Parse({"--experimental-watch-progress-notify-interval=3s"});
   ASSERT_TRUE(flag.ok()) << flag.status();
@@ -226,10 +244,10 @@ TEST(FlagsTest, ARefusedSwitchThatIsOffAsksForNothing) {
 }
 
 TEST(FlagsTest, WhatHasNoMeaningIsAcceptedAndSaid) {
-  const auto line = Parse({"--snapshot-count=10000", "--enable-pprof", "--max-wals", "5"});
+  const auto line = Parse({"--max-snapshots=3", "--enable-pprof", "--max-wals", "5"});
   ASSERT_TRUE(line.ok()) << line.status();
   EXPECT_EQ(line->warnings.size(), 3u);
-  EXPECT_THAT(line->warnings, Contains(HasSubstr("--snapshot-count is ignored")));
+  EXPECT_THAT(line->warnings, Contains(HasSubstr("--max-snapshots is ignored")));
 }
 
 // CONCLAVE_WRITE_DOCS=1 in the environment brings the manual up to date.

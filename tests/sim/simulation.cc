@@ -135,8 +135,8 @@ void Simulation::OnEffects(size_t member, node::Effects& effects) {
   for (node::StreamEffect& effect : effects.streams) OnStream(member, effect);
   for (const node::LogLine& line : effects.log_lines) {
     if (line.message == "leader found") ++elections_;
-    if (line.message == "installed a state from the leader") ++installed_;
-    if (line.message == "the state differs from another member's") {
+    if (line.message == "applied snapshot") ++installed_;
+    if (line.message == "found data inconsistency with peers") {
       Complain(absl::StrCat("member ", member, ": ", line.message));
     }
     if (!verbose_) continue;

@@ -28,8 +28,8 @@ class Cluster:
     """`members` processes of one binary; stop() removes their data. `prepare(cluster, member)` comes before a member's
     first start, when its ports are known."""
 
-    def __init__(self, name, binary, members=1, prepare=None):
-        self.name, self.binary = name, binary
+    def __init__(self, name, binary, members=1, prepare=None, flags=()):
+        self.name, self.binary, self.flags = name, binary, list(flags)
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"conclave-test-{name}-"))
         ports = free_ports(2 * members)
         self.clients = [f"127.0.0.1:{port}" for port in ports[:members]]
@@ -67,7 +67,7 @@ class Cluster:
                  "--advertise-client-urls", f"http://{self.clients[member]}",
                  "--listen-peer-urls", self.peers[member],
                  "--initial-advertise-peer-urls", self.peers[member],
-                 "--initial-cluster", self.initial_cluster],
+                 "--initial-cluster", self.initial_cluster, *self.flags],
                 stdout=log, stderr=log)
 
     def wait(self, member):

@@ -40,6 +40,7 @@ absl::Status SetPreVote(std::string_view value, Config* /*config*/) {
 }
 
 constexpr char kNameThem[] = "name the members with --initial-cluster";
+constexpr char kNoDiscovery[] = "it tunes --discovery-token";
 constexpr char kNotYet[] = "not there yet";
 
 const FlagEntry kFlags[] = {
@@ -61,6 +62,10 @@ const FlagEntry kFlags[] = {
     Refused("discovery", kText, kNameThem),
     Refused("discovery-srv", kText, kNameThem),
     Refused("discovery-srv-name", kText, kNameThem),
+    Ignored("discovery-dial-timeout", kDuration, kNoDiscovery),
+    Ignored("discovery-request-timeout", kDuration, kNoDiscovery),
+    Ignored("discovery-keepalive-time", kDuration, kNoDiscovery),
+    Ignored("discovery-keepalive-timeout", kDuration, kNoDiscovery),
     Refused("discovery-token", kText, kNameThem),
     Refused("discovery-endpoints", kText, kNameThem),
     Ignored("discovery-fallback", kText, "there is no v2 proxy to fall back to"),

@@ -48,6 +48,9 @@ absl::Status SetProxy(std::string_view value, Config* /*config*/) {
   return absl::OkStatus();
 }
 
+constexpr char kNoBackendFile[] = "there is no backend file to tune here";
+constexpr char kNoProxy[] = "there is no v2 proxy";
+constexpr char kNoTracing[] = "there is no tracing; the metrics tell how long calls take";
 constexpr char kAlwaysCompared[] = "members compare their state all the time";
 
 const FlagEntry kFlags[] = {
@@ -59,7 +62,30 @@ const FlagEntry kFlags[] = {
     Ignored("compact-hash-check-time", kDuration, kAlwaysCompared).OnceExperimental(),
     Ignored("compact-hash-check-enabled", kBool, kAlwaysCompared).OnceExperimental(),
     Ignored("initial-corrupt-check", kBool, kAlwaysCompared).OnceExperimental(),
+    Ignored("downgrade-check-time", kDuration, "a downgrade is looked after all the time")
+        .OnceExperimental(),
+    Ignored("enable-lease-checkpoint", kBool, "what is left of a lease is always replicated")
+        .OnceExperimental(),
+    Ignored("enable-lease-checkpoint-persist", kBool, "what is left of a lease is always kept")
+        .OnceExperimental(),
+    Ignored("txn-mode-write-with-shared-buffer", kBool, kNoBackendFile).OnceExperimental(),
+    Ignored("stop-grpc-service-on-defrag", kBool, "there is nothing to defragment")
+        .OnceExperimental(),
+    Ignored("set-member-localaddr", kBool, "the system picks the address to call from")
+        .OnceExperimental(),
+    Ignored("enable-distributed-tracing", kBool, kNoTracing).OnceExperimental(),
+    Ignored("distributed-tracing-address", kText, kNoTracing).OnceExperimental(),
+    Ignored("distributed-tracing-service-name", kText, kNoTracing).OnceExperimental(),
+    Ignored("distributed-tracing-instance-id", kText, kNoTracing).OnceExperimental(),
+    Ignored("distributed-tracing-sampling-rate", kNumber, kNoTracing).OnceExperimental(),
     Ignored("enable-v2", kBool, "there is no v2 API"),
+    Ignored("enable-v2v3", kText, "there is no v2 API").OnceExperimental(),
+    Ignored("v2-deprecation", kText, "there is no v2 API"),
+    Ignored("proxy-failure-wait", kNumber, kNoProxy),
+    Ignored("proxy-refresh-interval", kNumber, kNoProxy),
+    Ignored("proxy-dial-timeout", kNumber, kNoProxy),
+    Ignored("proxy-write-timeout", kNumber, kNoProxy),
+    Ignored("proxy-read-timeout", kNumber, kNoProxy),
     Works("proxy", kText, "off", "only off: there is no v2 proxy", SetProxy),
 };
 

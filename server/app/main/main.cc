@@ -23,6 +23,7 @@
 #include "conclave/server/app/service_manager.h"
 #include "conclave/server/app/snapshot_command.h"
 #include "conclave/server/app/version.h"
+#include "conclave/server/failpoint/setup.h"
 
 extern char** environ;
 
@@ -136,12 +137,16 @@ int Main(int argc, char** argv) {
     PrintVersion();
     return 0;
   }
-  auto log = Log::Open(line->config.log_level, line->config.log_outputs);
+  auto log = Log::Open(line->config.log);
   if (!log.ok()) {
     std::cerr << "conclave: " << log.status().message() << std::endl;
     return kExitBadFlag;
   }
   const sigset_t signals = BlockSignals();
+  if (const absl::Status status = failpoint::SetUp(Environment()); !status.ok()) {
+    std::cerr << "conclave: " << status.message() << std::endl;
+    return kExitBadFlag;
+  }
   RaiseFileLimit();
   (*log)->Info("starting", {{"conclave-version", std::string(kVersion)},
                             {"etcd-version", std::string(kProtocolVersion)},
