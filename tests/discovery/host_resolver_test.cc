@@ -90,10 +90,13 @@ TEST(WorkerTest, RunsJobsInTheOrderOfTheirTimes) {
   Worker worker;
   std::vector<int> order;
   absl::Notification done;
-  worker.RunAfter(absl::Milliseconds(20), [&] { order.push_back(3); });
-  worker.RunAfter(absl::Milliseconds(30), [&] { done.Notify(); });
+  // Far enough apart for a thread that is not run for a while between these lines.
+  worker.RunAfter(absl::Milliseconds(1'000), [&] {
+    order.push_back(3);
+    done.Notify();
+  });
   worker.RunAfter(absl::ZeroDuration(), [&] { order.push_back(1); });
-  worker.RunAfter(absl::Milliseconds(10), [&] { order.push_back(2); });
+  worker.RunAfter(absl::Milliseconds(500), [&] { order.push_back(2); });
   done.WaitForNotification();
   EXPECT_THAT(order, ElementsAre(1, 2, 3));
 }
