@@ -1,5 +1,7 @@
 #include "conclave/server/app/config.h"
 
+#include <sys/un.h>
+
 #include <algorithm>
 
 #include "absl/strings/numbers.h"
@@ -27,6 +29,7 @@ std::string Join(const std::vector<Url>& urls) {
 std::vector<Url> Reachable(const std::vector<Url>& listen) {
   std::vector<Url> urls = listen;
   for (Url& url : urls) {
+    if (url.is_unix()) continue;
     if (url.host == "0.0.0.0" || url.host == "::" || url.host.empty()) url.host = "localhost";
   }
   return urls;
@@ -70,25 +73,97 @@ absl::Status CompleteCluster(Config* config) {
   return absl::OkStatus();
 }
 
+// A listener that speaks TLS has something to show, and what was set fits together.
+absl::Status CompleteTls(Config* config) {
+  if (config->tls_max_version != tls::Version::kAny &&
+      config->tls_min_version > config->tls_max_version) {
+    return absl::InvalidArgumentError(
+        "min version (TLS1.3) is greater than max version (TLS1.2); see --tls-min-version and "
+        "--tls-max-version");
+  }
+  if (config->tls_min_version == tls::Version::kTls13 && !config->cipher_suites.empty()) {
+    return absl::InvalidArgumentError(
+        "cipher suites cannot be configured when only TLS1.3 is enabled; leave out "
+        "--cipher-suites");
+  }
+  if (config->self_signed_years < 1) {
+    return absl::InvalidArgumentError("--self-signed-cert-validity must be at least 1 (years)");
+  }
+  const auto check = [](const TlsConfig& tls, const std::vector<Url>& urls, const char* flags,
+                        std::string_view what) {
+    const bool has_files = !tls.files.cert_file.empty() && !tls.files.key_file.empty();
+    if (tls.files.cert_file.empty() != tls.files.key_file.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(flags, " must both be present or both be absent"));
+    }
+    for (const Url& url : urls) {
+      if (!url.is_tls() || has_files || tls.self_signed) continue;
+      return absl::InvalidArgumentError(absl::StrCat("TLS key/cert (", flags,
+                                                     ") must be provided for ", std::string(what),
+                                                     " ", url.Text(), " with HTTPS scheme"));
+    }
+    return absl::OkStatus();
+  };
+  constexpr char kClientFlags[] = "--cert-file, --key-file";
+  constexpr char kPeerFlags[] = "--peer-cert-file, --peer-key-file";
+  CONCLAVE_RETURN_IF_ERROR(
+      check(config->client_tls, config->listen_client_urls, kClientFlags, "client url"));
+  CONCLAVE_RETURN_IF_ERROR(
+      check(config->client_tls, config->listen_metrics_urls, kClientFlags, "metrics url"));
+  CONCLAVE_RETURN_IF_ERROR(
+      check(config->peer_tls, config->listen_peer_urls, kPeerFlags, "peer url"));
+  for (const auto& [name, urls] : config->initial_cluster) {
+    CONCLAVE_RETURN_IF_ERROR(check(config->peer_tls, urls, kPeerFlags, "peer url"));
+  }
+  for (const Url& url : config->listen_xds_urls) {
+    if (url.scheme != "http") {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--listen-xds-urls has ", url.Text(), "; it is served over http:// only"));
+    }
+  }
+  for (TlsConfig* tls : {&config->client_tls, &config->peer_tls}) {
+    tls->files.cipher_suites = config->cipher_suites;
+    tls->files.version_min = config->tls_min_version;
+    tls->files.version_max = config->tls_max_version;
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::string Url::HostPort() const {
+  if (is_unix()) return host;
   const bool is_v6 = host.find(':') != std::string::npos;
   return absl::StrCat(is_v6 ? "[" : "", host, is_v6 ? "]" : "", ":", port);
 }
 
-std::string Url::Text() const { return absl::StrCat("http://", HostPort()); }
+std::string Url::Text() const { return absl::StrCat(scheme, "://", HostPort()); }
+
+namespace {
+
+// "unix:///run/x.sock" is /run/x.sock, and "unix://localhost:2379" the file localhost:2379 in the
+// working directory, as etcd has it.
+absl::StatusOr<Url> ParseUnixUrl(std::string_view text, std::string_view scheme,
+                                 std::string_view path) {
+  if (path.empty()) return BadUrl(text, "it has no path");
+  if (path.size() >= sizeof(sockaddr_un::sun_path)) return BadUrl(text, "its path is too long");
+  if (path.find_first_of(",?#") != std::string_view::npos) {
+    return BadUrl(text, "its path has a character that does not belong there");
+  }
+  return Url{std::string(path), 0, std::string(scheme)};
+}
+
+}  // namespace
 
 absl::StatusOr<Url> ParseUrl(std::string_view text) {
   const size_t separator = text.find("://");
   if (separator == std::string_view::npos) return BadUrl(text, "it has no scheme");
   const std::string_view scheme = text.substr(0, separator);
-  if (scheme == "https") return BadUrl(text, "TLS is not there yet, only http:// is");
-  if (scheme == "unix" || scheme == "unixs") {
-    return BadUrl(text, "unix sockets are not there yet, only http:// is");
-  }
-  if (scheme != "http") return BadUrl(text, "its scheme is not http");
   std::string_view rest = text.substr(separator + 3);
+  if (scheme == "unix" || scheme == "unixs") return ParseUnixUrl(text, scheme, rest);
+  if (scheme != "http" && scheme != "https") {
+    return BadUrl(text, "its scheme is not http, https, unix or unixs");
+  }
   if (rest.ends_with('/')) rest.remove_suffix(1);
   if (rest.find_first_of("/?#@") != std::string_view::npos) {
     return BadUrl(text, "it has more than host and port");
@@ -108,7 +183,7 @@ absl::StatusOr<Url> ParseUrl(std::string_view text) {
     return BadUrl(text, "its port is not a number up to 65535");
   }
   if (host.empty()) return BadUrl(text, "it has no host");
-  return Url{std::string(host), static_cast<uint16_t>(port)};
+  return Url{std::string(host), static_cast<uint16_t>(port), std::string(scheme)};
 }
 
 absl::StatusOr<std::vector<Url>> ParseUrls(std::string_view text) {
@@ -130,6 +205,7 @@ absl::Status Complete(Config* config) {
     config->advertise_client_urls = Reachable(config->listen_client_urls);
   }
   CONCLAVE_RETURN_IF_ERROR(CompleteCluster(config));
+  CONCLAVE_RETURN_IF_ERROR(CompleteTls(config));
   if (config->election_timeout < 5 * config->heartbeat_interval) {
     return absl::InvalidArgumentError(
         absl::StrCat("--election-timeout[", config->election_timeout / std::chrono::milliseconds(1),

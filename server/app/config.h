@@ -10,23 +10,34 @@
 #include "absl/status/statusor.h"
 #include "conclave/base/time.h"
 #include "conclave/server/app/log.h"
+#include "conclave/server/tls/policy.h"
 
 namespace conclave::app {
 
-// "http://127.0.0.1:2379"
+// "http://127.0.0.1:2379", "https://...", "unix:///run/conclave.sock", "unixs://..."
 struct Url {
-  std::string host;  // without brackets
+  std::string host;  // without brackets; of a unix socket: its path, and there is no port
   uint16_t port = 0;
+  std::string scheme = "http";
 
-  std::string HostPort() const;  // "127.0.0.1:2379", "[::1]:2379"
-  std::string Text() const;      // "http://" + HostPort()
+  bool is_tls() const { return scheme == "https" || scheme == "unixs"; }
+  bool is_unix() const { return scheme == "unix" || scheme == "unixs"; }
+  std::string HostPort() const;  // "127.0.0.1:2379", "[::1]:2379"; the path of a unix socket
+  std::string Text() const;      // scheme + "://" + HostPort()
   friend bool operator==(const Url&, const Url&) = default;
 };
 
-// InvalidArgument, with what is wrong and an example, if `text` is not http://host:port.
+// InvalidArgument, with what is wrong and an example, if `text` is none of the above.
 absl::StatusOr<Url> ParseUrl(std::string_view text);
 // Separated by commas; at least one.
 absl::StatusOr<std::vector<Url>> ParseUrls(std::string_view text);
+
+// Of one kind of port.
+struct TlsConfig {
+  tls::Options files;  // without the settings that all ports share
+  // Make and keep a certificate of our own when none is given.
+  bool self_signed = false;
+};
 
 enum class CompactionMode : uint8_t { kOff, kPeriodic, kRevision };
 
@@ -45,6 +56,13 @@ struct Config {
   std::map<std::string, std::vector<Url>> initial_cluster;  // by member name
   bool initial_cluster_existing = false;
   std::string initial_cluster_token = "etcd-cluster";
+
+  TlsConfig client_tls;
+  TlsConfig peer_tls;
+  std::vector<std::string> cipher_suites;  // Go's names; empty: the default
+  tls::Version tls_min_version = tls::Version::kTls12;
+  tls::Version tls_max_version = tls::Version::kAny;
+  int self_signed_years = 1;
 
   Duration heartbeat_interval = std::chrono::milliseconds(100);
   Duration election_timeout = std::chrono::milliseconds(1000);

@@ -67,7 +67,12 @@ void Http2Connection::SetCallbacks(nghttp2_session_callbacks* callbacks) {
   nghttp2_session_callbacks_set_send_data_callback(callbacks, OnSendData);
 }
 
-Http2Connection::Http2Connection(Http2Host* host, int fd) : host_(host), fd_(fd) {
+Http2Connection::Http2Connection(Http2Host* host, Accepted accepted)
+    : host_(host),
+      fd_(accepted.fd),
+      tls_(std::move(accepted.tls)),
+      slot_(std::move(accepted.slot)) {
+  if (tls_ != nullptr) judged_by_ = tls_->material_number();
   last_read_ = host_->loop().now();
   nghttp2_session_server_new2(&session_, host_->callbacks(), this, host_->option());
   const nghttp2_settings_entry settings[] = {
@@ -79,8 +84,13 @@ Http2Connection::Http2Connection(Http2Host* host, int fd) : host_(host), fd_(fd)
       nghttp2_submit_settings(session_, NGHTTP2_FLAG_NONE, settings, std::size(settings)) == 0);
   CONCLAVE_CHECK(nghttp2_session_set_local_window_size(session_, NGHTTP2_FLAG_NONE, 0,
                                                        kConnectionWindowBytes) == 0);
+}
+
+void Http2Connection::Start() {
   host_->loop().Add(fd_, EPOLLIN, this);
   host_->loop().FlushLater(this);
+  // The first bytes may have come with the end of the handshake.
+  if (tls_ != nullptr && tls_->HasBuffered()) Read();
 }
 
 Http2Connection::~Http2Connection() { CONCLAVE_CHECK(closed_); }
@@ -91,10 +101,20 @@ void Http2Connection::OnReady(uint32_t events) {
   if ((events & EPOLLOUT) != 0 && !closed_) host_->loop().FlushLater(this);
 }
 
+ssize_t Http2Connection::Receive(void* buffer, size_t size, bool is_last) {
+  if (tls_ == nullptr) return recv(fd_, buffer, size, 0);
+  // What stays behind in the socket, the loop will tell of; what stays in the stream, nobody would.
+  return is_last ? tls_->ReadBuffered(buffer, size) : tls_->Read(buffer, size);
+}
+
+OutBuffer::Result Http2Connection::Send() {
+  return tls_ == nullptr ? out_.WriteTo(fd_) : out_.WriteTo(tls_.get());
+}
+
 void Http2Connection::Read() {
   thread_local uint8_t buffer[kReadBytes];
   for (int i = 0; i < kReadsPerBurst; ++i) {
-    const ssize_t count = recv(fd_, buffer, sizeof buffer, 0);
+    const ssize_t count = Receive(buffer, sizeof buffer, /*is_last=*/i + 1 == kReadsPerBurst);
     if (count < 0 && (errno == EAGAIN || errno == EINTR)) break;
     if (count <= 0) return Close();
     last_read_ = host_->loop().now();
@@ -111,7 +131,7 @@ void Http2Connection::OnFlush() {
   if (closed_) return;
   for (;;) {
     if (nghttp2_session_send(session_) != 0) return Close();
-    const OutBuffer::Result result = out_.WriteTo(fd_);
+    const OutBuffer::Result result = Send();
     if (result == OutBuffer::Result::kBroken) return Close();
     const bool blocked = result == OutBuffer::Result::kBlocked;
     if (blocked != writable_wanted_) {
@@ -165,6 +185,11 @@ void Http2Connection::Reset(Http2Call* call, uint32_t code) {
   host_->loop().FlushLater(this);
 }
 
+const std::string& Http2Connection::certificate_name() const {
+  static const std::string kNone;
+  return tls_ == nullptr ? kNone : tls_->certificate_name();
+}
+
 void Http2Connection::AddCall(Http2Call* call) {
   call->index_in_connection = calls_.size();
   calls_.push_back(call);
@@ -198,6 +223,7 @@ void Http2Connection::Sweep(Instant now) {
 void Http2Connection::Close() {
   if (closed_) return;
   closed_ = true;
+  if (tls_ != nullptr) tls_->Shutdown();
   host_->loop().Remove(fd_);
   close(fd_);
   while (!calls_.empty()) {

@@ -10,6 +10,8 @@
 #include <nghttp2/nghttp2.h>
 
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -18,6 +20,7 @@
 #include "conclave/server/rpc/http2_call.h"
 #include "conclave/server/rpc/http2_host.h"
 #include "conclave/server/rpc/out_buffer.h"
+#include "conclave/server/tls/stream.h"
 
 namespace conclave::rpc {
 
@@ -38,8 +41,12 @@ inline constexpr int kPingStrikesMax = 2;
 
 class Http2Connection final : public EventLoop::Socket {
  public:
-  Http2Connection(Http2Host* host, int fd);
+  // Takes the descriptor.
+  Http2Connection(Http2Host* host, Accepted accepted);
   ~Http2Connection() override;
+
+  // Once, when the host knows it.
+  void Start();
 
   void OnReady(uint32_t events) override;
   void OnFlush() override;
@@ -58,6 +65,9 @@ class Http2Connection final : public EventLoop::Socket {
   // Closes the socket and ends all calls. The object is retired.
   void Close();
 
+  // Common name of the client's verified certificate; empty without one.
+  const std::string& certificate_name() const;
+
   void AddCall(Http2Call* call);
   void RemoveCall(Http2Call* call);
   const std::vector<Http2Call*>& calls() const { return calls_; }
@@ -70,6 +80,9 @@ class Http2Connection final : public EventLoop::Socket {
 
  private:
   void Read();
+  // As recv; `is_last` of this burst.
+  ssize_t Receive(void* buffer, size_t size, bool is_last);
+  OutBuffer::Result Send();
   void OnPing(Instant now);
 
   static int OnBeginHeaders(nghttp2_session*, const nghttp2_frame*, void*);
@@ -86,6 +99,8 @@ class Http2Connection final : public EventLoop::Socket {
 
   Http2Host* const host_;
   const int fd_;
+  const std::unique_ptr<tls::Stream> tls_;  // null: plain text
+  const std::shared_ptr<void> slot_;
   nghttp2_session* session_ = nullptr;
   OutBuffer out_;
   bool writable_wanted_ = false;
@@ -95,6 +110,7 @@ class Http2Connection final : public EventLoop::Socket {
 
   Instant last_read_{};
   Instant last_ping_{};
+  uint64_t judged_by_ = 0;  // the number of the certificates' material
   Instant ping_sent_{};  // zero: none is under way
   int ping_strikes_ = 0;
 };

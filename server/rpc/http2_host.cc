@@ -26,9 +26,10 @@ Http2Host::~Http2Host() {
   nghttp2_session_callbacks_del(callbacks_);
 }
 
-void Http2Host::Adopt(int fd) {
-  connections_.push_back(std::make_unique<Http2Connection>(this, fd));
+void Http2Host::Adopt(Accepted accepted) {
+  connections_.push_back(std::make_unique<Http2Connection>(this, std::move(accepted)));
   if (stopping_) connections_.back()->SayFarewell();
+  connections_.back()->Start();
 }
 
 void Http2Host::Forget(Http2Connection* connection) {

@@ -22,7 +22,7 @@ class Http2Host {
   Http2Host& operator=(const Http2Host&) = delete;
 
   // A connection whose client speaks HTTP/2. Takes the descriptor.
-  void Adopt(int fd);
+  void Adopt(Accepted accepted);
   void Forget(Http2Connection* connection);
   // Pings, and connections that do not answer them.
   void Sweep();

@@ -51,6 +51,30 @@ OutBuffer::Result OutBuffer::WriteTo(int fd) {
   return Result::kEmpty;
 }
 
+OutBuffer::Result OutBuffer::WriteTo(tls::Stream* stream) {
+  for (;;) {
+    while (size_ > 0) {
+      if (Front().empty()) {
+        chunks_.pop_front();
+        front_offset_ = 0;
+        continue;
+      }
+      const ssize_t taken = stream->Write(Front());
+      if (taken < 0) return Result::kBroken;
+      if (taken == 0) break;  // full
+      Consume(static_cast<size_t>(taken));
+    }
+    switch (stream->Flush()) {
+      case tls::Stream::Flushed::kBroken:
+        return Result::kBroken;
+      case tls::Stream::Flushed::kBlocked:
+        return Result::kBlocked;
+      case tls::Stream::Flushed::kAll:
+        if (size_ == 0) return Result::kEmpty;
+    }
+  }
+}
+
 void OutBuffer::Consume(size_t count) {
   size_ -= count;
   while (count > 0) {

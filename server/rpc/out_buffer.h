@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "conclave/base/bytes.h"
+#include "conclave/server/tls/stream.h"
 
 namespace conclave::rpc {
 
@@ -26,6 +27,8 @@ class OutBuffer {
   enum class Result { kEmpty, kBlocked, kBroken };
   // Writes until nothing is left, or the socket takes no more, or the connection is broken.
   [[nodiscard]] Result WriteTo(int fd);
+  // The same through TLS: kEmpty when nothing waits in the stream either.
+  [[nodiscard]] Result WriteTo(tls::Stream* stream);
 
  private:
   // Either text of its own, or a piece of shared memory.
@@ -35,6 +38,7 @@ class OutBuffer {
     bool is_shared = false;
     std::string_view view() const { return is_shared ? shared.view() : std::string_view(text); }
   };
+  std::string_view Front() const { return chunks_.front().view().substr(front_offset_); }
   void Consume(size_t count);
 
   std::deque<Chunk> chunks_;

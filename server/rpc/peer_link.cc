@@ -15,8 +15,14 @@
 namespace conclave::rpc {
 
 PeerLink::PeerLink(EventLoop* loop, PeerIdentity self, node::PeerAddress address,
-                   node::PeerLane lane, const std::function<void(node::LogLine)>* log)
-    : loop_(loop), self_(self), address_(std::move(address)), lane_(lane), log_(log) {}
+                   node::PeerLane lane, tls::Policy* tls_policy,
+                   const std::function<void(node::LogLine)>* log)
+    : loop_(loop),
+      self_(self),
+      address_(std::move(address)),
+      lane_(lane),
+      tls_policy_(tls_policy),
+      log_(log) {}
 
 PeerLink::~PeerLink() {
   CONCLAVE_CHECK(fd_ < 0, "a peer link with an open socket");
@@ -28,14 +34,23 @@ void PeerLink::Start() { Dial(); }
 void PeerLink::Dial() {
   if (state_ != State::kDown || address_.peer_urls.empty()) return;
   const uint64_t attempt = ++attempt_;
-  const auto parts = SplitAddress(address_.peer_urls[url_++ % address_.peer_urls.size()]);
+  const auto target = ParsePeerUrl(address_.peer_urls[url_++ % address_.peer_urls.size()]);
   state_ = State::kResolving;
-  if (!parts.has_value()) return Broken(kLinkRetryRefused);
-  const auto literal = Resolve(parts->first, parts->second, /*literal_only=*/true);
+  if (!target.has_value()) return Broken(kLinkRetryRefused);
+  target_ = *target;
+  if (target_.is_tls && tls_policy_ == nullptr) {
+    LogRefusal("its URL wants TLS, and this member has no certificate for members");
+    return Broken(kLinkRetryRefused);
+  }
+  if (target_.is_unix) {
+    const auto address = UnixAddress(target_.host);
+    return address.has_value() ? Connect(*address) : Broken(kLinkRetryRefused);
+  }
+  const auto literal = Resolve(target_.host, target_.port, /*literal_only=*/true);
   if (!literal.empty()) return Connect(literal.front());
   // A name: asking the resolver blocks, so it is asked beside the loop.
-  std::thread([this, alive = alive_, loop = loop_, attempt, parts = *parts] {
-    auto found = Resolve(parts.first, parts.second, /*literal_only=*/false);
+  std::thread([this, alive = alive_, loop = loop_, attempt, target = target_] {
+    auto found = Resolve(target.host, target.port, /*literal_only=*/false);
     loop->Post([this, alive, attempt, found = std::move(found)] {
       if (!*alive || attempt != attempt_ || state_ != State::kResolving) return;
       if (found.empty()) return Broken(kLinkRetryRefused);
@@ -56,12 +71,15 @@ void PeerLink::Connect(const std::vector<char>& address) {
   state_ = State::kConnecting;
   writable_wanted_ = true;
   loop_->Add(fd_, EPOLLIN | EPOLLOUT, this);
+  // A unix socket connects at once, or is full (EAGAIN).
   if (connect(fd_, target, static_cast<socklen_t>(address.size())) != 0 && errno != EINPROGRESS) {
     return Broken(kLinkRetry);
   }
   loop_->At(loop_->now() + kConnectTimeout, [this, alive = alive_, attempt = attempt_] {
     if (!*alive || attempt != attempt_) return;
-    if (state_ == State::kConnecting || state_ == State::kGreeting) Broken(kLinkRetry);
+    if (state_ != State::kUp && state_ != State::kDown && state_ != State::kClosed) {
+      Broken(kLinkRetry);
+    }
   });
 }
 
@@ -75,11 +93,35 @@ void PeerLink::OnReady(uint32_t events) {
     if ((events & EPOLLOUT) == 0) return;
     return OnConnected();
   }
+  if (state_ == State::kHandshaking) return Handshake();
   if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) ReadAnswer();
   if (fd_ >= 0 && (events & EPOLLOUT) != 0) loop_->FlushLater(this);
 }
 
 void PeerLink::OnConnected() {
+  if (!target_.is_tls) return Greet();
+  state_ = State::kHandshaking;
+  tls_ = tls_policy_->Connect(fd_, target_.is_unix ? std::string() : target_.host);
+  Handshake();
+}
+
+void PeerLink::Handshake() {
+  switch (tls_->Handshake()) {
+    case tls::Stream::Step::kDone:
+      return Greet();
+    case tls::Stream::Step::kWantRead:
+      return WantWritable(false);
+    case tls::Stream::Step::kWantWrite:
+      return WantWritable(true);
+    case tls::Stream::Step::kFailed:
+      // A connection that only broke is tried again soon; certificates do not mend themselves.
+      if (!tls_->error().starts_with("tls: ")) return Broken(kLinkRetry);
+      LogRefusal(tls_->error());
+      return Broken(kLinkRetryRefused);
+  }
+}
+
+void PeerLink::Greet() {
   state_ = State::kGreeting;
   answer_.clear();
   out_.Append(EncodeHello({kPeerVersion, lane_, self_.cluster_id, self_.member, address_.id}));
@@ -88,7 +130,8 @@ void PeerLink::OnConnected() {
 
 void PeerLink::ReadAnswer() {
   char buffer[kPeerLengthBytes + kRefusalBytesMax];
-  const ssize_t count = recv(fd_, buffer, sizeof buffer, 0);
+  const ssize_t count = tls_ == nullptr ? recv(fd_, buffer, sizeof buffer, 0)
+                                        : tls_->Read(buffer, sizeof buffer);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (state_ != State::kGreeting) return Broken(kLinkRetry);  // it has nothing to say but the end
   if (count > 0) answer_.append(buffer, static_cast<size_t>(count));
@@ -122,8 +165,18 @@ void PeerLink::Send(Bytes frame) {
   loop_->FlushLater(this);
 }
 
+OutBuffer::Result PeerLink::Write() {
+  return tls_ == nullptr ? out_.WriteTo(fd_) : out_.WriteTo(tls_.get());
+}
+
+void PeerLink::WantWritable(bool wanted) {
+  if (wanted == writable_wanted_) return;
+  writable_wanted_ = wanted;
+  loop_->Modify(fd_, wanted ? EPOLLIN | EPOLLOUT : EPOLLIN, this);
+}
+
 void PeerLink::OnFlush() {
-  if (fd_ < 0 || state_ == State::kConnecting) return;
+  if (fd_ < 0 || state_ == State::kConnecting || state_ == State::kHandshaking) return;
   for (;;) {
     while (!outbox_.empty() && out_.size() < kPeerPortionBytes) {
       const Bytes& frame = outbox_.front();
@@ -133,19 +186,17 @@ void PeerLink::OnFlush() {
       sent_bytes_ += kPeerLengthBytes + frame.size();
       outbox_.pop_front();
     }
-    const OutBuffer::Result result = out_.WriteTo(fd_);
+    const OutBuffer::Result result = Write();
     if (result == OutBuffer::Result::kBroken) return Broken(kLinkRetry);
     const bool blocked = result == OutBuffer::Result::kBlocked;
-    if (blocked != writable_wanted_) {
-      writable_wanted_ = blocked;
-      loop_->Modify(fd_, blocked ? EPOLLIN | EPOLLOUT : EPOLLIN, this);
-    }
+    WantWritable(blocked);
     if (blocked || outbox_.empty()) return;
   }
 }
 
 void PeerLink::Broken(Duration retry) {
   const bool was_up = state_ == State::kUp;
+  tls_.reset();
   if (fd_ >= 0) {
     loop_->Remove(fd_);
     close(std::exchange(fd_, -1));

@@ -13,9 +13,11 @@
 #include <vector>
 
 #include "conclave/server/node/io.h"
+#include "conclave/server/rpc/addresses.h"
 #include "conclave/server/rpc/event_loop.h"
 #include "conclave/server/rpc/out_buffer.h"
 #include "conclave/server/rpc/peer_wire.h"
+#include "conclave/server/tls/stream.h"
 
 namespace conclave::rpc {
 
@@ -35,7 +37,7 @@ inline constexpr size_t kPeerPortionBytes = 1u << 20;
 class PeerLink final : public EventLoop::Socket {
  public:
   PeerLink(EventLoop* loop, PeerIdentity self, node::PeerAddress address, node::PeerLane lane,
-           const std::function<void(node::LogLine)>* log);
+           tls::Policy* tls_policy, const std::function<void(node::LogLine)>* log);
   ~PeerLink() override;
 
   void Start();
@@ -55,11 +57,15 @@ class PeerLink final : public EventLoop::Socket {
   bool connected() const { return state_ == State::kUp; }
 
  private:
-  enum class State { kDown, kResolving, kConnecting, kGreeting, kUp, kClosed };
+  enum class State { kDown, kResolving, kConnecting, kHandshaking, kGreeting, kUp, kClosed };
 
   void Dial();
   void Connect(const std::vector<char>& address);
   void OnConnected();
+  void Handshake();
+  void Greet();
+  OutBuffer::Result Write();
+  void WantWritable(bool wanted);
   void ReadAnswer();
   void Broken(Duration retry);
   void LogRefusal(const std::string& reason);
@@ -68,12 +74,15 @@ class PeerLink final : public EventLoop::Socket {
   const PeerIdentity self_;
   const node::PeerAddress address_;
   const node::PeerLane lane_;
+  tls::Policy* const tls_policy_;  // null: only plain URLs can be called
   const std::function<void(node::LogLine)>* const log_;
 
   State state_ = State::kDown;
   uint64_t attempt_ = 0;  // timers and resolutions of an older attempt are void
   size_t url_ = 0;        // of address_.peer_urls
+  PeerUrl target_;
   int fd_ = -1;
+  std::unique_ptr<tls::Stream> tls_;  // of this connection; null: plain text
   bool writable_wanted_ = false;
   std::string answer_;
   std::string last_refusal_;

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
+#include "conclave/base/unix_socket.h"
 #include "conclave/server/rpc/addresses.h"
 
 namespace conclave::rpc {
@@ -25,32 +26,42 @@ constexpr int kBacklog = 128;
 
 class PeerPort::Listener final : public EventLoop::Socket {
  public:
-  Listener(PeerPort* port, int fd) : port_(port), fd_(fd) { port_->loop_->Add(fd_, EPOLLIN, this); }
+  Listener(PeerPort* port, int fd, PeerUrl url) : port_(port), fd_(fd), url_(std::move(url)) {
+    port_->loop_->Add(fd_, EPOLLIN, this);
+  }
   ~Listener() override { CONCLAVE_CHECK(fd_ < 0); }
   void OnReady(uint32_t /*events*/) override {
-    if (fd_ >= 0) port_->Accept(fd_);
+    if (fd_ >= 0) port_->Accept(*this);
   }
   void Close() {
     port_->loop_->Remove(fd_);
     close(std::exchange(fd_, -1));
+    if (url_.is_unix) unlink(url_.host.c_str());
   }
+  int fd() const { return fd_; }
+  bool is_tls() const { return url_.is_tls; }
 
  private:
   PeerPort* const port_;
   int fd_;
+  const PeerUrl url_;
 };
 
-// One lane from another member: its Hello, then its frames.
+// One lane from another member: a handshake if the port wants TLS, its Hello, then its frames.
 class PeerPort::Lane final : public EventLoop::Socket {
  public:
-  Lane(PeerPort* port, int fd) : port_(port), fd_(fd) { port_->loop_->Add(fd_, EPOLLIN, this); }
+  Lane(PeerPort* port, int fd, std::unique_ptr<tls::Stream> tls)
+      : port_(port), fd_(fd), tls_(std::move(tls)), secure_(tls_ == nullptr) {
+    port_->loop_->Add(fd_, EPOLLIN, this);
+  }
   ~Lane() override { CONCLAVE_CHECK(fd_ < 0); }
 
   void OnReady(uint32_t events) override {
+    if (!secure_ && !Handshake()) return;
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0) return;
     thread_local char buffer[kReadBytes];
     for (int i = 0; i < kReadsPerBurst && fd_ >= 0; ++i) {
-      const ssize_t count = recv(fd_, buffer, sizeof buffer, 0);
+      const ssize_t count = Receive(buffer, sizeof buffer, /*is_last=*/i + 1 == kReadsPerBurst);
       if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
       if (count <= 0) return Close();
       Take(std::string_view(buffer, static_cast<size_t>(count)));
@@ -65,11 +76,46 @@ class PeerPort::Lane final : public EventLoop::Socket {
     port_->Forget(this);
   }
 
+  // Nothing came that would show who it is.
+  void TimeOut() {
+    port_->Reject(fd_, {}, secure_ ? "no greeting in time" : "tls: handshake timed out");
+    Close();
+  }
+
   bool is_stranger() const { return !from_; }
   raft::NodeId from() const { return from_; }
   node::PeerLane lane() const { return lane_; }
 
  private:
+  // True when it is done.
+  bool Handshake() {
+    const tls::Stream::Step step = tls_->Handshake();
+    if (step == tls::Stream::Step::kFailed) {
+      port_->Reject(fd_, tls_->server_name(), tls_->error());
+      Close();
+      return false;
+    }
+    secure_ = step == tls::Stream::Step::kDone;
+    port_->loop_->Modify(fd_, step == tls::Stream::Step::kWantWrite ? EPOLLIN | EPOLLOUT : EPOLLIN,
+                         this);
+    return secure_;
+  }
+
+  ssize_t Receive(char* buffer, size_t size, bool is_last) {
+    if (tls_ == nullptr) return recv(fd_, buffer, size, 0);
+    // What stays behind in the socket, the loop will tell of; in the stream, nobody would.
+    return is_last ? tls_->ReadBuffered(buffer, size) : tls_->Read(buffer, size);
+  }
+
+  // A few bytes into a socket that has taken none yet.
+  bool SendNow(const std::string& bytes) {
+    const auto size = static_cast<ssize_t>(bytes.size());
+    if (tls_ == nullptr) {
+      return send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT) == size;
+    }
+    return tls_->Write(bytes) == size && tls_->Flush() == tls::Stream::Flushed::kAll;
+  }
+
   void Take(std::string_view data) {
     if (is_stranger()) {
       const size_t count = std::min(data.size(), kHelloBytes - head_.size());
@@ -106,19 +152,16 @@ class PeerPort::Lane final : public EventLoop::Socket {
     const std::string reason =
         hello.has_value() ? CheckHello(*hello, port_->self_) : "not a member of any cluster";
     if (!reason.empty()) {
-      (*port_->log_)(
-          {node::Severity::kWarning, "rejected connection on peer endpoint", {{"error", reason}}});
+      port_->Reject(fd_, tls_ == nullptr ? std::string() : tls_->server_name(), reason);
       const std::string answer =
           absl::StrCat(EncodeU32(static_cast<uint32_t>(reason.size())), reason);
       // As much as the socket takes; the connection ends either way.
-      [[maybe_unused]] const ssize_t sent =
-          send(fd_, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      SendNow(answer);
       Close();
       return false;
     }
     const std::string welcome = EncodeU32(0);
-    if (send(fd_, welcome.data(), welcome.size(), MSG_NOSIGNAL | MSG_DONTWAIT) !=
-        static_cast<ssize_t>(welcome.size())) {
+    if (!SendNow(welcome)) {
       Close();
       return false;
     }
@@ -132,6 +175,8 @@ class PeerPort::Lane final : public EventLoop::Socket {
 
   PeerPort* const port_;
   int fd_;
+  const std::unique_ptr<tls::Stream> tls_;  // null: plain text
+  bool secure_;                             // or meant to be plain
   raft::NodeId from_;
   node::PeerLane lane_ = node::PeerLane::kMessages;
   std::string head_;  // of a Hello or a length, as far as it has come
@@ -140,60 +185,88 @@ class PeerPort::Lane final : public EventLoop::Socket {
   size_t want_ = 0;
 };
 
-PeerPort::PeerPort(EventLoop* loop, PeerIdentity self,
+PeerPort::PeerPort(EventLoop* loop, PeerIdentity self, tls::Policy* tls_policy,
                    const std::function<void(node::LogLine)>* log)
-    : loop_(loop), self_(self), log_(log) {}
+    : loop_(loop),
+      self_(self),
+      tls_policy_(tls_policy),
+      log_(log),
+      rejections_("rejected connection on peer endpoint", [log](tls::Policy::Note note) {
+        (*log)({node::Severity::kWarning, std::move(note.message), std::move(note.fields)});
+      }) {}
 
 PeerPort::~PeerPort() {
   CONCLAVE_CHECK(listeners_.empty() && lanes_.empty(), "the peer port is open");
   *alive_ = false;
 }
 
-absl::Status PeerPort::Listen(const std::vector<std::string>& addresses, bool reuse_port) {
-  for (const std::string& address : addresses) {
-    const auto parts = SplitAddress(address);
-    const auto found = parts.has_value()
-                           ? Resolve(parts->first, parts->second, /*literal_only=*/false)
-                           : std::vector<SocketAddress>();
-    if (found.empty()) {
-      return absl::UnavailableError(
-          absl::StrCat("cannot listen for peers on ", address, ": no such host"));
+absl::Status PeerPort::Listen(const std::vector<std::string>& urls, bool reuse_port) {
+  for (const std::string& url : urls) {
+    const auto parsed = ParsePeerUrl(url);
+    if (!parsed.has_value()) {
+      return absl::UnavailableError(absl::StrCat("cannot listen for peers on ", url));
     }
-    const auto* target = reinterpret_cast<const sockaddr*>(found.front().data());
-    const int fd = socket(target->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    const int one = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (reuse_port) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
-    if (bind(fd, target, static_cast<socklen_t>(found.front().size())) != 0 ||
-        listen(fd, kBacklog) != 0) {
-      const std::string error = std::strerror(errno);
-      close(fd);
-      return absl::UnavailableError(
-          absl::StrCat("cannot listen for peers on ", address, ": ", error));
+    CONCLAVE_CHECK(!parsed->is_tls || tls_policy_ != nullptr, "TLS without a policy");
+    auto fd = Bind(*parsed, reuse_port);
+    if (!fd.ok()) {
+      return absl::UnavailableError(absl::StrCat("cannot listen for peers on ", url, ": ",
+                                                 std::string(fd.status().message())));
     }
-    listeners_.push_back(std::make_unique<Listener>(this, fd));
+    listeners_.push_back(std::make_unique<Listener>(this, *fd, *parsed));
   }
   return absl::OkStatus();
 }
 
-void PeerPort::Accept(int listener) {
+absl::StatusOr<int> PeerPort::Bind(const PeerUrl& url, bool reuse_port) {
+  std::vector<SocketAddress> found;
+  if (url.is_unix) {
+    const auto address = UnixAddress(url.host);
+    if (address.has_value() && RemoveStaleSocket(url.host)) found.push_back(*address);
+  } else {
+    found = Resolve(url.host, url.port, /*literal_only=*/false);
+  }
+  if (found.empty()) {
+    return absl::UnavailableError(url.is_unix ? "address already in use" : "no such host");
+  }
+  const auto* target = reinterpret_cast<const sockaddr*>(found.front().data());
+  const int fd = socket(target->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const int one = 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (reuse_port) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+  if (bind(fd, target, static_cast<socklen_t>(found.front().size())) != 0 ||
+      listen(fd, kBacklog) != 0) {
+    const std::string error = std::strerror(errno);
+    close(fd);
+    return absl::UnavailableError(error);
+  }
+  return fd;
+}
+
+void PeerPort::Reject(int fd, const std::string& server_name, const std::string& error) {
+  rejections_.Add(loop_->now(), tls::RemoteAddress(fd), server_name, error);
+}
+
+void PeerPort::Accept(const Listener& listener) {
   for (;;) {
-    const int fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    const int fd = accept4(listener.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) return;
     if (strangers_ >= kStrangersMax) {
+      Reject(fd, {}, "too many connections that have not shown who they are");
       close(fd);
       continue;
     }
     const int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     ++strangers_;
-    lanes_.push_back(std::make_unique<Lane>(this, fd));
+    lanes_.push_back(std::make_unique<Lane>(
+        this, fd,
+        listener.is_tls() ? tls_policy_->Accept(fd, tls::Speaks::kPeerStreams) : nullptr));
     Lane* const lane = lanes_.back().get();
     loop_->At(loop_->now() + kHelloTimeout, [this, alive = alive_, lane] {
       if (!*alive) return;
       const bool there = std::any_of(lanes_.begin(), lanes_.end(),
                                      [&](const auto& entry) { return entry.get() == lane; });
-      if (there && lane->is_stranger()) lane->Close();
+      if (there && lane->is_stranger()) lane->TimeOut();
     });
   }
 }

@@ -12,8 +12,12 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "conclave/server/rpc/addresses.h"
 #include "conclave/server/rpc/event_loop.h"
 #include "conclave/server/rpc/peer_wire.h"
+#include "conclave/server/tls/policy.h"
+#include "conclave/server/tls/rejections.h"
 
 namespace conclave::rpc {
 
@@ -24,13 +28,16 @@ inline constexpr size_t kStrangersMax = 64;
 // On its loop's thread, but for Listen, which comes before the thread.
 class PeerPort {
  public:
-  PeerPort(EventLoop* loop, PeerIdentity self, const std::function<void(node::LogLine)>* log);
+  // `tls_policy` for the addresses that want TLS; null if none does.
+  PeerPort(EventLoop* loop, PeerIdentity self, tls::Policy* tls_policy,
+           const std::function<void(node::LogLine)>* log);
   ~PeerPort();
   PeerPort(const PeerPort&) = delete;
   PeerPort& operator=(const PeerPort&) = delete;
 
+  // URLs of the schemes http, https, unix and unixs.
   //   Unavailable  an address is in use, or not of this machine
-  absl::Status Listen(const std::vector<std::string>& addresses, bool reuse_port);
+  absl::Status Listen(const std::vector<std::string>& urls, bool reuse_port);
   void Close();
   // What this member sends is not to be believed. It may open new lanes.
   void CloseLanesOf(raft::NodeId from);
@@ -42,14 +49,18 @@ class PeerPort {
  private:
   class Listener;
   class Lane;
-  void Accept(int listener);
+  absl::StatusOr<int> Bind(const PeerUrl& url, bool reuse_port);
+  void Accept(const Listener& listener);
+  void Reject(int fd, const std::string& server_name, const std::string& error);
   void Forget(Lane* lane);
   // Takes the place of an older lane of the same kind from the same member.
   void Replace(Lane* lane);
 
   EventLoop* const loop_;
   const PeerIdentity self_;
+  tls::Policy* const tls_policy_;
   const std::function<void(node::LogLine)>* const log_;
+  tls::Rejections rejections_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   size_t strangers_ = 0;

@@ -53,7 +53,7 @@ class Transport::Impl {
   ~Impl() { Stop(Duration::zero()); }
 
   absl::Status Start();
-  void HandOver(int fd);
+  void HandOver(Accepted accepted);
   void CarryOut(node::Effects* effects);
   void Wake(int queue) { workers_[static_cast<size_t>(queue)]->loop.Wake(); }
   void Stop(Duration grace);
@@ -106,7 +106,8 @@ absl::Status Transport::Impl::Start() {
   outboxes_.resize(workers_.size());
   if (!options_.peer_listen.empty()) {
     peer_port_ = std::make_unique<PeerPort>(
-        &first().loop, PeerIdentity{options_.member, options_.cluster_id}, &options_.log);
+        &first().loop, PeerIdentity{options_.member, options_.cluster_id}, options_.peer_tls,
+        &options_.log);
     peer_port_->on_peer = [this](raft::NodeId from) {
       for (const auto& link : links_) {
         if (link->address().id == from) link->ConnectNow();
@@ -132,13 +133,16 @@ void Transport::Impl::HouseKeep(Worker* worker) {
   worker->loop.At(worker->loop.now() + kHousekeeping, [this, worker] { HouseKeep(worker); });
 }
 
-void Transport::Impl::HandOver(int fd) {
+void Transport::Impl::HandOver(Accepted accepted) {
+  const int fd = accepted.fd;
   const int one = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
   const size_t index = handed_over_.fetch_add(1, std::memory_order_relaxed) % workers_.size();
   Worker* worker = workers_[index].get();
-  worker->loop.Post([worker, fd] { worker->host.Adopt(fd); });
+  // A task can be copied, what it carries cannot.
+  auto carried = std::make_shared<Accepted>(std::move(accepted));
+  worker->loop.Post([worker, carried] { worker->host.Adopt(std::move(*carried)); });
 }
 
 void Transport::Impl::CarryOut(node::Effects* effects) {
@@ -230,7 +234,7 @@ void Transport::Impl::SetPeers(const std::vector<node::PeerAddress>& peers) {
     for (const node::PeerLane lane : {node::PeerLane::kMessages, node::PeerLane::kSnapshot}) {
       links_.push_back(std::make_unique<PeerLink>(
           &first().loop, PeerIdentity{options_.member, options_.cluster_id}, peer, lane,
-          &options_.log));
+          options_.peer_tls, &options_.log));
       links_.back()->Start();
     }
   }
@@ -305,7 +309,7 @@ absl::StatusOr<std::unique_ptr<Transport>> Transport::Start(TransportOptions opt
   return std::unique_ptr<Transport>(new Transport(std::move(impl)));
 }
 
-void Transport::HandOver(int fd) { impl_->HandOver(fd); }
+void Transport::HandOver(Accepted accepted) { impl_->HandOver(std::move(accepted)); }
 void Transport::CarryOut(node::Effects* effects) { impl_->CarryOut(effects); }
 void Transport::Wake(int queue) { impl_->Wake(queue); }
 void Transport::Stop(Duration grace) { impl_->Stop(grace); }

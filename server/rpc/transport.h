@@ -33,6 +33,8 @@
 #include "conclave/base/time.h"
 #include "conclave/server/node/io.h"
 #include "conclave/server/rpc/call_counters.h"
+#include "conclave/server/tls/policy.h"
+#include "conclave/server/tls/stream.h"
 
 namespace conclave::rpc {
 
@@ -48,6 +50,13 @@ class BurstHandler {
   virtual Instant OnBurst(int queue, std::vector<node::Input>* inputs) = 0;
 };
 
+// A client's connection, from whoever accepted it.
+struct Accepted {
+  int fd = -1;                         // goes to the transport
+  std::unique_ptr<tls::Stream> tls{};  // after the handshake; null: plain text
+  std::shared_ptr<void> slot{};        // let go when the connection has ended; any thread
+};
+
 struct TransportOptions {
   int queue_threads = 1;
 
@@ -60,10 +69,14 @@ struct TransportOptions {
   Duration keepalive_timeout = std::chrono::seconds(20);
   bool handling_histograms = false;  // --metrics=extensive
 
-  // Of the peer port; empty: this member has no peers and no port for them. "host:port", plain
-  // text.
+  // Judges clients' certificates again when its files change; null: there is no TLS for clients.
+  tls::Policy* client_tls = nullptr;
+
+  // Of the peer port; empty: this member has no peers and no port for them. URLs of the schemes
+  // http, https, unix and unixs.
   std::vector<std::string> peer_listen;
   bool peer_reuse_port = false;  // further processes may listen there (SO_REUSEPORT)
+  tls::Policy* peer_tls = nullptr;  // for https and unixs, in both directions
   raft::NodeId member;
   uint64_t cluster_id = 0;
 
@@ -92,8 +105,9 @@ class Transport {
                                                           BurstHandler* handler);
   ~Transport();
 
-  // An accepted connection whose client speaks HTTP/2. Takes the descriptor. Any thread.
-  void HandOver(int fd);
+  // An accepted connection whose client speaks HTTP/2. Any thread.
+  void HandOver(Accepted accepted);
+  void HandOver(int fd) { HandOver(Accepted{.fd = fd}); }
 
   // Carries out replies, streams, peer_sends, peers and distrusted of one turn, and takes them out
   // of *effects. One thread at a time: the core's.

@@ -132,6 +132,15 @@ void Stream::OnHandshakeDone() {
 
 ssize_t Stream::Read(void* buffer, size_t size) {
   drained_ = false;
+  return Take(buffer, size);
+}
+
+ssize_t Stream::ReadBuffered(void* buffer, size_t size) {
+  drained_ = true;
+  return Take(buffer, size);
+}
+
+ssize_t Stream::Take(void* buffer, size_t size) {
   size_t have = 0;
   while (have < size) {
     ERR_clear_error();

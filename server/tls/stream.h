@@ -45,6 +45,9 @@ class Stream {
   // As recv: how many bytes came, 0 at the end, -1 with errno (EAGAIN: the socket has no more;
   // EPROTO: these are no records of this connection). Fills the buffer as far as it can.
   ssize_t Read(void* buffer, size_t size);
+  // The same without asking the socket for more: what is left of the last record, and whole ones
+  // behind it.
+  ssize_t ReadBuffered(void* buffer, size_t size);
   // Bytes wait in here that the socket's readiness does not tell of.
   bool HasBuffered() const;
 
@@ -76,6 +79,7 @@ class Stream {
   static int BioRead(bio_st* bio, char* data, int size);
   static long BioControl(bio_st* bio, int command, long number, void* pointer);  // NOLINT
   static const void* BioMethod();
+  ssize_t Take(void* buffer, size_t size);
   void Fail(int ssl_error);
   void OnHandshakeDone();
 
