@@ -3,8 +3,10 @@
 #include <malloc.h>
 #include <sched.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -18,6 +20,7 @@
 #include "conclave/server/app/auto_compactor.h"
 #include "conclave/server/app/core.h"
 #include "conclave/server/app/metrics.h"
+#include "conclave/server/app/tls_setup.h"
 #include "conclave/server/app/version.h"
 #include "conclave/server/env/split_disk.h"
 #include "conclave/server/http/front_door.h"
@@ -37,6 +40,7 @@ constexpr uint64_t kReceiveOverhead = 512 * 1024;
 // A message in JSON may be larger than in protobuf: by a third where it is bytes.
 constexpr uint64_t kJsonOverhead = 2;
 constexpr Duration kPingIntervalMin = std::chrono::seconds(1);  // gRPC's
+constexpr size_t kReservedDescriptors = 150;  // files, peers, the clients of our own
 constexpr Duration kConnectionGrace = std::chrono::milliseconds(100);
 
 uint64_t RandomSeed() {
@@ -65,6 +69,15 @@ std::string OwnEndpoint(Url url) {
   return url.HostPort();
 }
 
+// As many connections as there are descriptors, but for those that the server itself needs.
+size_t ClientsMax() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return kReservedDescriptors;
+  const auto descriptors = static_cast<size_t>(limit.rlim_cur);
+  return descriptors > 2 * kReservedDescriptors ? descriptors - kReservedDescriptors
+                                                : descriptors / 2;
+}
+
 absl::StatusOr<node::InitialCluster> Founders(const Config& config) {
   std::vector<node::FoundingMember> founders;
   for (const auto& [name, urls] : config.initial_cluster) {
@@ -87,7 +100,7 @@ rpc::TransportOptions TransportSettings(const Config& config, bool peers) {
   options.handling_histograms = config.extensive_metrics;
   options.peer_reuse_port = config.socket_reuse_port;
   if (peers) {
-    for (const Url& url : config.listen_peer_urls) options.peer_listen.push_back(url.HostPort());
+    for (const Url& url : config.listen_peer_urls) options.peer_listen.push_back(url.Text());
   }
   return options;
 }
@@ -152,6 +165,8 @@ class Server::Impl final : public http::Backend {
   std::string version() const override { return std::string(kProtocolVersion); }
 
  private:
+  std::vector<size_t> AddEndpoints(const std::vector<Url>& urls, http::Serves serves,
+                                   std::vector<http::Endpoint>* endpoints) const;
   absl::Status BindDoor();
   absl::Status OpenMember(node::Options* settings, node::Opened* opened);
   absl::Status OpenXdsDoor();
@@ -167,6 +182,7 @@ class Server::Impl final : public http::Backend {
   raft::NodeId member_id_;
 
   // In the order of their lives: what stands below uses what stands above.
+  TlsPolicies tls_;
   std::unique_ptr<http::FrontDoor> door_;
   std::shared_ptr<env::Disk> disk_;
   std::unique_ptr<env::Lock> lock_;
@@ -187,26 +203,55 @@ class Server::Impl final : public http::Backend {
   bool shut_down_ = false;
 };
 
+// One endpoint for each address: http:// and https:// may share it.
+std::vector<size_t> Server::Impl::AddEndpoints(const std::vector<Url>& urls, http::Serves serves,
+                                               std::vector<http::Endpoint>* endpoints) const {
+  std::vector<size_t> indices;
+  for (const Url& url : urls) {
+    const http::Endpoint endpoint{.host = url.host,
+                                  .port = url.port,
+                                  .serves = serves,
+                                  .reuse_port = options_.config.socket_reuse_port,
+                                  .is_unix = url.is_unix(),
+                                  .plain = !url.is_tls(),
+                                  .tls = url.is_tls() ? tls_.client.get() : nullptr};
+    const auto same =
+        std::find_if(endpoints->begin(), endpoints->end(), [&](const http::Endpoint& other) {
+          return url.port != 0 && other.host == url.host && other.port == url.port &&
+                 other.serves == serves;
+        });
+    indices.push_back(static_cast<size_t>(same - endpoints->begin()));
+    if (same == endpoints->end()) {
+      endpoints->push_back(endpoint);
+    } else {
+      same->plain = same->plain || endpoint.plain;
+      if (endpoint.tls != nullptr) same->tls = endpoint.tls;
+    }
+  }
+  return indices;
+}
+
 absl::Status Server::Impl::BindDoor() {
   std::vector<http::Endpoint> endpoints;
-  for (const Url& url : options_.config.listen_client_urls) {
-    endpoints.push_back({url.host, url.port});
-  }
-  for (const Url& url : options_.config.listen_metrics_urls) {
-    endpoints.push_back({url.host, url.port, http::Serves::kMetrics});
-  }
-  for (http::Endpoint& endpoint : endpoints) {
-    endpoint.reuse_port = options_.config.socket_reuse_port;
-  }
-  CONCLAVE_ASSIGN_OR_RETURN(door_, http::FrontDoor::Bind(endpoints));
+  const std::vector<size_t> indices =
+      AddEndpoints(options_.config.listen_client_urls, http::Serves::kAll, &endpoints);
+  AddEndpoints(options_.config.listen_metrics_urls, http::Serves::kMetrics, &endpoints);
+  CONCLAVE_ASSIGN_OR_RETURN(
+      door_, http::FrontDoor::Bind(endpoints, {.log =
+                                                   [log = options_.log](tls::Policy::Note note) {
+                                                     log->Warn(note.message,
+                                                               std::move(note.fields));
+                                                   },
+                                               .clients_max = ClientsMax()}));
   client_urls_ = options_.config.listen_client_urls;
   const std::vector<uint16_t> ports = door_->ports();
   for (size_t i = 0; i < client_urls_.size(); ++i) {
     // A port that was picked is what clients have to be told.
     for (Url& url : options_.config.advertise_client_urls) {
-      if (url.port == 0 && client_urls_[i].port == 0) url.port = ports[i];
+      if (url.port == 0 && client_urls_[i].port == 0 && !url.is_unix())
+        url.port = ports[indices[i]];
     }
-    client_urls_[i].port = ports[i];
+    client_urls_[i].port = ports[indices[i]];
   }
   return absl::OkStatus();
 }
@@ -340,6 +385,7 @@ CoreSinks Server::Impl::Sinks() {
 
 absl::Status Server::Impl::Start() {
   const Config& config = options_.config;
+  CONCLAVE_ASSIGN_OR_RETURN(tls_, SetUpTls(config, options_.log));
   CONCLAVE_RETURN_IF_ERROR(BindDoor());
   node::Options settings = NodeSettings(config);
   node::Opened opened;
@@ -350,6 +396,8 @@ absl::Status Server::Impl::Start() {
       config.core_placement == "thread" ||
       (config.core_placement == "auto" && config.queue_threads > 1 && UsableCores() > 2);
   rpc::TransportOptions network = TransportSettings(config, options_.peers);
+  network.client_tls = tls_.client.get();
+  network.peer_tls = tls_.peer.get();
   network.member = settings.id;
   network.cluster_id = settings.cluster_id;
   network.local_reply = [this](node::Reply reply) { core_->OnLocalReply(std::move(reply)); };
@@ -364,11 +412,12 @@ absl::Status Server::Impl::Start() {
   CONCLAVE_ASSIGN_OR_RETURN(transport_, rpc::Transport::Start(std::move(network), core_.get()));
   core_->Start(transport_.get());
   rpc::Transport* const transport = transport_.get();
-  const auto hand_over = [transport](int fd) { transport->HandOver(fd); };
-  local_ = std::make_unique<local::LocalChannel>(hand_over);
+  local_ = std::make_unique<local::LocalChannel>([transport](int fd) { transport->HandOver(fd); });
   door_->Start(
-      hand_over, this,
-      {.message_bytes_max = kJsonOverhead * (config.max_request_bytes + kReceiveOverhead)});
+      [transport](http::Handed handed) {
+        transport->HandOver({handed.fd, std::move(handed.tls), std::move(handed.slot)});
+      },
+      this, {.message_bytes_max = kJsonOverhead * (config.max_request_bytes + kReceiveOverhead)});
   if (config.auto_compaction_mode != CompactionMode::kOff) {
     compactor_ = std::make_unique<AutoCompactor>(config, this, options_.log);
   }
@@ -386,7 +435,9 @@ void Server::Impl::OnReady() {
                      absl::StrJoin(Texts(options_.config.advertise_client_urls), " "), "]}")}});
   options_.log->Info("ready to serve client requests");
   for (const Url& url : client_urls_) {
-    options_.log->Info("serving client traffic insecurely; this is strongly discouraged!",
+    options_.log->Info(url.is_tls()
+                           ? "serving client traffic securely"
+                           : "serving client traffic insecurely; this is strongly discouraged!",
                        {{"traffic", "grpc+http"}, {"address", url.HostPort()}});
   }
   {

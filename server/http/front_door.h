@@ -1,14 +1,10 @@
-// FrontDoor: the listening sockets of the client port, and the HTTP/1.1 side of it.
+// FrontDoor: the listening sockets of the client port and its like. A Greeter finds out what each
+// client speaks: who speaks gRPC is handed over, who speaks HTTP/1.1 stays here.
 //
-// One port serves gRPC and HTTP/1.1. The first bytes of a connection tell which: HTTP/2 starts with
-// "PRI * HTTP/2.0", no HTTP/1.1 request does. They are looked at without being taken (MSG_PEEK),
-// and the connection goes to gRPC as it is, or stays here. Bytes that are neither are answered 400
-// by the HTTP side, or by nothing.
-//
-// Thread: one of its own, for accepting, peeking and all HTTP; nothing here blocks it. A second one
-// converts large messages of the gateway. Limits: kConnectionsMax connections that have not been
-// handed over; a client that does not show its first bytes within kFirstBytesTimeout is
-// disconnected.
+// Thread: one of its own, for accepting, greeting (with the handshakes of TLS) and all HTTP;
+// nothing here blocks it. A second one converts large messages of the gateway. Limits:
+// kConnectionsMax connections that have not been handed over, and ListenOptions::clients_max in
+// all; who comes beyond is disconnected, with a line in the log.
 #pragma once
 
 #include <functional>
@@ -20,18 +16,28 @@
 #include "absl/status/statusor.h"
 #include "conclave/base/time.h"
 #include "conclave/server/http/backend.h"
+#include "conclave/server/http/greeter.h"
 #include "conclave/server/http/http_connection.h"
+#include "conclave/server/tls/policy.h"
 
 namespace conclave::http {
 
 inline constexpr size_t kConnectionsMax = 4096;
-inline constexpr auto kFirstBytesTimeout = std::chrono::seconds(10);
 
 struct Endpoint {
   std::string host;  // a name or an address
   uint16_t port = 0;
   Serves serves = Serves::kAll;
   bool reuse_port = false;  // further processes may listen there (SO_REUSEPORT)
+  bool is_unix = false;        // `host` is the path of its socket
+  bool plain = true;           // takes plain text
+  tls::Policy* tls = nullptr;  // takes TLS; may be both
+};
+
+struct ListenOptions {
+  tls::Policy::Log log{};  // what is turned away
+  // Connections of all endpoints together, also those that have been handed over.
+  size_t clients_max = 100'000;
 };
 
 struct FrontDoorOptions {
@@ -44,15 +50,17 @@ class FrontDoor {
  public:
   // Binds all endpoints; connections wait in the backlog until Start. Port 0 picks a free one.
   //   Unavailable  an address is in use, or not of this machine
-  static absl::StatusOr<std::unique_ptr<FrontDoor>> Bind(const std::vector<Endpoint>& endpoints);
+  static absl::StatusOr<std::unique_ptr<FrontDoor>> Bind(const std::vector<Endpoint>& endpoints,
+                                                         ListenOptions options = {});
   ~FrontDoor();
 
-  // `hand_over` takes a descriptor whose client speaks HTTP/2. `backend` must outlive the door.
-  void Start(std::function<void(int)> hand_over, Backend* backend, FrontDoorOptions options = {});
+  // `hand_over` takes connections whose clients speak HTTP/2. `backend` must outlive the door.
+  void Start(std::function<void(Handed)> hand_over, Backend* backend,
+             FrontDoorOptions options = {});
   // Takes no more connections; open HTTP ones are closed.
   void Stop();
 
-  // The ports that were bound, in the order of the endpoints.
+  // The ports that were bound, in the order of the endpoints; 0 for a unix socket.
   std::vector<uint16_t> ports() const;
 
  private:

@@ -363,7 +363,7 @@ void HttpConnection::OnAnswered() {
   piece_.reset();
   if (keep_alive_) return NextRequest();
   error_code ignored;
-  stream_.shutdown(Stream::shutdown_send, ignored);
+  stream_.shutdown(Stream::Socket::shutdown_send, ignored);
   // What the client still sends is taken: closing on it would reset the connection, and the answer
   // might never arrive.
   draining_ = true;

@@ -10,7 +10,6 @@
 #pragma once
 
 #include <array>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
@@ -25,6 +24,7 @@
 
 #include "conclave/server/http/backend.h"
 #include "conclave/server/http/gateway.h"
+#include "conclave/server/http/http_stream.h"
 #include "conclave/server/http/pages.h"
 
 namespace conclave::http {
@@ -65,7 +65,7 @@ struct HttpShared {
 class HttpConnection final : public std::enable_shared_from_this<HttpConnection>,
                              private GatewayCall::Client {
  public:
-  using Stream = boost::asio::ip::tcp::socket;
+  using Stream = HttpStream;
 
   HttpConnection(Stream stream, Serves serves, HttpShared* shared, std::shared_ptr<void> slot);
 

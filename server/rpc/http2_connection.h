@@ -111,7 +111,7 @@ class Http2Connection final : public EventLoop::Socket {
   Instant last_read_{};
   Instant last_ping_{};
   uint64_t judged_by_ = 0;  // the number of the certificates' material
-  Instant ping_sent_{};  // zero: none is under way
+  Instant ping_sent_{};     // zero: none is under way
   int ping_strikes_ = 0;
 };
 

@@ -130,8 +130,8 @@ void PeerLink::Greet() {
 
 void PeerLink::ReadAnswer() {
   char buffer[kPeerLengthBytes + kRefusalBytesMax];
-  const ssize_t count = tls_ == nullptr ? recv(fd_, buffer, sizeof buffer, 0)
-                                        : tls_->Read(buffer, sizeof buffer);
+  const ssize_t count =
+      tls_ == nullptr ? recv(fd_, buffer, sizeof buffer, 0) : tls_->Read(buffer, sizeof buffer);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (state_ != State::kGreeting) return Broken(kLinkRetry);  // it has nothing to say but the end
   if (count > 0) answer_.append(buffer, static_cast<size_t>(count));

@@ -105,9 +105,9 @@ absl::Status Transport::Impl::Start() {
   }
   outboxes_.resize(workers_.size());
   if (!options_.peer_listen.empty()) {
-    peer_port_ = std::make_unique<PeerPort>(
-        &first().loop, PeerIdentity{options_.member, options_.cluster_id}, options_.peer_tls,
-        &options_.log);
+    peer_port_ = std::make_unique<PeerPort>(&first().loop,
+                                            PeerIdentity{options_.member, options_.cluster_id},
+                                            options_.peer_tls, &options_.log);
     peer_port_->on_peer = [this](raft::NodeId from) {
       for (const auto& link : links_) {
         if (link->address().id == from) link->ConnectNow();

@@ -64,6 +64,7 @@ struct Options {
 enum class Speaks : uint8_t {
   kHttp,         // HTTP/1.1 for whoever knows it, HTTP/2 for clients that know nothing else (gRPC)
   kHttp1,        // HTTP/1.1 only
+  kHttp2,        // HTTP/2 only
   kPeerStreams,  // a protocol of our own; nothing is negotiated
 };
 

@@ -25,9 +25,8 @@ void Rejections::Add(Instant now, const std::string& remote, const std::string& 
     return;
   }
   ++logged_;
-  Policy::Note note{true,
-                    message_,
-                    {{"remote-addr", remote}, {"server-name", server_name}, {"error", error}}};
+  Policy::Note note{
+      true, message_, {{"remote-addr", remote}, {"server-name", server_name}, {"error", error}}};
   if (left_out_ > 0) {
     note.fields.emplace_back("rejected-without-a-line", absl::StrCat(std::exchange(left_out_, 0)));
   }

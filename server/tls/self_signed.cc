@@ -28,6 +28,7 @@ constexpr int kDaysPerYear = 365;
 constexpr long kSecondsPerDay = 86'400;  // NOLINT(google-runtime-int): OpenSSL's
 constexpr mode_t kPublicMode = 0644;
 constexpr mode_t kPrivateMode = 0600;
+constexpr mode_t kDirectoryMode = 0700;
 constexpr long kX509Version3 = 2;  // NOLINT(google-runtime-int): OpenSSL's
 
 using X509Ptr = std::unique_ptr<X509, decltype(&X509_free)>;
@@ -107,6 +108,19 @@ absl::Status WriteFile(const std::string& path, BIO* content, mode_t mode) {
   return absl::OkStatus();
 }
 
+// Nobody else's to read, as the data directory that they may be the first to make.
+absl::Status MakeDirectories(const std::filesystem::path& directory) {
+  std::filesystem::path so_far;
+  for (const auto& part : directory) {
+    so_far /= part;
+    if (mkdir(so_far.c_str(), kDirectoryMode) != 0 && errno != EEXIST) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(directory.string(), ": ", std::strerror(errno)));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<SelfSigned> KeepSelfSigned(const std::string& directory,
@@ -117,10 +131,7 @@ absl::StatusOr<SelfSigned> KeepSelfSigned(const std::string& directory,
   }
   SelfSigned files{directory + "/cert.pem", directory + "/key.pem"};
   if (IsUsable(files.cert_file, files.key_file)) return files;
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) return absl::FailedPreconditionError(absl::StrCat(directory, ": ", error.message()));
-  std::filesystem::permissions(directory, std::filesystem::perms::owner_all, error);
+  CONCLAVE_RETURN_IF_ERROR(MakeDirectories(directory));
   const KeyPtr key(EVP_EC_gen(kCurve), &EVP_PKEY_free);
   CONCLAVE_CHECK(key != nullptr);
   const X509Ptr cert = Make(key.get(), hosts, years);

@@ -179,8 +179,40 @@ TEST(FlagsTest, AddressesOfAllKinds) {
                           "ftp://host:1", "http://:2379", "http://user@host:1"}) {
     EXPECT_FALSE(ParseUrl(bad).ok()) << bad;
   }
-  EXPECT_THAT(std::string(ParseUrl("https://host:1").status().message()),
-              HasSubstr("TLS is not there yet"));
+  const auto secure = ParseUrl("https://host:1");
+  ASSERT_TRUE(secure.ok()) << secure.status();
+  EXPECT_TRUE(secure->is_tls());
+  EXPECT_EQ(secure->Text(), "https://host:1");
+  const auto socket = ParseUrl("unixs:///run/conclave.sock");
+  ASSERT_TRUE(socket.ok()) << socket.status();
+  EXPECT_TRUE(socket->is_tls() && socket->is_unix());
+  EXPECT_EQ(socket->HostPort(), "/run/conclave.sock");
+  EXPECT_EQ(ParseUrl("unix://localhost:2379")->HostPort(), "localhost:2379");
+  EXPECT_FALSE(ParseUrl("unix://").ok());
+  EXPECT_FALSE(ParseUrl("unix:///" + std::string(200, 'x')).ok());
+}
+
+TEST(FlagsTest, TlsIsSetForEachKindOfPort) {
+  const auto line =
+      Parse({"--listen-client-urls=https://127.0.0.1:1,http://127.0.0.1:1", "--cert-file=c",
+             "--key-file=k", "--trusted-ca-file=ca", "--client-cert-auth", "--client-crl-file=crl",
+             "--client-cert-allowed-hostname=a, b", "--peer-auto-tls", "--peer-cert-allowed-cn=m",
+             "--tls-min-version=TLS1.2", "--tls-max-version=TLS1.3",
+             "--cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  const tls::Options& client = line->config.client_tls.files;
+  EXPECT_EQ(client.cert_file, "c");
+  EXPECT_EQ(client.key_file, "k");
+  EXPECT_EQ(client.ca_file, "ca");
+  EXPECT_EQ(client.crl_file, "crl");
+  EXPECT_TRUE(client.client_cert_auth);
+  EXPECT_THAT(client.allowed_hostnames, testing::ElementsAre("a", "b"));
+  EXPECT_TRUE(line->config.peer_tls.self_signed);
+  const tls::Options& peer = line->config.peer_tls.files;
+  EXPECT_THAT(peer.allowed_names, testing::ElementsAre("m"));
+  // What holds for all ports.
+  EXPECT_EQ(peer.version_max, tls::Version::kTls13);
+  EXPECT_THAT(peer.cipher_suites, testing::SizeIs(1));
 }
 
 struct BadCase {
@@ -222,10 +254,19 @@ INSTANTIATE_TEST_SUITE_P(
             {"--initial-cluster=default=http://h:1", "--initial-advertise-peer-urls=http://h:2"},
             {"--initial-cluster", "--initial-advertise-peer-urls"}},
         BadCase{{"--listen-client-urls=https://h:1"},
-                {"--listen-client-urls", "TLS is not there yet"}},
+                {"--cert-file, --key-file", "must be provided for client url https://h:1"}},
+        BadCase{{"--listen-metrics-urls=https://h:1"},
+                {"--cert-file, --key-file", "metrics url https://h:1"}},
+        BadCase{{"--listen-peer-urls=https://h:1"}, {"--peer-cert-file", "peer url https://h:1"}},
+        BadCase{{"--cipher-suites=TLS_X"}, {"--cipher-suites", "unexpected TLS cipher suite"}},
+        BadCase{{"--tls-min-version=TLS1.1"}, {"--tls-min-version", "TLS1.2 or TLS1.3"}},
+        BadCase{{"--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"},
+                {"min version (TLS1.3) is greater than max version (TLS1.2)"}},
+        BadCase{{"--tls-min-version=TLS1.3", "--cipher-suites=TLS_AES_128_GCM_SHA256"},
+                {"cipher suites cannot be configured when only TLS1.3 is enabled"}},
+        BadCase{{"--self-signed-cert-validity=0"}, {"--self-signed-cert-validity"}},
         BadCase{{"--listen-peer-urls=nonsense"}, {"--listen-peer-urls", "http://127.0.0.1:2379"}},
-        BadCase{{"--cert-file=x"}, {"--cert-file cannot be used", "TLS"}},
-        BadCase{{"--auto-tls"}, {"--auto-tls", "TLS"}},
+        BadCase{{"--cert-file=x"}, {"--cert-file, --key-file must both be present"}},
         BadCase{{"--auth-token=jwt"}, {"--auth-token", "not there yet"}},
         BadCase{{"--unsafe-no-fsync"}, {"--unsafe-no-fsync", "cannot be used"}},
         BadCase{{"--pre-vote=false"}, {"--pre-vote", "must be true"}},

@@ -83,7 +83,7 @@ TEST(BadStartTest, EveryBadFlagIsTwoAndOneLineThatNamesIt) {
       {{"--name"}, {"--name needs a value"}},
       {{"--data-dir"}, {"--data-dir needs a value"}},
       {{"--listen-client-urls=127.0.0.1:1"}, {"--listen-client-urls", "no scheme", "http://"}},
-      {{"--listen-client-urls=https://127.0.0.1:1"}, {"--listen-client-urls", "TLS"}},
+      {{"--listen-client-urls=https://127.0.0.1:1"}, {"--cert-file, --key-file", "TLS"}},
       {{"--listen-peer-urls=http://127.0.0.1:65536"}, {"--listen-peer-urls", "65535"}},
       {{"--listen-peer-urls=http://127.0.0.1:-1"}, {"--listen-peer-urls", "65535"}},
       {{"--listen-peer-urls="}, {"--listen-peer-urls", "no scheme"}},
