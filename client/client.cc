@@ -1,6 +1,7 @@
 #include "conclave/client/client.h"
 
 #include <algorithm>
+#include <fstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -64,6 +65,18 @@ absl::Status CheckTtl(absl::Duration ttl) {
                    kTtlSecondsMax, " s; fractions of a second are rounded up"));
 }
 
+absl::Status CheckTls(const TlsOptions& tls) {
+  if (tls.cert_file.empty() != tls.key_file.empty()) {
+    return absl::InvalidArgumentError("tls: cert_file and key_file are both set, or neither");
+  }
+  for (const std::string* path : {&tls.ca_file, &tls.cert_file, &tls.key_file}) {
+    if (!path->empty() && !std::ifstream(*path)) {
+      return absl::InvalidArgumentError(absl::StrCat("tls: cannot read ", *path));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status OnlyStatus(const absl::StatusOr<int64_t>& result) { return result.status(); }
 
 }  // namespace
@@ -85,13 +98,20 @@ absl::StatusOr<Client> Client::Connect(ConnectOptions options) {
   if (options.name_space.size() > kNameSpaceMax) {
     return absl::InvalidArgumentError("name_space is longer than 1024 bytes");
   }
+  const auto& texts = options.endpoints;
+  if (!options.tls.has_value() && std::any_of(texts.begin(), texts.end(), WantsTls)) {
+    options.tls.emplace();
+  }
+  if (options.tls.has_value()) {
+    if (absl::Status bad = CheckTls(*options.tls); !bad.ok()) return bad;
+  }
   std::vector<std::string> endpoints;
   for (const std::string& text : options.endpoints) {
     if (IsSrvTarget(text)) {
       if (absl::Status bad = ParseSrvTarget(text).status(); !bad.ok()) return bad;
       continue;  // the DNS is asked later
     }
-    absl::StatusOr<std::string> endpoint = ParseEndpoint(text);
+    absl::StatusOr<std::string> endpoint = ParseEndpoint(text, options.tls.has_value());
     if (!endpoint.ok()) return endpoint.status();
     if (std::find(endpoints.begin(), endpoints.end(), *endpoint) == endpoints.end()) {
       endpoints.push_back(*std::move(endpoint));

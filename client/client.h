@@ -35,6 +35,7 @@
 #include "conclave/client/core/error.h"
 #include "conclave/client/core/log.h"
 #include "conclave/client/core/retry_budget.h"
+#include "conclave/client/core/tls_options.h"
 #include "conclave/client/core/types.h"
 #include "conclave/client/pages.h"
 #include "conclave/client/stm.h"
@@ -50,11 +51,15 @@ class SessionRep;  // what a Session and the recipes on it share
 class Client;
 
 struct ConnectOptions {
-  // "host:port", "http://host:port"; IPv6 in brackets. At least one. Or "srv://example.com": the
+  // "host:port", "http://host:port", "unix:///path"; with TLS "https://host:port",
+  // "unixs:///path"; IPv6 in brackets. At least one. Or "srv://example.com": the
   // SRV records of _etcd-client._tcp.example.com, asked for now and at every auto_sync_interval
   // (a minute if that is 0); with "?name=prod" those of _etcd-client-prod._tcp, with
   // "?dns=10.0.0.53:53" from that server. Until the DNS has answered, calls wait.
   std::vector<std::string> endpoints{};
+  // Speak TLS with all of them. Set by an endpoint with https:// or unixs:// too, which believes
+  // the machine's own list of authorities then.
+  std::optional<TlsOptions> tls{};
   // "/prod/": the client sees only the keys that begin with this, and sees them without it. Holds
   // for everything on the client: KV, watches, the keys of leases, locks, elections, registrations.
   std::string name_space{};
@@ -271,8 +276,8 @@ class Client {
   // Those that are in use now: the members' own after a sync, then the ones given as a fallback.
   std::vector<std::string> endpoints() const;
   // Asks the members for their addresses and uses those from now on: of all who are no learners, if
-  // they are plain http. What was given to Connect stays as a fallback, used while none of them
-  // answers. NotFound: there is no such address, and nothing was changed.
+  // they are plain http (with TLS: https). What was given to Connect stays as a fallback, used
+  // while none of them answers. NotFound: there is no such address, and nothing was changed.
   absl::Status SyncEndpoints(const CallOptions& call = {}) const;
 
   // Runs `work` on the callback thread, after what is already queued there.

@@ -27,7 +27,8 @@ Duration ToDuration(absl::Duration duration) { return absl::ToChronoNanoseconds(
 // All but the engine's part.
 IoLoopOptions LoopOptionsOf(const ConnectOptions& options) {
   return {.keepalive_time = std::max(kKeepaliveTimeMin, ToDuration(options.keepalive_time)),
-          .keepalive_timeout = ToDuration(options.keepalive_timeout)};
+          .keepalive_timeout = ToDuration(options.keepalive_timeout),
+          .tls = options.tls};
 }
 
 ConnectOptions Complete(ConnectOptions options) {
@@ -73,8 +74,9 @@ void ClientImpl::StartFeeds() {
   }
   std::vector<SrvTarget> targets;
   for (const std::string& text : options_.endpoints) {
-    if (IsSrvTarget(text))
-      targets.push_back(*ParseSrvTarget(text));  // Connect has refused bad ones
+    if (!IsSrvTarget(text)) continue;
+    targets.push_back(*ParseSrvTarget(text));  // Connect has refused bad ones
+    targets.back().uses_tls = options_.tls.has_value();
   }
   std::vector<std::string> given = endpoints_;
   if (!targets.empty()) {
@@ -87,7 +89,7 @@ void ClientImpl::StartFeeds() {
   }
   loop_->Post([this, given = std::move(given), interval](Engine& engine) mutable {
     endpoint_sync_ = std::make_unique<EndpointSync>(
-        engine, std::move(given), interval,
+        engine, std::move(given), interval, options_.tls.has_value(),
         [this](const std::vector<EndpointPool::Endpoint>& endpoints) {
           std::lock_guard lock(endpoints_mutex_);
           endpoints_.clear();

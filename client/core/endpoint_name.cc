@@ -7,15 +7,26 @@
 
 namespace conclave {
 
-absl::StatusOr<std::string> ParseEndpoint(std::string_view text) {
+bool WantsTls(std::string_view text) {
+  return text.starts_with("https://") || text.starts_with("unixs://");
+}
+
+absl::StatusOr<std::string> ParseEndpoint(std::string_view text, bool uses_tls) {
   const absl::string_view whole(text.data(), text.size());
   absl::string_view rest = whole;
   const auto wrong = [whole](const char* why) {
     return absl::InvalidArgumentError(absl::StrCat("endpoint \"", whole, "\": ", why));
   };
-  absl::ConsumePrefix(&rest, "http://");
+  if (absl::ConsumePrefix(&rest, uses_tls ? "unixs://" : "unix://")) {
+    if (rest.empty() || absl::StrContains(rest, " ")) return wrong("wants a path, unix:///path");
+    return absl::StrCat("unix:", rest);
+  }
+  absl::ConsumePrefix(&rest, uses_tls ? "https://" : "http://");
   absl::ConsumeSuffix(&rest, "/");
-  if (absl::StrContains(rest, "://")) return wrong("only http:// is known");
+  if (absl::StrContains(rest, "://")) {
+    return wrong(uses_tls ? "a client with TLS has https:// and unixs:// only"
+                          : "a client without TLS has http:// and unix:// only");
+  }
   const size_t colon = rest.rfind(':');
   if (colon == absl::string_view::npos || colon == 0) return wrong("wants host:port");
   const absl::string_view host = rest.substr(0, colon);

@@ -22,9 +22,10 @@ bool IsWildcard(const std::string& endpoint) {
 }  // namespace
 
 EndpointSync::EndpointSync(Engine& engine, std::vector<std::string> given, Duration interval,
-                           OnChange on_change)
+                           bool uses_tls, OnChange on_change)
     : engine_(engine),
       interval_(interval),
+      uses_tls_(uses_tls),
       on_change_(std::move(on_change)),
       given_(std::move(given)) {
   for (const std::string& name : given_) applied_.push_back({.name = name});
@@ -57,10 +58,11 @@ CallId EndpointSync::Sync(Instant deadline, absl::AnyInvocable<void(absl::Status
                                    members.status().message()));
           return done(members.status());
         }
-        std::vector<std::string> addresses = AddressesOf(*members);
+        std::vector<std::string> addresses = AddressesOf(*members, uses_tls_);
         if (addresses.empty()) {
           return done(absl::NotFoundError(
-              "no member has an address for clients that this client can use (http://host:port); "
+              "no member has an address for clients that this client can use (http://host:port, or "
+              "https:// for one with TLS); "
               "the endpoints stay as they are"));
         }
         members_ = std::move(addresses);
@@ -69,14 +71,16 @@ CallId EndpointSync::Sync(Instant deadline, absl::AnyInvocable<void(absl::Status
       });
 }
 
-std::vector<std::string> EndpointSync::AddressesOf(const std::vector<Member>& members) {
+std::vector<std::string> EndpointSync::AddressesOf(const std::vector<Member>& members,
+                                                   bool uses_tls) {
   std::vector<std::string> addresses;
   for (const Member& member : members) {
     if (member.is_learner) continue;
     for (const std::string& url : member.client_urls) {
       if (addresses.size() == kEndpointsMax) return addresses;
-      absl::StatusOr<std::string> endpoint = ParseEndpoint(url);
-      if (!endpoint.ok() || IsWildcard(*endpoint)) continue;
+      absl::StatusOr<std::string> endpoint = ParseEndpoint(url, uses_tls);
+      // A path means something on the member's own machine only.
+      if (!endpoint.ok() || IsWildcard(*endpoint) || absl::StartsWith(*endpoint, "unix:")) continue;
       if (std::find(addresses.begin(), addresses.end(), *endpoint) != addresses.end()) continue;
       addresses.push_back(*std::move(endpoint));
     }

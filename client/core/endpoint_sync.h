@@ -4,7 +4,8 @@
 // What the user gave (or the DNS answered) is where it begins, and stays as a fallback: the engine
 // turns to it while none of the members' own addresses answers, because those may not be reachable
 // from here. Members without addresses (not started yet), learners, and addresses that mean nothing
-// here (https, unix, 0.0.0.0) are left out; if nothing remains, nothing changes. Thread: the
+// here (without TLS for a client that uses it, with TLS for one that does not, unix, 0.0.0.0) are
+// left out; if nothing remains, nothing changes. Thread: the
 // engine's. Limit: kEndpointsMax endpoints in all.
 #pragma once
 
@@ -24,7 +25,8 @@ class EndpointSync {
   using OnChange = absl::AnyInvocable<void(const std::vector<EndpointPool::Endpoint>&)>;
 
   // `given`: what the engine began with. interval 0: only when asked. The engine must end first.
-  EndpointSync(Engine& engine, std::vector<std::string> given, Duration interval,
+  // `uses_tls`: of the members' addresses, those with TLS are the ones to use.
+  EndpointSync(Engine& engine, std::vector<std::string> given, Duration interval, bool uses_tls,
                OnChange on_change);
 
   // Asks the cluster now.
@@ -33,7 +35,8 @@ class EndpointSync {
   void SetGiven(std::vector<std::string> given);
 
   // The client addresses of those who can be asked for anything.
-  static std::vector<std::string> AddressesOf(const std::vector<Member>& members);
+  static std::vector<std::string> AddressesOf(const std::vector<Member>& members,
+                                              bool uses_tls = false);
 
  private:
   void Arm();
@@ -41,6 +44,7 @@ class EndpointSync {
 
   Engine& engine_;
   const Duration interval_;
+  const bool uses_tls_;
   OnChange on_change_;
   std::vector<std::string> given_;
   std::vector<std::string> members_;  // as of the last answer; none: not asked yet

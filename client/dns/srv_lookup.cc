@@ -132,7 +132,8 @@ std::vector<Record> RecordsOf(const std::vector<unsigned char>& answer) {
 }  // namespace
 
 std::string SrvTarget::service() const {
-  return absl::StrCat("_etcd-client", name.empty() ? "" : "-", name, "._tcp.", domain);
+  return absl::StrCat(uses_tls ? "_etcd-client-ssl" : "_etcd-client", name.empty() ? "" : "-", name,
+                      "._tcp.", domain);
 }
 
 bool IsSrvTarget(std::string_view text) {
@@ -172,13 +173,14 @@ absl::StatusOr<std::vector<std::string>> LookupSrv(const SrvTarget& target) {
   Resolver resolver;
   if (absl::Status opened = resolver.Open(target.dns); !opened.ok()) return opened;
   absl::StatusOr<std::vector<unsigned char>> answer = resolver.Query(target.service());
-  if (absl::IsNotFound(answer.status())) {
+  if (absl::IsNotFound(answer.status()) && !target.uses_tls) {
     const std::string suffix = target.service().substr(std::string_view("_etcd-client").size());
     const std::string over_tls = absl::StrCat("_etcd-client-ssl", suffix);
     if (resolver.Query(over_tls).ok()) {
       return absl::FailedPreconditionError(
           absl::StrCat(target.domain, " offers its cluster over TLS only (", over_tls,
-                       "), and this client speaks plain text: add ", target.service()));
+                       "), and this client speaks plain text: set ConnectOptions::tls, or add ",
+                       target.service()));
     }
   }
   if (!answer.ok()) return answer.status();

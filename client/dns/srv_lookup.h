@@ -15,6 +15,8 @@ struct SrvTarget {
   std::string name{};  // appended to the service: _etcd-client-NAME._tcp
   std::string dns{};   // "IPv4" or "IPv4:port" of the server to ask; empty: the system's
 
+  bool uses_tls = false;  // asks for _etcd-client-ssl
+
   std::string service() const;  // "_etcd-client._tcp.example.com"
 
   friend bool operator==(const SrvTarget&, const SrvTarget&) = default;

@@ -19,6 +19,7 @@
 #include "absl/strings/str_replace.h"
 #include "conclave/base/check.h"
 #include "conclave/base/mailbox.h"
+#include "conclave/client/grpc/credentials.h"
 
 namespace conclave {
 namespace {
@@ -42,6 +43,7 @@ constexpr Duration kLookInterval = std::chrono::milliseconds(5);
 constexpr char kTargetScheme[] = "dns:///";
 
 std::string TargetOf(const std::string& endpoint) {
+  if (endpoint.starts_with("unix:")) return endpoint;
   return absl::StrCat(kTargetScheme, absl::StrReplaceAll(endpoint, {{"[", "%5B"}, {"]", "%5D"}}));
 }
 
@@ -147,6 +149,7 @@ class IoLoop::Impl : public Transport {
   std::shared_ptr<grpc::Channel> MakeChannel(const std::string& endpoint) const;
 
   const IoLoopOptions options_;
+  const std::shared_ptr<grpc::ChannelCredentials> credentials_;
   grpc::CompletionQueue queue_;
   std::map<size_t, std::shared_ptr<Connection>> connections_;
   Mailbox<absl::AnyInvocable<void(Engine&)>> mailbox_;
@@ -443,7 +446,8 @@ class IoLoop::Impl::WakeEvent : public Event {
   grpc::Alarm alarm_;
 };
 
-IoLoop::Impl::Impl(IoLoopOptions options) : options_(std::move(options)) {
+IoLoop::Impl::Impl(IoLoopOptions options)
+    : options_(std::move(options)), credentials_(MakeCredentials(options_.tls)) {
   for (size_t i = 0; i < options_.engine.endpoints.size(); ++i) {
     AddEndpoint(i, options_.engine.endpoints[i]);
   }
@@ -479,7 +483,10 @@ std::shared_ptr<grpc::Channel> IoLoop::Impl::MakeChannel(const std::string& endp
   args.SetMaxReceiveMessageSize(-1);
   args.SetMaxSendMessageSize(-1);
   args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(TargetOf(endpoint), grpc::InsecureChannelCredentials(), args);
+  if (options_.tls.has_value() && !options_.tls->server_name.empty()) {
+    args.SetSslTargetNameOverride(options_.tls->server_name);
+  }
+  return grpc::CreateCustomChannel(TargetOf(endpoint), credentials_, args);
 }
 
 void IoLoop::Impl::Post(absl::AnyInvocable<void(Engine&)> work) {

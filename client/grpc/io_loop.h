@@ -14,6 +14,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@
 #include "conclave/base/time.h"
 #include "conclave/client/core/engine.h"
 #include "conclave/client/core/engine_loop.h"
+#include "conclave/client/core/tls_options.h"
 
 namespace conclave {
 
@@ -28,6 +30,7 @@ struct IoLoopOptions {
   EngineOptions engine{};
   Duration keepalive_time = std::chrono::seconds(10);
   Duration keepalive_timeout = std::chrono::seconds(3);
+  std::optional<TlsOptions> tls{};  // none: plain text
 };
 
 class IoLoop : public EngineLoop {

@@ -21,7 +21,7 @@ class EndpointSyncTest : public testing::EngineFixture {
 
   void Start(Duration interval) {
     sync_ = std::make_unique<EndpointSync>(
-        engine_, Names{"given:1"}, interval,
+        engine_, Names{"given:1"}, interval, /*uses_tls=*/false,
         [this](const std::vector<EndpointPool::Endpoint>& endpoints) {
           now_known_.clear();
           for (const auto& each : endpoints) {
@@ -150,9 +150,24 @@ TEST(EndpointNameTest, WhatIsAnEndpoint) {
     EXPECT_EQ(*ParseEndpoint(text), name);
   }
   for (const char* text : {"", "h", ":1", "h:0", "h:65536", "h:x", "::1:2379", "https://h:1",
-                           "h:1/a", "a b:1", "unix:///x"}) {
+                           "h:1/a", "a b:1", "unixs:///x", "unix://"}) {
     EXPECT_EQ(ParseEndpoint(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
   }
+  EXPECT_EQ(*ParseEndpoint("unix:///run/x"), "unix:/run/x");
+}
+
+TEST(EndpointNameTest, WithTlsTheOtherSchemesCount) {
+  for (const auto& [text, name] : std::vector<std::pair<std::string, std::string>>{
+           {"h:1", "h:1"}, {"https://h:1/", "h:1"}, {"unixs:///run/x", "unix:/run/x"}}) {
+    EXPECT_EQ(*ParseEndpoint(text, /*uses_tls=*/true), name);
+  }
+  for (const char* text : {"http://h:1", "unix:///run/x"}) {
+    EXPECT_EQ(ParseEndpoint(text, /*uses_tls=*/true).status().code(),
+              absl::StatusCode::kInvalidArgument)
+        << text;
+  }
+  EXPECT_TRUE(WantsTls("https://h:1") && WantsTls("unixs:///x"));
+  EXPECT_FALSE(WantsTls("http://h:1") || WantsTls("unix:///x") || WantsTls("h:1"));
 }
 
 }  // namespace
