@@ -210,14 +210,24 @@ void Http2Connection::SayFarewell() {
   host_->loop().FlushLater(this);
 }
 
-void Http2Connection::Sweep(Instant now) {
+bool Http2Connection::Sweep(Instant now, uint64_t material, bool may_judge) {
   const TransportOptions& options = host_->options();
-  if (ping_sent_ != Instant() && now - ping_sent_ > options.keepalive_timeout) return Close();
-  if (ping_sent_ == Instant() && now - last_read_ > options.keepalive_interval) {
+  const bool judges = tls_ != nullptr && judged_by_ != material && may_judge;
+  if (judges) {
+    judged_by_ = material;
+    if (!options.client_tls->StillAccepts(*tls_)) {
+      Close();
+      return true;
+    }
+  }
+  if (ping_sent_ != Instant() && now - ping_sent_ > options.keepalive_timeout) {
+    Close();
+  } else if (ping_sent_ == Instant() && now - last_read_ > options.keepalive_interval) {
     ping_sent_ = now;
     nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, nullptr);
     host_->loop().FlushLater(this);
   }
+  return judges;
 }
 
 void Http2Connection::Close() {

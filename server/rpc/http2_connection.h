@@ -61,7 +61,9 @@ class Http2Connection final : public EventLoop::Socket {
   void Reset(Http2Call* call, uint32_t code);
 
   void SayFarewell();
-  void Sweep(Instant now);
+  // `material` is the number of the certificates that count now. True if the client's was judged by
+  // them, which takes its time.
+  bool Sweep(Instant now, uint64_t material, bool may_judge);
   // Closes the socket and ends all calls. The object is retired.
   void Close();
 
@@ -110,7 +112,7 @@ class Http2Connection final : public EventLoop::Socket {
 
   Instant last_read_{};
   Instant last_ping_{};
-  uint64_t judged_by_ = 0;  // the number of the certificates' material
+  uint64_t judged_by_ = 0;  // the certificates by which the client's was judged last
   Instant ping_sent_{};     // zero: none is under way
   int ping_strikes_ = 0;
 };

@@ -24,7 +24,7 @@ class Http2Host {
   // A connection whose client speaks HTTP/2. Takes the descriptor.
   void Adopt(Accepted accepted);
   void Forget(Http2Connection* connection);
-  // Pings, and connections that do not answer them.
+  // Pings, connections that do not answer them, and clients whose certificates count no more.
   void Sweep();
 
   // From now on every call is answered `etcdserver: server stopped`, the open ones first, and each

@@ -108,6 +108,7 @@ void PeerLink::OnConnected() {
 void PeerLink::Handshake() {
   switch (tls_->Handshake()) {
     case tls::Stream::Step::kDone:
+      judged_by_ = tls_->material_number();
       return Greet();
     case tls::Stream::Step::kWantRead:
       return WantWritable(false);
@@ -209,6 +210,14 @@ void PeerLink::Broken(Duration retry) {
   loop_->At(loop_->now() + retry, [this, alive = alive_, attempt = attempt_] {
     if (*alive && attempt == attempt_) Dial();
   });
+}
+
+void PeerLink::Sweep(uint64_t material) {
+  if (tls_ == nullptr || state_ != State::kUp || judged_by_ == material) return;
+  judged_by_ = material;
+  if (tls_policy_->StillAccepts(*tls_)) return;
+  LogRefusal("tls: its certificate does not count any more");
+  Broken(kLinkRetryRefused);
 }
 
 void PeerLink::ConnectNow() { Dial(); }

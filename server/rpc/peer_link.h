@@ -42,6 +42,9 @@ class PeerLink final : public EventLoop::Socket {
 
   void Start();
   void Send(Bytes frame);
+  // Breaks the connection if the other member's certificate counts no more. `material` is the
+  // number of the certificates that do.
+  void Sweep(uint64_t material);
   // The other member has called us, so it is there: do not wait for the next attempt.
   void ConnectNow();
   // No further attempt; the link may be retired.
@@ -83,6 +86,7 @@ class PeerLink final : public EventLoop::Socket {
   PeerUrl target_;
   int fd_ = -1;
   std::unique_ptr<tls::Stream> tls_;  // of this connection; null: plain text
+  uint64_t judged_by_ = 0;            // the certificates by which the other's was judged last
   bool writable_wanted_ = false;
   std::string answer_;
   std::string last_refusal_;

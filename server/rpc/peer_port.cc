@@ -82,6 +82,14 @@ class PeerPort::Lane final : public EventLoop::Socket {
     Close();
   }
 
+  void Sweep(uint64_t material) {
+    if (tls_ == nullptr || !secure_ || judged_by_ == material) return;
+    judged_by_ = material;
+    if (port_->tls_policy_->StillAccepts(*tls_)) return;
+    port_->Reject(fd_, tls_->server_name(), "tls: its certificate does not count any more");
+    Close();
+  }
+
   bool is_stranger() const { return !from_; }
   raft::NodeId from() const { return from_; }
   node::PeerLane lane() const { return lane_; }
@@ -96,6 +104,7 @@ class PeerPort::Lane final : public EventLoop::Socket {
       return false;
     }
     secure_ = step == tls::Stream::Step::kDone;
+    judged_by_ = tls_->material_number();
     port_->loop_->Modify(fd_, step == tls::Stream::Step::kWantWrite ? EPOLLIN | EPOLLOUT : EPOLLIN,
                          this);
     return secure_;
@@ -177,6 +186,7 @@ class PeerPort::Lane final : public EventLoop::Socket {
   int fd_;
   const std::unique_ptr<tls::Stream> tls_;  // null: plain text
   bool secure_;                             // or meant to be plain
+  uint64_t judged_by_ = 0;                  // the certificates by which the other's was judged last
   raft::NodeId from_;
   node::PeerLane lane_ = node::PeerLane::kMessages;
   std::string head_;  // of a Hello or a length, as far as it has come
@@ -301,6 +311,14 @@ void PeerPort::Close() {
     listeners_.pop_back();
   }
   while (!lanes_.empty()) lanes_.back()->Close();
+}
+
+void PeerPort::Sweep(uint64_t material) {
+  for (size_t i = 0; i < lanes_.size();) {
+    Lane* const lane = lanes_[i].get();
+    lane->Sweep(material);
+    if (i < lanes_.size() && lanes_[i].get() == lane) ++i;
+  }
 }
 
 uint64_t PeerPort::received_bytes(raft::NodeId from) const {

@@ -41,6 +41,9 @@ class PeerPort {
   void Close();
   // What this member sends is not to be believed. It may open new lanes.
   void CloseLanesOf(raft::NodeId from);
+  // Closes the lanes of members whose certificates count no more. `material` is the number of the
+  // certificates that do.
+  void Sweep(uint64_t material);
   uint64_t received_bytes(raft::NodeId from) const;
 
   // A member has opened a lane.

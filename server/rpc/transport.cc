@@ -79,6 +79,7 @@ class Transport::Impl {
   void HouseKeep(Worker* worker);
   void SendToPeers(std::vector<node::PeerSend>* sends);
   void SetPeers(const std::vector<node::PeerAddress>& peers);
+  void SweepPeers();
   void PublishPeerCounters();
   void StopWorker(Worker* worker, Instant until, Gate* gate);
 
@@ -129,7 +130,10 @@ absl::Status Transport::Impl::Start() {
 
 void Transport::Impl::HouseKeep(Worker* worker) {
   worker->host.Sweep();
-  if (worker == &first()) PublishPeerCounters();
+  if (worker == &first()) {
+    SweepPeers();
+    PublishPeerCounters();
+  }
   worker->loop.At(worker->loop.now() + kHousekeeping, [this, worker] { HouseKeep(worker); });
 }
 
@@ -238,6 +242,13 @@ void Transport::Impl::SetPeers(const std::vector<node::PeerAddress>& peers) {
       links_.back()->Start();
     }
   }
+}
+
+void Transport::Impl::SweepPeers() {
+  if (options_.peer_tls == nullptr) return;
+  const uint64_t material = options_.peer_tls->Refresh();
+  if (peer_port_) peer_port_->Sweep(material);
+  for (const auto& link : links_) link->Sweep(material);
 }
 
 void Transport::Impl::PublishPeerCounters() {

@@ -284,16 +284,17 @@ bool Material::AllowsNames(X509* leaf) const {
   });
 }
 
-bool Material::Believes(STACK_OF(X509) * chain) const {
+bool Material::Believes(STACK_OF(X509) * chain, bool of_client) const {
+  SSL_CTX* const judge = of_client ? accepting_ : dialling_;
   for (int i = 0; i < sk_X509_num(chain); ++i) {
     if (IsRevoked(sk_X509_value(chain, i))) return false;
   }
   X509_STORE_CTX* context = X509_STORE_CTX_new();
   CONCLAVE_CHECK(context != nullptr, "out of memory");
   bool believed = false;
-  if (X509_STORE_CTX_init(context, SSL_CTX_get_cert_store(accepting_), sk_X509_value(chain, 0),
-                          chain) == 1) {
-    X509_STORE_CTX_set_default(context, "ssl_client");
+  if (X509_STORE_CTX_init(context, SSL_CTX_get_cert_store(judge), sk_X509_value(chain, 0), chain) ==
+      1) {
+    X509_STORE_CTX_set_default(context, of_client ? "ssl_client" : "ssl_server");
     X509_VERIFY_PARAM_set_flags(X509_STORE_CTX_get0_param(context), X509_V_FLAG_PARTIAL_CHAIN);
     believed = X509_verify_cert(context) == 1;
   }

@@ -29,8 +29,9 @@ class Material {
   bool IsRevoked(X509* certificate) const;
   // The leaf's names are among those that are allowed.
   bool AllowsNames(X509* leaf) const;
-  // Whether the chain of an earlier handshake would be believed today.
-  bool Believes(STACK_OF(X509) * chain) const;
+  // Whether the chain that a client (or a server) showed in an earlier handshake would be believed
+  // today.
+  bool Believes(STACK_OF(X509) * chain, bool of_client) const;
 
  private:
   Material(const Options& options, uint64_t number) : options_(options), number_(number) {}

@@ -131,7 +131,7 @@ std::unique_ptr<Stream> Policy::Connect(int fd, const std::string& host) {
 bool Policy::StillAccepts(const Stream& stream) const {
   STACK_OF(X509)* chain = SSL_get0_verified_chain(stream.ssl_);
   if (chain == nullptr || sk_X509_num(chain) == 0) return true;
-  return current()->Believes(chain);
+  return current()->Believes(chain, /*of_client=*/SSL_is_server(stream.ssl_) == 1);
 }
 
 }  // namespace conclave::tls

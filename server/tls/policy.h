@@ -92,8 +92,8 @@ class Policy {
 
   // Loads the files if they have changed. Gives the material's number, which grows with each load.
   uint64_t Refresh();
-  // Whether a connection that was accepted earlier still would be: its certificate is not revoked
-  // now, and has not expired.
+  // Whether the other side of an established connection would still be believed: its certificate
+  // is not revoked now, has not expired, and comes from whom we believe.
   bool StillAccepts(const Stream& stream) const;
 
   const Options& options() const { return options_; }
