@@ -47,7 +47,8 @@ class World:
     """One binary, and the certificates of the tests."""
 
     def __init__(self, arguments):
-        self.kind, self.server, self.etcdctl = arguments.kind, arguments.server, arguments.etcdctl
+        self.kind = arguments.kind
+        self.server, self.etcdctl = os.path.abspath(arguments.server), os.path.abspath(arguments.etcdctl)
         self.is_ours = self.kind == "conclave"
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="conclave-tls-"))
         self.ca = Authority(self.folder, "ca")
@@ -84,7 +85,7 @@ class Server:
         if not world.is_ours:
             command += ["--logger", "zap"]
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([str(c) for c in command], stdout=log, stderr=log)
+            self.process = subprocess.Popen([str(c) for c in command], stdout=log, stderr=log, cwd=world.folder)
 
     def log(self):
         return self.log_path.read_text(errors="replace")
@@ -112,7 +113,7 @@ class Server:
         if cert:
             command += ["--cert", cert[0], "--key", cert[1]]
         done = subprocess.run([str(c) for c in [*command, *arguments]], capture_output=True, text=True,
-                              env={**os.environ, "ETCDCTL_API": "3"}, timeout=90, check=False)
+                              env={**os.environ, "ETCDCTL_API": "3"}, timeout=90, check=False, cwd=self.world.folder)
         return done.returncode, done.stdout
 
     def get(self, ca=None, cert=None, context=None, path="/health"):
@@ -217,11 +218,13 @@ def test_auto_tls(world):
 
 
 def test_unix_sockets(world):
-    path = world.folder / "client.sock"
-    urls = [f"https://127.0.0.1:{free_ports(1)[0]}", f"unix://{path}"]
+    # The form that both take: a file in the working directory.
+    port = free_ports(1)[0]
+    urls = [f"https://127.0.0.1:{free_ports(1)[0]}", f"unix://localhost:{port}"]
     with running(world, world.secure(), client_urls=urls) as server:
         check("put through a unix socket",
-              server.ctl("put", "k", "v", endpoint=f"unix://{path}")[0] == 0, server.log()[-500:])
+              server.ctl("put", "k", "v", endpoint=f"unix://localhost:{port}")[0] == 0, server.log()[-500:])
+        check("the socket is a file", (world.folder / f"localhost:{port}").is_socket())
 
 
 def start_three(world, flags_of, peer_scheme="https"):
