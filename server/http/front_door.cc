@@ -83,9 +83,10 @@ class FrontDoor::Impl {
 };
 
 absl::Status FrontDoor::Impl::Bind(const Endpoint& endpoint) {
-  CONCLAVE_ASSIGN_OR_RETURN(
-      const ListenSocket bound,
-      endpoint.is_unix ? ListenOnPath(endpoint.host) : ListenOnPort(endpoint.host, endpoint.port, endpoint.reuse_port));
+  CONCLAVE_ASSIGN_OR_RETURN(const ListenSocket bound,
+                            endpoint.is_unix
+                                ? ListenOnPath(endpoint.host)
+                                : ListenOnPort(endpoint.host, endpoint.port, endpoint.reuse_port));
   ports_.push_back(bound.port);
   auto listener = std::make_unique<Listener>(context_, bound.family, bound.fd);
   if (endpoint.is_unix) listener->path = endpoint.host;

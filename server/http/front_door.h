@@ -28,7 +28,7 @@ struct Endpoint {
   std::string host;  // a name or an address
   uint16_t port = 0;
   Serves serves = Serves::kAll;
-  bool reuse_port = false;  // further processes may listen there (SO_REUSEPORT)
+  bool reuse_port = false;     // further processes may listen there (SO_REUSEPORT)
   bool is_unix = false;        // `host` is the path of its socket
   bool plain = true;           // takes plain text
   tls::Policy* tls = nullptr;  // takes TLS; may be both

@@ -22,8 +22,8 @@ absl::Status BindError(const std::string& address, const std::string& reason) {
   return absl::UnavailableError(absl::StrCat("cannot listen on ", address, ": ", reason));
 }
 
-absl::StatusOr<int> BindAndListen(const std::string& name, const sockaddr* address,
-                                  socklen_t size, bool reuse_port) {
+absl::StatusOr<int> BindAndListen(const std::string& name, const sockaddr* address, socklen_t size,
+                                  bool reuse_port) {
   const int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return BindError(name, std::strerror(errno));
   const int one = 1;
@@ -73,7 +73,8 @@ absl::StatusOr<ListenSocket> ListenOnPath(const std::string& path) {
   }
   path.copy(address.sun_path, path.size());
   if (!RemoveStaleSocket(path)) return BindError(path, std::strerror(EADDRINUSE));
-  const auto fd = BindAndListen(path, reinterpret_cast<const sockaddr*>(&address), sizeof address, false);
+  const auto fd =
+      BindAndListen(path, reinterpret_cast<const sockaddr*>(&address), sizeof address, false);
   if (!fd.ok()) return fd.status();
   return ListenSocket{*fd, AF_UNIX, 0};
 }

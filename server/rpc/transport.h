@@ -75,7 +75,7 @@ struct TransportOptions {
   // Of the peer port; empty: this member has no peers and no port for them. URLs of the schemes
   // http, https, unix and unixs.
   std::vector<std::string> peer_listen;
-  bool peer_reuse_port = false;  // further processes may listen there (SO_REUSEPORT)
+  bool peer_reuse_port = false;     // further processes may listen there (SO_REUSEPORT)
   tls::Policy* peer_tls = nullptr;  // for https and unixs, in both directions
   raft::NodeId member;
   uint64_t cluster_id = 0;
