@@ -81,6 +81,15 @@ absl::Status Patience::Rest(Duration length) {
   return Sleep([length](Engine&) { return length; });
 }
 
+uint64_t Patience::Draw() {
+  return *WaitForCall<uint64_t>(
+      *impl_, {},
+      [](Engine& engine, absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) -> CallId {
+        done(engine.prng().Next());
+        return 0;
+      });
+}
+
 absl::Status Patience::Sleep(absl::AnyInvocable<Duration(Engine&)> length) {
   struct Timer {
     TimerId id{};

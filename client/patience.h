@@ -14,6 +14,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <stop_token>
 
@@ -50,6 +51,8 @@ class Patience {
   void Succeeded() { failures_ = 0; }
   // A pause of that length. On the client's clock, as everything here.
   absl::Status Rest(Duration length);
+  // A random number, of the client's generator.
+  uint64_t Draw();
   // OK while there is time, no stop was requested, and the session lives.
   absl::Status Check() const;
 

@@ -81,10 +81,10 @@ class [[nodiscard]] Cron {
   absl::StatusOr<std::optional<absl::Time>> LastTick(const CallOptions& call = {}) const;
 
  private:
-  struct Rep;
-  Cron(std::shared_ptr<Rep> rep, Candidate candidate);
+  Cron(const Client& client, std::string last_key, Candidate candidate);
 
-  std::shared_ptr<Rep> rep_;
+  Client client_;
+  std::string last_key_;
   Candidate candidate_;
 };
 

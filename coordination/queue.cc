@@ -1,7 +1,5 @@
 #include "conclave/coordination/queue.h"
 
-#include <atomic>
-#include <random>
 #include <utility>
 #include <vector>
 
@@ -13,16 +11,6 @@
 #include "conclave/coordination/names.h"
 
 namespace conclave {
-namespace {
-
-// Tells attempts apart, of other processes as well: a lease may be taken over.
-std::string NewMark() {
-  static const uint64_t process = (uint64_t{std::random_device{}()} << 32) | std::random_device{}();
-  static std::atomic<uint64_t> last = 0;
-  return absl::StrCat(absl::Hex(process), "-", ++last);
-}
-
-}  // namespace
 
 // ---- TakenItem
 // -------------------------------------------------------------------------------------
@@ -214,7 +202,8 @@ Queue::Seize Queue::PopInto(std::optional<QueueItem>* popped) const {
 
 Queue::Seize Queue::TakeInto(std::optional<TakenItem>* taken) const {
   return [this, taken](Patience& patience, const KeyValue& item) -> absl::StatusOr<bool> {
-    const std::string mark = NewMark();
+    // Tells attempts apart, of other processes as well: a lease may be taken over.
+    const std::string mark = absl::StrCat(absl::Hex(patience.Draw()));
     absl::StatusOr<TxnResult> result = patience.CommitIdempotent(plan_.Take(item, lease_, mark));
     if (!result.ok()) return result.status();
     if (!QueuePlan::TookIt(*result, lease_, mark)) return false;

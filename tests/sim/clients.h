@@ -21,6 +21,12 @@ struct RecipeCounts {
   uint64_t downgrades = 0;
   uint64_t permits = 0;
   uint64_t several = 0;  // names at once
+  uint64_t numbers = 0;  // additions and ranges of ids
+  uint64_t items = 0;    // got from a queue
+  uint64_t barriers = 0;
+  uint64_t rounds = 0;  // of a double barrier, for each member
+  uint64_t members = 0;
+  uint64_t jobs = 0;
   uint64_t leases = 0;
   uint64_t leaders = 0;  // batches that observers heard
   uint64_t views = 0;

@@ -10,12 +10,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "conclave/tests/sim/simulation.h"
 
 namespace {
 
 using conclave::sim::Guests;
+using conclave::sim::RecipeCounts;
 using conclave::sim::Simulation;
 using conclave::sim::Verdict;
 
@@ -46,18 +48,25 @@ void Print(const Verdict& verdict, Guests guests) {
       static_cast<unsigned long long>(verdict.elections),
       static_cast<unsigned long long>(verdict.snapshots_installed));
   if (guests == Guests::kRecipes) {
-    std::printf(
-        "  %llu grants (%llu reads, %llu writes, %llu downgrades, %llu semaphore's, %llu of "
-        "several names), %llu leases, %llu batches of leaders, %llu views\n",
-        static_cast<unsigned long long>(verdict.recipes.grants),
-        static_cast<unsigned long long>(verdict.recipes.reads),
-        static_cast<unsigned long long>(verdict.recipes.writes),
-        static_cast<unsigned long long>(verdict.recipes.downgrades),
-        static_cast<unsigned long long>(verdict.recipes.permits),
-        static_cast<unsigned long long>(verdict.recipes.several),
-        static_cast<unsigned long long>(verdict.recipes.leases),
-        static_cast<unsigned long long>(verdict.recipes.leaders),
-        static_cast<unsigned long long>(verdict.recipes.views));
+    const RecipeCounts& did = verdict.recipes;
+    const std::pair<const char*, uint64_t> counts[] = {{"grants", did.grants},
+                                                       {"reads", did.reads},
+                                                       {"writes", did.writes},
+                                                       {"downgrades", did.downgrades},
+                                                       {"of semaphores", did.permits},
+                                                       {"of several names", did.several},
+                                                       {"numbers", did.numbers},
+                                                       {"items", did.items},
+                                                       {"barriers", did.barriers},
+                                                       {"rounds", did.rounds},
+                                                       {"members", did.members},
+                                                       {"jobs", did.jobs},
+                                                       {"leases", did.leases},
+                                                       {"batches of leaders", did.leaders},
+                                                       {"views", did.views}};
+    for (const auto& [what, count] : counts) {
+      if (count != 0) std::printf("  %llu %s\n", static_cast<unsigned long long>(count), what);
+    }
   }
   for (const std::string& complaint : verdict.complaints) std::printf("  %s\n", complaint.c_str());
   if (!verdict.ok()) {

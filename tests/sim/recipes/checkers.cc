@@ -1,11 +1,11 @@
 #include "conclave/tests/sim/recipes/checkers.h"
 
 #include <algorithm>
-#include <charconv>
 #include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/tests/sim/recipes/key_lives.h"
 
 namespace conclave::sim {
 namespace {
@@ -18,59 +18,6 @@ constexpr Duration kViewLagMax = seconds(1);
 constexpr Duration kExpiryGrace = seconds(4);
 // What was committed before an outage may be applied at its beginning.
 constexpr Duration kOutageGrace = seconds(1);
-
-std::string Seconds(Instant at) {
-  if (at == kNever) return "never";
-  return absl::StrCat(std::chrono::duration<double>(at.time_since_epoch()).count(), " s");
-}
-
-// One existence of a key.
-struct KeyLife {
-  std::string key;
-  int64_t created = 0;  // revision
-  int64_t lease = 0;    // as of its creation
-  int64_t last_lease = 0;
-  Instant from;
-  int64_t deleted = 0;  // revision; 0: it is there in the end
-  Instant until = kNever;
-  int64_t rewritten = 0;  // revision of its second version; 0: there is none
-  Instant rewritten_at = kNever;
-};
-
-// All existences of keys under a prefix, in the order of their creation.
-std::vector<KeyLife> LivesUnder(const TrueHistory& truth, const std::string& prefix) {
-  std::vector<KeyLife> lives;
-  std::map<std::string, size_t> live;
-  for (const TrueRevision& revision : truth) {
-    for (const Write& write : revision.writes) {
-      if (!write.key.starts_with(prefix)) continue;
-      const auto known = live.find(write.key);
-      if (write.tombstone) {
-        if (known == live.end()) continue;
-        lives[known->second].deleted = revision.revision;
-        lives[known->second].until = revision.applied;
-        live.erase(known);
-      } else if (known == live.end()) {
-        live[write.key] = lives.size();
-        lives.push_back({write.key, revision.revision, write.lease, write.lease, revision.applied});
-      } else {
-        KeyLife& life = lives[known->second];
-        life.last_lease = write.lease;
-        if (life.rewritten == 0) {
-          life.rewritten = revision.revision;
-          life.rewritten_at = revision.applied;
-        }
-      }
-    }
-  }
-  return lives;
-}
-
-int64_t Number(const std::string& text) {
-  int64_t number = 0;
-  std::from_chars(text.data(), text.data() + text.size(), number);
-  return number;
-}
 
 std::string Name(const ClaimTrace& claim) {
   return absl::StrCat("process ", claim.process, ", token ", claim.token, " of ", claim.name);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "conclave/base/time.h"
+#include "conclave/tests/sim/recipes/coordination_history.h"
 
 namespace conclave::sim {
 
@@ -105,6 +106,7 @@ struct RecipeHistory {
   std::vector<ObserverTrace> observers{};
   std::vector<ViewTrace> views{};
   std::vector<InstanceTrace> instances{};
+  CoordinationHistory coordination{};
   // From when to when no majority of the members was up.
   std::vector<std::pair<Instant, Instant>> outages{};
   Instant calm = kNever;  // from then on nothing goes wrong any more

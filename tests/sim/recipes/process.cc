@@ -76,6 +76,7 @@ void Process::Boot() {
   at_rest_ = nullptr;
   flying_.reset();
   failing_.clear();
+  unheard_.clear();
   EngineOptions options{.seed = simulation_->prng().Next()};
   for (size_t i = 0; i < links_.size(); ++i) options.endpoints.push_back(absl::StrCat("m", i));
   engine_ = std::make_unique<Engine>(std::move(options), static_cast<Transport&>(*this));
@@ -124,7 +125,8 @@ void Process::Run(std::function<void(Engine&)> work) {
 void Process::RunOut(const std::function<bool()>& ended) {
   paused_ = false;
   flying_ = LocalNow();
-  for (const auto& [id, call] : std::exchange(calls_, {})) {
+  calls_.clear();
+  for (const WireId id : unheard_) {
     failing_.emplace_back(id, Unavailable("connection reset", true));
   }
   for (const auto& [id, stream] : std::exchange(streams_, {})) {
@@ -135,8 +137,11 @@ void Process::RunOut(const std::function<bool()>& ended) {
       CONCLAVE_CHECK(engine_->NextDeadline() != kNever, "it waits for ever");
       flying_ = std::max(*flying_, engine_->NextDeadline());
     }
-    Run([failing = std::exchange(failing_, {})](Engine& engine) {
-      for (const auto& [id, status] : failing) engine.OnUnaryDone(id, status, "");
+    Run([this, failing = std::exchange(failing_, {})](Engine& engine) {
+      for (const auto& [id, status] : failing) {
+        unheard_.erase(id);
+        engine.OnUnaryDone(id, status, "");
+      }
     });
   }
 }
@@ -218,6 +223,7 @@ void Process::Reset(size_t member) {
 
 void Process::StartUnary(const Unary& unary) {
   const WireId id = unary.id;
+  unheard_.insert(id);
   if (flying_.has_value()) {
     failing_.emplace_back(id, Unavailable("cannot connect", false));
     return;
@@ -282,7 +288,10 @@ void Process::EndCall(WireId id, const WireStatus& status, const std::string& bo
   // Never from within the engine's own call.
   simulation_->schedule().After(Duration(0), [this, id, status, body, life = life_] {
     if (life != life_) return;
-    Run([id, status, body](Engine& engine) { engine.OnUnaryDone(id, status, body); });
+    Run([this, id, status, body](Engine& engine) {
+      unheard_.erase(id);
+      engine.OnUnaryDone(id, status, body);
+    });
   });
 }
 

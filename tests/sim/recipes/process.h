@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -121,6 +122,7 @@ class Process final : private Transport {
   std::vector<std::pair<WireId, WireStatus>> failing_{};  // calls, in RunOut
   Instant planned_ = kNever;
   std::map<WireId, Call> calls_;
+  std::set<WireId> unheard_;  // calls whose end the engine has not heard of
   std::map<WireId, Stream> streams_;
   std::vector<Link> links_;
 };

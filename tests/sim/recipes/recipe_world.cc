@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "conclave/tests/sim/recipes/checkers.h"
+#include "conclave/tests/sim/recipes/coordination_checkers.h"
 #include "conclave/tests/sim/recipes/process.h"
 #include "conclave/tests/sim/recipes/workloads.h"
 #include "conclave/tests/sim/simulation.h"
@@ -29,13 +30,19 @@ constexpr int64_t kDriftPpmMax = 500;
 // from the others stays as it is when there is more to choose from.
 constexpr uint64_t kSwarmStream = 0x5eed0f5a5a5a5a5au;
 constexpr uint64_t kLockings = 4;
+constexpr uint64_t kCoordinations = 5;
 
 class RecipeWorld : public Client {
  public:
   explicit RecipeWorld(Simulation* simulation)
       : simulation_(simulation), world_{simulation, &history_} {
     Prng swarm(simulation->seed() ^ kSwarmStream);
-    AddLockers(static_cast<Locking>(swarm.Below(kLockings)));
+    const uint64_t choice = swarm.Below(kLockings + kCoordinations);
+    if (choice < kLockings) {
+      AddLockers(static_cast<Locking>(choice));
+    } else {
+      AddCoordinating(static_cast<Coordination>(choice - kLockings));
+    }
     for (int i = 0; i < kCandidates; ++i) {
       Add([this](Process* p) { return MakeCandidate(world_, p); });
     }
@@ -84,6 +91,7 @@ class RecipeWorld : public Client {
     add(CheckFencing(truth, history));
     add(CheckLeases(truth, history));
     add(CheckInstances(truth, history));
+    add(CheckCoordination(truth, history.coordination));
     for (size_t i = 0; i < history.observers.size(); ++i) {
       add(CheckObserver(truth, history.observers[i]), absl::StrCat("observer ", i, ": "));
     }
@@ -95,6 +103,7 @@ class RecipeWorld : public Client {
 
   void Count(RecipeCounts* counts) const override {
     for (const ClaimTrace& claim : history_.claims) CountGrant(claim, counts);
+    CountCoordination(history_.coordination, counts);
     counts->leases += history_.leases.size();
     for (const ViewTrace& view : history_.views) counts->views += view.views.size();
     for (const ObserverTrace& observer : history_.observers) {
@@ -122,6 +131,17 @@ class RecipeWorld : public Client {
     ++(claim.downgraded ? counts->downgrades : claim.wanted == 1 ? counts->reads : counts->writes);
   }
 
+  static void CountCoordination(const CoordinationHistory& history, RecipeCounts* counts) {
+    const auto done = [](const CallTrace& call) { return call.outcome == Outcome::kDone ? 1 : 0; };
+    for (const AddTrace& each : history.adds) counts->numbers += done(each.call);
+    counts->numbers += history.ids.size();
+    for (const SeizeTrace& each : history.seizes) counts->items += done(each.call);
+    for (const BarrierTrace& each : history.barriers) counts->barriers += done(each.call);
+    for (const RoundTrace& each : history.rounds) counts->rounds += done(each.leave);
+    for (const MemberTrace& each : history.members) counts->members += done(each.join);
+    counts->jobs += history.jobs.size();
+  }
+
   void Add(Make make) {
     Place& place = places_.emplace_back();
     place.make = std::move(make);
@@ -137,6 +157,12 @@ class RecipeWorld : public Client {
       Add([this, kind = mutex ? Locking::kMutex : what](Process* p) {
         return MakeLocker(world_, p, kind);
       });
+    }
+  }
+
+  void AddCoordinating(Coordination what) {
+    for (int i = 0; i < kLockers; ++i) {
+      Add([this, what](Process* p) { return MakeCoordinating(world_, p, what); });
     }
   }
 

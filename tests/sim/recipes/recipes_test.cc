@@ -16,8 +16,19 @@ std::string Report(const Verdict& verdict) {
   return text;
 }
 
+void Add(const RecipeCounts& more, RecipeCounts* all) {
+  static constexpr uint64_t RecipeCounts::*kCounts[] = {
+      &RecipeCounts::grants,     &RecipeCounts::reads,   &RecipeCounts::writes,
+      &RecipeCounts::downgrades, &RecipeCounts::permits, &RecipeCounts::several,
+      &RecipeCounts::numbers,    &RecipeCounts::items,   &RecipeCounts::barriers,
+      &RecipeCounts::rounds,     &RecipeCounts::members, &RecipeCounts::jobs,
+      &RecipeCounts::leases,     &RecipeCounts::leaders, &RecipeCounts::views,
+      &RecipeCounts::faults};
+  for (uint64_t RecipeCounts::*count : kCounts) all->*count += more.*count;
+}
+
 TEST(RecipeSimulation, TheSameSeedIsTheSameRun) {
-  for (const uint64_t seed : {1, 17}) {
+  for (const uint64_t seed : {1, 2, 3, 4, 5, 8, 17}) {
     const Verdict once = Simulation(seed, false, Guests::kRecipes).Run();
     const Verdict twice = Simulation(seed, false, Guests::kRecipes).Run();
     EXPECT_EQ(once.trace_hash, twice.trace_hash) << "seed " << seed;
@@ -31,16 +42,7 @@ TEST(RecipeSimulation, AHundredSeedsHoldWhatIsPromised) {
   for (uint64_t seed = 2000; seed < 2100; ++seed) {
     const Verdict verdict = Simulation(seed, false, Guests::kRecipes).Run();
     EXPECT_TRUE(verdict.ok()) << Report(verdict);
-    all.grants += verdict.recipes.grants;
-    all.reads += verdict.recipes.reads;
-    all.writes += verdict.recipes.writes;
-    all.downgrades += verdict.recipes.downgrades;
-    all.permits += verdict.recipes.permits;
-    all.several += verdict.recipes.several;
-    all.leases += verdict.recipes.leases;
-    all.leaders += verdict.recipes.leaders;
-    all.views += verdict.recipes.views;
-    all.faults += verdict.recipes.faults;
+    Add(verdict.recipes, &all);
   }
   // The worlds are neither empty nor hopeless.
   EXPECT_GT(all.grants, 2'000u);
@@ -49,6 +51,12 @@ TEST(RecipeSimulation, AHundredSeedsHoldWhatIsPromised) {
   EXPECT_GT(all.downgrades, 10u);
   EXPECT_GT(all.permits, 100u);
   EXPECT_GT(all.several, 100u);
+  EXPECT_GT(all.numbers, 100u);
+  EXPECT_GT(all.items, 100u);
+  EXPECT_GT(all.barriers, 50u);
+  EXPECT_GT(all.rounds, 50u);
+  EXPECT_GT(all.members, 100u);
+  EXPECT_GT(all.jobs, 100u);
   EXPECT_GT(all.leases, 2'000u);
   EXPECT_GT(all.leaders, 2'000u);
   EXPECT_GT(all.views, 1'000u);

@@ -35,7 +35,11 @@ enum class Locking : uint8_t {
   kSemaphore,  // "permits/0": one permit to all four
 };
 std::unique_ptr<Workload> MakeLocker(const WorkloadWorld& world, Process* process, Locking what);
-// The same for "election/0", with proclamations.
+// The recipes that block, one for all of a world's processes.
+enum class Coordination : uint8_t { kNumbers, kQueue, kBarriers, kGroup, kCron };
+std::unique_ptr<Workload> MakeCoordinating(const WorkloadWorld& world, Process* process,
+                                           Coordination what);
+// As lockers, for "election/0", with proclamations.
 std::unique_ptr<Workload> MakeCandidate(const WorkloadWorld& world, Process* process);
 // Registers "svc/10.0.0.<number>:80"; deregisters now and then. `left_alone`: nothing happens to
 // its process.
