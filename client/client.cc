@@ -95,6 +95,9 @@ absl::StatusOr<Client> Client::Connect(ConnectOptions options) {
       options.attempt_timeout <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError("timeouts are greater than 0");
   }
+  if (options.user.empty() && !options.password.empty()) {
+    return absl::InvalidArgumentError("a password without a user");
+  }
   if (options.name_space.size() > kNameSpaceMax) {
     return absl::InvalidArgumentError("name_space is longer than 1024 bytes");
   }

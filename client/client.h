@@ -32,6 +32,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "conclave/client/auth.h"
 #include "conclave/client/core/error.h"
 #include "conclave/client/core/log.h"
 #include "conclave/client/core/retry_budget.h"
@@ -63,6 +64,10 @@ struct ConnectOptions {
   // "/prod/": the client sees only the keys that begin with this, and sees them without it. Holds
   // for everything on the client: KV, watches, the keys of leases, locks, elections, registrations.
   std::string name_space{};
+  // Who the client is, if the cluster asks for it. The client logs in by itself, and again when
+  // its token has ended. A cluster without authentication does not look at it.
+  std::string user{};
+  std::string password{};
   // For calls that name no timeout of their own.
   absl::Duration request_timeout = absl::Seconds(5);
   // A read that a member has not answered by then goes to another one as well as counting against
@@ -279,6 +284,9 @@ class Client {
   // they are plain http (with TLS: https). What was given to Connect stays as a fallback, used
   // while none of them answers. NotFound: there is no such address, and nothing was changed.
   absl::Status SyncEndpoints(const CallOptions& call = {}) const;
+
+  // ---- Users and roles.
+  conclave::Auth Auth() const { return conclave::Auth(impl_); }
 
   // Runs `work` on the callback thread, after what is already queued there.
   void RunOnCallbackThread(absl::AnyInvocable<void()> work) const;

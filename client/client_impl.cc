@@ -57,6 +57,8 @@ EngineOptions ClientImpl::EngineOptionsOf(const std::vector<std::string>& endpoi
   return {.endpoints = endpoints,
           .seed = std::random_device{}() * uint64_t{0x9e3779b97f4a7c15} + std::random_device{}(),
           .name_space = NameSpace(options_.name_space),
+          .user = options_.user,
+          .password = options_.password,
           .attempt_timeout = ToDuration(options_.attempt_timeout),
           .watch_silence = ToDuration(options_.watch_silence),
           .watch_answer_timeout = ToDuration(options_.watch_answer_timeout),

@@ -185,8 +185,8 @@ void ClientLoop::StartUnary(const Unary& unary) {
     });
   }
   call.server = world_->Open(this, id);
-  ToServer(
-      node::UnaryCall{call.server, *method, WithHeadroom(unary.request), unary.require_leader});
+  ToServer(node::UnaryCall{call.server, *method, WithHeadroom(unary.request), unary.require_leader,
+                           credentials_});
 }
 
 // What was not sent is not sent any more; else the server is told.
@@ -250,7 +250,15 @@ void ClientLoop::OpenStream(WireId id, size_t, std::string_view method) {
   }
   ToServer(node::StreamOpened{stream.server,
                               watch ? node::StreamKind::kWatch : node::StreamKind::kLeaseKeepAlive,
-                              /*require_leader=*/true});
+                              /*require_leader=*/true, credentials_});
+}
+
+void ClientLoop::SetToken(std::string_view token) {
+  credentials_.reset();
+  if (token.empty()) return;
+  auto shown = std::make_shared<node::Credentials>();
+  shown->token = std::string(token);
+  credentials_ = std::move(shown);
 }
 
 void ClientLoop::SendOnStream(WireId id, std::string_view message) {

@@ -99,6 +99,7 @@ class ClientLoop final : public EngineLoop, private Transport {
   void SendOnStream(WireId id, std::string_view message) override;
   void CloseStream(WireId id) override;
   void PauseStream(WireId id, bool paused) override;
+  void SetToken(std::string_view token) override;
 
   bool Silent() const { return (cut_ && !privileged_) || world_->paused(); }
   void ToServer(node::Input input);
@@ -113,6 +114,7 @@ class ClientLoop final : public EngineLoop, private Transport {
 
   const std::shared_ptr<World> world_;
   const bool privileged_;
+  node::CredentialsRef credentials_;
   Mailbox<absl::AnyInvocable<void(Engine&)>> mailbox_;
   std::vector<absl::AnyInvocable<void(Engine&)>> taken_;
   std::deque<absl::AnyInvocable<void(Engine&)>> events_;  // for the engine, of the network

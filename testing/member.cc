@@ -22,7 +22,8 @@ constexpr int kTurnsAtOnceMax = 100'000;
 
 }  // namespace
 
-Member::Member(const Settings& settings, Sinks sinks) : sinks_(std::move(sinks)), disk_(kName) {
+Member::Member(const Settings& settings, Sinks sinks)
+    : sinks_(std::move(sinks)), disk_(kName), prng_(settings.seed) {
   absl::StatusOr<node::InitialCluster> cluster =
       node::FoundCluster(std::vector<node::FoundingMember>{{kName, {kPeerUrl}}}, kToken);
   CONCLAVE_CHECK(cluster.ok(), cluster.status().ToString());
@@ -33,6 +34,7 @@ Member::Member(const Settings& settings, Sinks sinks) : sinks_(std::move(sinks))
   options_.client_urls = {kClientUrl};
   options_.version = kVersion;
   options_.seed = settings.seed;
+  options_.bcrypt_cost = auth::kBcryptCostMin;  // nothing in memory needs a slow hash
   options_.quota_bytes = settings.quota_bytes;
   options_.snapshot_log_bytes_min = kSnapshotLogBytes;
 }
@@ -80,6 +82,12 @@ void Member::Turn(Instant now) {
   node_->Turn(now, inputs, &effects_);
   if (effects_.append.has_value()) Write(*std::move(effects_.append));
   for (node::SnapshotPiece& piece : effects_.snapshot_pieces) Save(std::move(piece));
+  for (const auth::PasswordJob& job : effects_.password_jobs) {
+    auth::RandomBytes random;
+    for (uint8_t& byte : random) byte = static_cast<uint8_t>(prng_.Next());
+    inbox_.push_back(std::make_unique<auth::PasswordOutcome>(
+        auth::RunPasswordJob(job, /*signer=*/nullptr, /*unix_seconds=*/0, random)));
+  }
   if (effects_.truncate.has_value()) {
     const absl::Status status = log_->TruncatePrefix(effects_.truncate->index);
     CONCLAVE_CHECK(status.ok(), status.ToString());

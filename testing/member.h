@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "conclave/base/prng.h"
 #include "conclave/base/time.h"
 #include "conclave/server/env/memory/memory_disk.h"
 #include "conclave/server/node/bootstrap.h"
@@ -60,6 +61,7 @@ class Member {
   const Sinks sinks_;
   node::InitialCluster cluster_;
   env::MemoryDisk disk_;
+  Prng prng_;
   uint64_t starts_ = 0;
   bool node_ready_ = false;
   std::unique_ptr<wal::Log> log_;

@@ -120,6 +120,8 @@ CONCLAVE_WIRE_ERROR(kErrRoleNotGranted, kFailedPrecondition,
                     "etcdserver: role is not granted to the user");
 CONCLAVE_WIRE_ERROR(kErrPermissionNotGranted, kFailedPrecondition,
                     "etcdserver: permission is not granted to the role");
+CONCLAVE_WIRE_ERROR(kErrNoPasswordUser, kUnknown,
+                    "auth: authentication failed, password was given for no password user");
 CONCLAVE_WIRE_ERROR(kErrAuthNotEnabled, kFailedPrecondition,
                     "etcdserver: authentication is not enabled");
 CONCLAVE_WIRE_ERROR(kErrInvalidAuthToken, kUnauthenticated, "etcdserver: invalid auth token");
@@ -152,6 +154,12 @@ CONCLAVE_WIRE_ERROR(kErrDeadlineExceeded, kDeadlineExceeded,
 inline constexpr std::string_view kReasonDuplicateWatchId =
     "mvcc: duplicate watch ID provided on the WatchStream";
 inline constexpr std::string_view kReasonEmptyWatcherRange = "mvcc: watcher range is empty";
+
+// Not etcd's: a password of which bcrypt would not see the whole.
+CONCLAVE_WIRE_ERROR(kErrBadPassword, kInvalidArgument,
+                    "conclave: a password has at most 72 bytes, and none of them is zero");
+CONCLAVE_WIRE_ERROR(kErrAuthUnavailable, kFailedPrecondition,
+                    "conclave: this member has no private key to sign tokens with");
 
 // Not etcd's: a message that is no valid encoding of its type, and what this server does not do.
 CONCLAVE_WIRE_ERROR(kErrMalformed, kInternal, "grpc: error unmarshalling request");

@@ -32,6 +32,23 @@ enum class Method : uint8_t {
   kHashKv = 34,
   kMoveLeader = 35,
   kDowngrade = 36,
+  kAuthEnable = 56,
+  kAuthDisable = 57,
+  kAuthStatus = 58,
+  kAuthenticate = 59,
+  kUserAdd = 60,
+  kUserGet = 61,
+  kUserList = 62,
+  kUserDelete = 63,
+  kUserChangePassword = 64,
+  kUserGrantRole = 65,
+  kUserRevokeRole = 66,
+  kRoleAdd = 67,
+  kRoleGet = 68,
+  kRoleList = 69,
+  kRoleDelete = 70,
+  kRoleGrantPermission = 71,
+  kRoleRevokePermission = 72,
 };
 
 // The buffer of a unary request starts with this many spare bytes, and the client's encoded message

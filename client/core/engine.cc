@@ -7,6 +7,7 @@
 #include "conclave/client/core/error.h"
 #include "conclave/client/core/lease_keeper.h"
 #include "conclave/client/core/resuming_stream.h"
+#include "conclave/client/core/token_keeper.h"
 #include "conclave/client/core/watch_mux.h"
 
 namespace conclave {
@@ -18,6 +19,8 @@ constexpr int kAttemptDoublingsMax = 6;
 constexpr Duration kOutageLogInterval = std::chrono::minutes(1);
 // Ids of ended calls that may lie in a queue of held ones before it is swept.
 constexpr size_t kEndedHeldMax = 1024;
+// A call whose token is refused is sent again with another one, so many times.
+constexpr int kTokenRefusalsMax = 2;
 
 absl::Status Cancelled(bool outcome_unknown) {
   absl::Status status = absl::CancelledError("the call was cancelled");
@@ -34,7 +37,13 @@ Engine::Engine(EngineOptions options, Transport& transport)
       pool_(options_.endpoints, prng_),
       budget_(options_.retry_budget),
       watches_(std::make_unique<WatchMux>(*this)),
-      leases_(std::make_unique<LeaseKeeper>(*this)) {}
+      leases_(std::make_unique<LeaseKeeper>(*this)) {
+  if (options_.user.empty()) return;
+  tokens_ = std::make_unique<TokenKeeper>(*this, options_.user, options_.password);
+  Defer([this] {
+    if (!down_) tokens_->Start();
+  });
+}
 
 Engine::~Engine() = default;
 
@@ -165,6 +174,7 @@ Duration Engine::AttemptTimeout(const PendingCall& call) const {
 }
 
 void Engine::StartAttempt(CallId id, PendingCall& call) {
+  if (tokens_ != nullptr && call.call.needs_token && AwaitsToken(id, call)) return;
   const std::optional<size_t> endpoint =
       call.call.endpoint.has_value() ? call.call.endpoint : pool_.Pick(now_);
   if (!endpoint.has_value()) {
@@ -212,11 +222,60 @@ void Engine::OnAttemptFailed(CallId id, PendingCall& call, const WireStatus& sta
   }
   if (verdict.blame_endpoint) Blame(call.endpoint, call.call.method, status.message);
   call.last = std::move(verdict.status);
+  if (tokens_ != nullptr && RenewsToken(id, call, status)) return;
   if (verdict.try_again && !call.call.endpoint.has_value()) {
     TryAgain(id, call);
   } else {
     Finish(id, call.last);
   }
+}
+
+// ---- The token
+// -----------------------------------------------------------------------------------------
+
+// True: the call has ended, or is held until there is a token.
+bool Engine::AwaitsToken(CallId id, PendingCall& call) {
+  call.token_generation = tokens_->generation();
+  if (tokens_->ready()) return false;
+  if (absl::Status refusal = tokens_->refusal(); !refusal.ok()) {
+    Finish(id, std::move(refusal));
+    return true;
+  }
+  if (call.last.ok()) {
+    call.last = absl::UnavailableError("no server has looked at the password yet");
+    SetErrorDetail(call.last, {.retryable = true});
+  }
+  Hold(id, call, without_token_);
+  return true;
+}
+
+// A refused token says that nothing was done: also a write may be sent again.
+bool Engine::RenewsToken(CallId id, PendingCall& call, const WireStatus& status) {
+  if (!call.call.needs_token || !TokenKeeper::IsTokenError(status.message) ||
+      call.token_refusals == kTokenRefusalsMax) {
+    return false;
+  }
+  ++call.token_refusals;
+  tokens_->Refused(call.token_generation);
+  StartAttempt(id, call);
+  return true;
+}
+
+bool Engine::MayOpenStreams() const { return tokens_ == nullptr || tokens_->ready(); }
+
+void Engine::OnToken(const absl::Status& status) {
+  std::deque<CallId> waiting;
+  waiting.swap(without_token_);
+  for (const CallId id : waiting) {
+    if (status.ok()) {
+      (void)StartHeld(id);
+    } else if (calls_.contains(id)) {
+      Finish(id, status);
+    }
+  }
+  if (!status.ok()) return;
+  watches_->OnEndpointsChanged();
+  leases_->OnEndpointsChanged();
 }
 
 void Engine::TryAgain(CallId id, PendingCall& call) {

@@ -36,6 +36,7 @@ namespace conclave {
 
 class LeaseKeeper;
 class ResumingStream;
+class TokenKeeper;
 class WatchMux;
 
 using CallId = uint64_t;  // 0 is none
@@ -51,6 +52,8 @@ struct EngineOptions {
   std::vector<std::string> endpoints{};  // "host:port"; may be none at first
   uint64_t seed = 0;
   NameSpace name_space{};
+  std::string user{};  // empty: the client says nothing about who it is
+  std::string password{};
   Duration attempt_timeout = std::chrono::seconds(1);
   Duration watch_silence = std::chrono::seconds(30);
   Duration watch_answer_timeout = std::chrono::seconds(5);
@@ -72,6 +75,7 @@ class Engine {
     Instant deadline = kNever;
     bool require_leader = true;
     std::optional<size_t> endpoint{};  // this member only, one attempt
+    bool needs_token = true;           // if the client has a user
   };
 
   Engine(EngineOptions options, Transport& transport);
@@ -113,6 +117,14 @@ class Engine {
   // A server has said what no server of the protocol says: counted, and logged once for each
   // `what`, which is one of a few literals.
   void OnNonsense(std::string_view what, std::string_view detail);
+  // ---- The client's token. Null if it has no user.
+  TokenKeeper* tokens() { return tokens_.get(); }
+  // False: streams wait for it (their OnEndpointsChanged comes when it is there).
+  bool MayOpenStreams() const;
+  bool down() const { return down_; }
+  // The keeper has one, or was refused.
+  void OnToken(const absl::Status& status);
+
   // A revision of the store that a server has told of.
   void OnRevision(int64_t revision);
   // A member does not do what it should: the others are preferred for a while.
@@ -145,9 +157,13 @@ class Engine {
     bool cancelled = false;
     absl::Status last;
     Instant began{};
+    uint64_t token_generation = 0;  // that the last attempt was sent with
+    int token_refusals = 0;
   };
 
   void StartAttempt(CallId id, PendingCall& call);
+  bool AwaitsToken(CallId id, PendingCall& call);
+  bool RenewsToken(CallId id, PendingCall& call, const WireStatus& status);
   void OnAttemptFailed(CallId id, PendingCall& call, const WireStatus& status);
   Duration AttemptTimeout(const PendingCall& call) const;
   void TryAgain(CallId id, PendingCall& call);
@@ -173,6 +189,7 @@ class Engine {
   RetryBudget budget_;
   std::deque<CallId> held_;  // wait for the budget; those that have ended are skipped
   std::deque<CallId> without_endpoint_;
+  std::deque<CallId> without_token_;
   TimerId release_{};
   Instant outage_logged_{};
   std::set<std::string_view> nonsense_;
@@ -180,6 +197,7 @@ class Engine {
   std::map<WireId, ResumingStream*> streams_;
   std::unique_ptr<WatchMux> watches_;
   std::unique_ptr<LeaseKeeper> leases_;
+  std::unique_ptr<TokenKeeper> tokens_;
 };
 
 }  // namespace conclave

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "conclave/base/check.h"
+#include "conclave/client/core/token_keeper.h"
 
 namespace conclave {
 namespace {
@@ -39,13 +40,15 @@ void ResumingStream::Pause(bool paused) {
 
 void ResumingStream::Open() {
   if (!wanted_ || wire_ != 0) return;
-  const std::optional<size_t> endpoint = engine_.pool().Pick(engine_.now());
+  const std::optional<size_t> endpoint =
+      engine_.MayOpenStreams() ? engine_.pool().Pick(engine_.now()) : std::nullopt;
   starved_ = !endpoint.has_value();
   if (starved_) return;  // OnEndpointsChanged opens it
   engine_.CancelTimer(reopen_);
   endpoint_ = *endpoint;
   heard_ = false;
   opened_at_ = engine_.now();
+  if (engine_.tokens() != nullptr) token_generation_ = engine_.tokens()->generation();
   wire_ = engine_.OpenStream(endpoint_, method_, this);
   owner_.OnStreamOpen();
 }
@@ -65,8 +68,20 @@ void ResumingStream::OnMessage(std::string_view message) {
   owner_.OnStreamMessage(message);
 }
 
+void ResumingStream::RenewToken() {
+  if (wire_ == 0) return;
+  Close();
+  engine_.tokens()->Refused(token_generation_);
+  Lost(/*blame=*/false, "");
+}
+
 void ResumingStream::OnClosed(const WireStatus& status) {
   wire_ = 0;
+  if (engine_.tokens() != nullptr && TokenKeeper::IsTokenError(status.message)) {
+    engine_.tokens()->Refused(token_generation_);
+    // Refused anew as soon as it is open: with pauses.
+    return Lost(/*blame=*/!heard_, status.message);
+  }
   Lost(/*blame=*/true, status.message);
 }
 

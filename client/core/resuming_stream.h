@@ -31,6 +31,8 @@ class ResumingStream {
   void Pause(bool paused);
   // The member does not do what it should: go to another one.
   void Abandon();
+  // The stream's token was refused: opens it anew with another one.
+  void RenewToken();
   // From the owner, whom the engine tells: leaves a member that is no longer an endpoint, and opens
   // what could not be opened for want of one.
   void OnEndpointsChanged();
@@ -52,8 +54,9 @@ class ResumingStream {
   size_t endpoint_ = 0;
   bool heard_ = false;  // a message came since it was opened
   Instant opened_at_{};
+  uint64_t token_generation_ = 0;
   int failures_ = 0;      // openings in a row that heard nothing or did not last
-  bool starved_ = false;  // there was no endpoint to open it on
+  bool starved_ = false;  // there was no endpoint to open it on, or no token
   TimerId reopen_{};
 };
 

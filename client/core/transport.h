@@ -42,6 +42,9 @@ class Transport {
   // While paused, no more messages are taken off the network.
   virtual void PauseStream(WireId id, bool paused) = 0;
 
+  // What calls and streams carry from now on as the client's token; empty: nothing.
+  virtual void SetToken(std::string_view /*token*/) {}
+
   // The set of endpoints has changed. What is under way on one that is removed goes on; nothing new
   // is asked of it.
   virtual void AddEndpoint(size_t /*endpoint*/, std::string_view /*name*/) {}

@@ -360,6 +360,24 @@ struct WatchLag {
   int64_t revisions() const { return newest > delivered ? newest - delivered : 0; }
 };
 
+// ---- Auth
+// ------------------------------------------------------------------------------------------
+
+struct AuthStatus {
+  bool enabled = false;
+  uint64_t revision = 0;  // grows with every change of users and roles
+};
+
+// Leave to touch a range of keys, as a role grants it.
+struct Permission {
+  enum class Access { kRead = 0, kWrite = 1, kReadWrite = 2 };
+
+  Access access = Access::kReadWrite;
+  KeyRange range{};
+
+  friend bool operator==(const Permission&, const Permission&) = default;
+};
+
 // ---- Cluster
 // ---------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@
 #include "conclave/client/core/calls.h"
 #include "conclave/client/core/convert.h"
 #include "conclave/client/core/error.h"
+#include "conclave/client/core/token_keeper.h"
 #include "conclave/client/core/validate.h"
 
 namespace conclave {
@@ -18,6 +19,7 @@ constexpr Duration kListRetryBase = std::chrono::milliseconds(50);
 constexpr Duration kListRetryCap = std::chrono::seconds(2);
 constexpr int kPatienceDoublingsMax = 6;
 // Of one revision that comes in fragments. A transaction has far fewer operations.
+constexpr int kTokenRefusalsMax = 3;  // of one watch in a row
 constexpr size_t kFragmentEventsMax = 1'000'000;
 
 bool IsRevision(int64_t revision) { return revision > 0 && revision <= kRevisionMax; }
@@ -307,6 +309,7 @@ void WatchMux::OnCreated(const etcdserverpb::WatchResponse& response) {
   if (watcher.next_revision == 0 && !IsRevision(response.header().revision())) {
     return Confuse("watch without a revision", std::to_string(response.header().revision()));
   }
+  watcher.token_refusals = 0;
   watcher.state = State::kActive;
   watcher.server_id = response.watch_id();
   if (watcher.next_revision == 0) MoveTo(watcher, response.header().revision() + 1);
@@ -325,6 +328,13 @@ void WatchMux::OnCancelled(const etcdserverpb::WatchResponse& response, WatchHan
     return watcher.list_failures++ == 0 ? List(handle, watcher) : ListLater(handle, watcher);
   }
   const absl::Status status = StatusOfServerText(response.cancel_reason());
+  // etcd before 3.5 calls it a denied permission, whatever is wrong with the token.
+  if (engine_.tokens() != nullptr && watcher.token_refusals < kTokenRefusalsMax &&
+      (TokenKeeper::IsTokenError(response.cancel_reason()) ||
+       (status.code() == absl::StatusCode::kPermissionDenied && watcher.token_refusals == 0))) {
+    ++watcher.token_refusals;
+    return stream_.RenewToken();
+  }
   if (response.cancel_reason().empty() || IsRetryable(status)) {
     return stream_.Abandon();  // this member will not serve it; another one will
   }

@@ -79,6 +79,7 @@ class WatchMux : private ResumingStream::Owner {
     int64_t next_revision = 0;          // 0: from now on
     bool connected = true;              // as last reported
     bool must_be_linearizable = false;  // the next list
+    int token_refusals = 0;             // in a row
     int list_failures = 0;              // and lists that led to nothing, in a row
     CallId list = 0;
     TimerId list_again{};

@@ -108,6 +108,7 @@ class IoLoop::Impl : public Transport {
   void SendOnStream(WireId id, std::string_view message) override;
   void CloseStream(WireId id) override;
   void PauseStream(WireId id, bool paused) override;
+  void SetToken(std::string_view token) override { token_ = token; }
   void AddEndpoint(size_t endpoint, std::string_view name) override;
   void RemoveEndpoint(size_t endpoint) override { connections_.erase(endpoint); }
 
@@ -157,6 +158,7 @@ class IoLoop::Impl : public Transport {
   std::unique_ptr<Engine> engine_;
   std::map<WireId, UnaryEvent*> calls_;
   std::map<WireId, Stream*> streams_;
+  std::string token_;
   int pending_ = 0;  // events that the queue still owes us
   // The queue hands a WakeEvent from another thread to ours; this shows it to ThreadSanitizer,
   // which does not see into gRPC.
@@ -197,6 +199,7 @@ class IoLoop::Impl::UnaryEvent : public Event {
         deadline_(InWallTime(call.timeout)) {
     context_.set_deadline(deadline_);
     if (call.require_leader) context_.AddMetadata("hasleader", "true");
+    if (!loop.token_.empty()) context_.AddMetadata("token", loop.token_);
     ++loop_.pending_;
     ++loop_.queued_calls_;
     Proceed();
@@ -294,6 +297,7 @@ class IoLoop::Impl::Stream {
   Stream(Impl& loop, WireId id, size_t endpoint, std::string_view method)
       : loop_(loop), id_(id), start_(*this), read_(*this), write_(*this), finish_(*this) {
     context_.AddMetadata("hasleader", "true");
+    if (!loop.token_.empty()) context_.AddMetadata("token", loop.token_);
     connection_ = loop.connections_.at(endpoint);
     stream_ = connection_->stub.PrepareCall(&context_, std::string(method), &loop.queue_);
     Pend();

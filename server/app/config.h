@@ -84,6 +84,10 @@ struct Config {
   std::string config_file;  // empty: flags and environment decide
   std::map<std::string, bool> feature_gates;
 
+  std::string auth_token = "simple";  // or "jwt,...", as auth::ParseJwtSpec reads it
+  Duration auth_token_ttl = std::chrono::seconds(300);
+  int bcrypt_cost = 10;
+
   LogOptions log;
   bool socket_reuse_port = false;
   bool log_rotation = false;

@@ -18,6 +18,16 @@ namespace {
 
 using rpc::Now;
 
+// What the server asks of itself it may ask, whoever has turned authentication on.
+const node::CredentialsRef& ServerItself() {
+  static const auto* const kItself = new node::CredentialsRef([] {
+    auto itself = std::make_shared<node::Credentials>();
+    itself->server_itself = true;
+    return itself;
+  }());
+  return *kItself;
+}
+
 constexpr auto kNotStartedYet = std::chrono::milliseconds(1);
 
 node::Reply ServerStopped() {
@@ -92,7 +102,7 @@ void Core::Call(node::Method method, std::string request, std::function<void(nod
     }
   }
   if (id == 0) return done(ServerStopped());
-  Post(node::UnaryCall{node::CallId(id), method, std::move(bytes)});
+  Post(node::UnaryCall{node::CallId(id), method, std::move(bytes), false, ServerItself()});
 }
 
 void Core::GetStats(std::function<void(std::shared_ptr<const node::Stats>)> done) {
@@ -173,6 +183,7 @@ void Core::CarryOut() {
   for (node::SnapshotPiece& piece : effects_.snapshot_pieces) {
     sinks_.snapshot_piece(std::move(piece));
   }
+  for (auth::PasswordJob& job : effects_.password_jobs) sinks_.password_job(std::move(job));
   transport_.load(std::memory_order_relaxed)->CarryOut(&effects_);
   for (node::LogLine& line : effects_.log_lines) sinks_.log(std::move(line));
   for (node::StatsReply& reply : effects_.stats_replies) {

@@ -37,6 +37,7 @@ struct CoreSinks {
   std::function<void(node::LogAppend)> append;
   std::function<void(node::SnapshotPiece)> snapshot_piece;
   std::function<void(node::LogTruncate)> truncate;
+  std::function<void(auth::PasswordJob)> password_job;
   std::function<void(node::LogLine)> log;
   Duration slow_turn = Duration::max();  // turns that take longer are logged
   std::function<void()> ready;

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <fstream>
+#include <iterator>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -20,8 +22,10 @@
 #include "conclave/server/app/auto_compactor.h"
 #include "conclave/server/app/core.h"
 #include "conclave/server/app/metrics.h"
+#include "conclave/server/app/password_worker.h"
 #include "conclave/server/app/tls_setup.h"
 #include "conclave/server/app/version.h"
+#include "conclave/server/auth/jwt.h"
 #include "conclave/server/env/split_disk.h"
 #include "conclave/server/http/front_door.h"
 #include "conclave/server/node/bootstrap.h"
@@ -116,12 +120,44 @@ node::Options NodeSettings(const Config& config) {
   options.quota_bytes = config.quota_backend_bytes;
   options.request_bytes_max = config.max_request_bytes;
   options.txn_ops_max = config.max_txn_ops;
+  options.auth_token_ttl = config.auth_token_ttl;
+  options.bcrypt_cost = config.bcrypt_cost;
   options.watch_progress_interval = config.watch_progress_notify_interval;
   options.snapshot_log_bytes_min = config.snapshot_log_bytes;
   options.snapshot_entries = config.snapshot_count;
   options.catch_up_entries = config.snapshot_catchup_entries;
   options.slow_request = config.warning_unary_request_duration;
   return options;
+}
+
+absl::StatusOr<std::string> ReadKeyFile(const std::string& path, std::string_view what) {
+  if (path.empty()) return std::string();
+  std::ifstream file(path, std::ios::binary);
+  std::string content((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (!file || content.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--auth-token: cannot read ", std::string(what), "=", path));
+  }
+  return content;
+}
+
+// Nothing in it for simple tokens.
+absl::StatusOr<auth::JwtProvider> TokenProvider(const Config& config) {
+  const size_t comma = config.auth_token.find(',');
+  if (config.auth_token == "simple" || comma == std::string::npos) return auth::JwtProvider();
+  CONCLAVE_ASSIGN_OR_RETURN(
+      const auth::JwtSpec spec,
+      auth::ParseJwtSpec(std::string_view(config.auth_token).substr(comma + 1)));
+  CONCLAVE_ASSIGN_OR_RETURN(std::string public_key, ReadKeyFile(spec.public_key_file, "pub-key"));
+  CONCLAVE_ASSIGN_OR_RETURN(std::string private_key,
+                            ReadKeyFile(spec.private_key_file, "priv-key"));
+  auto provider = auth::MakeJwtProvider(spec.method, public_key, private_key, spec.time_to_live);
+  auth::Wipe(private_key.data(), private_key.size());
+  if (!provider.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--auth-token: ", std::string(provider.status().message())));
+  }
+  return provider;
 }
 
 }  // namespace
@@ -191,6 +227,7 @@ class Server::Impl final : public http::Backend {
   std::unique_ptr<posix::SnapshotWriter> snapshot_writer_;
   std::unique_ptr<posix::LogThread> log_thread_;
   std::unique_ptr<Core> core_;
+  std::unique_ptr<PasswordWorker> password_worker_;
   std::unique_ptr<rpc::Transport> transport_;
   std::unique_ptr<local::LocalChannel> local_;
   std::unique_ptr<AutoCompactor> compactor_;
@@ -376,6 +413,7 @@ CoreSinks Server::Impl::Sinks() {
   sinks.truncate = [this](node::LogTruncate truncate) {
     log_thread_->TruncatePrefix(truncate.index);
   };
+  sinks.password_job = [this](auth::PasswordJob job) { password_worker_->Take(std::move(job)); };
   sinks.log = [this](const node::LogLine& line) { options_.log->Write("server/node", line); };
   sinks.slow_turn = options_.config.warning_apply_duration;
   sinks.ready = [this] { OnReady(); };
@@ -388,6 +426,11 @@ absl::Status Server::Impl::Start() {
   CONCLAVE_ASSIGN_OR_RETURN(tls_, SetUpTls(config, options_.log));
   CONCLAVE_RETURN_IF_ERROR(BindDoor());
   node::Options settings = NodeSettings(config);
+  CONCLAVE_ASSIGN_OR_RETURN(const auth::JwtProvider tokens, TokenProvider(config));
+  settings.token_verifier = tokens.verifier;
+  password_worker_ = std::make_unique<PasswordWorker>(
+      tokens.signer,
+      [this](std::unique_ptr<auth::PasswordOutcome> outcome) { core_->Post(std::move(outcome)); });
   node::Opened opened;
   CONCLAVE_RETURN_IF_ERROR(OpenMember(&settings, &opened));
 
@@ -477,6 +520,7 @@ void Server::Impl::Stop(Duration timeout) {
     changed_.wait_for(lock, timeout, [this] { return node_stopped_; });
   }
   if (core_) core_->Stop();
+  password_worker_.reset();
   if (transport_) transport_->Stop(kConnectionGrace);
   if (door_) door_->Stop();
   local_.reset();

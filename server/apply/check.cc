@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "conclave/api/wire/auth.h"
 #include "conclave/api/wire/requests.h"
 #include "conclave/server/apply/txn_intervals.h"
+#include "conclave/server/auth/password.h"
 #include "conclave/server/lease/lessor.h"
 
 namespace conclave::apply {
@@ -149,6 +151,56 @@ RequestCheck CheckDowngrade(std::string_view encoded) {
   return Refuse(&wire::kErrUnknownMethod);
 }
 
+RequestCheck CheckUserAdd(std::string_view encoded) {
+  wire::AuthUserAddRequest request;
+  if (!wire::Parse(encoded, &request)) return Refuse(&wire::kErrMalformed);
+  if (!request.no_password && !auth::HashablePassword(request.password)) {
+    return Refuse(&wire::kErrBadPassword);
+  }
+  return Take(Route::kPassword);
+}
+
+RequestCheck CheckChangePassword(std::string_view encoded) {
+  wire::AuthUserChangePasswordRequest request;
+  if (!wire::Parse(encoded, &request)) return Refuse(&wire::kErrMalformed);
+  if (!auth::HashablePassword(request.password)) return Refuse(&wire::kErrBadPassword);
+  return Take(Route::kPassword);
+}
+
+RequestCheck CheckAuth(Method method, std::string_view request) {
+  switch (method) {
+    case Method::kAuthEnable:
+    case Method::kAuthDisable:
+      return CheckEmpty(request, Route::kPropose);
+    case Method::kAuthStatus:
+    case Method::kUserList:
+    case Method::kRoleList:
+      return CheckEmpty(request, Route::kRead);
+    case Method::kAuthenticate:
+      return CheckParsed<wire::AuthenticateRequest>(request, Route::kPassword);
+    case Method::kUserAdd:
+      return CheckUserAdd(request);
+    case Method::kUserChangePassword:
+      return CheckChangePassword(request);
+    case Method::kUserGet:
+    case Method::kRoleGet:
+      return CheckParsed<wire::AuthNameRequest>(request, Route::kRead);
+    case Method::kUserDelete:
+    case Method::kRoleAdd:
+    case Method::kRoleDelete:
+      return CheckParsed<wire::AuthNameRequest>(request, Route::kPropose);
+    case Method::kUserGrantRole:
+    case Method::kUserRevokeRole:
+      return CheckParsed<wire::AuthUserRoleRequest>(request, Route::kPropose);
+    case Method::kRoleGrantPermission:
+      return CheckParsed<wire::AuthRoleGrantPermissionRequest>(request, Route::kPropose);
+    case Method::kRoleRevokePermission:
+      return CheckParsed<wire::AuthRoleRevokePermissionRequest>(request, Route::kPropose);
+    default:
+      return Refuse(&wire::kErrUnimplemented);
+  }
+}
+
 RequestCheck CheckShape(Method method, std::string_view request, const RequestLimits& limits) {
   switch (method) {
     case Method::kRange: {
@@ -204,6 +256,24 @@ RequestCheck CheckShape(Method method, std::string_view request, const RequestLi
       break;
     case Method::kDowngrade:
       return CheckDowngrade(request);
+    case Method::kAuthEnable:
+    case Method::kAuthDisable:
+    case Method::kAuthStatus:
+    case Method::kAuthenticate:
+    case Method::kUserAdd:
+    case Method::kUserGet:
+    case Method::kUserList:
+    case Method::kUserDelete:
+    case Method::kUserChangePassword:
+    case Method::kUserGrantRole:
+    case Method::kUserRevokeRole:
+    case Method::kRoleAdd:
+    case Method::kRoleGet:
+    case Method::kRoleList:
+    case Method::kRoleDelete:
+    case Method::kRoleGrantPermission:
+    case Method::kRoleRevokePermission:
+      return CheckAuth(method, request);
   }
   return Refuse(&wire::kErrUnimplemented);
 }
@@ -212,7 +282,8 @@ RequestCheck CheckShape(Method method, std::string_view request, const RequestLi
 
 RequestCheck CheckRequest(Method method, std::string_view request, const RequestLimits& limits) {
   const RequestCheck check = CheckShape(method, request, limits);
-  if (check.error == nullptr && check.route == Route::kPropose &&
+  if (check.error == nullptr &&
+      (check.route == Route::kPropose || check.route == Route::kPassword) &&
       request.size() > limits.request_bytes_max) {
     return Refuse(&wire::kErrRequestTooLarge);
   }

@@ -23,6 +23,7 @@ enum class Route : uint8_t {
   kReadLocal,  // StateMachine::Read at once
   kLeader,     // StateMachine::Read on the leader only, after a read round
   kNode,       // not about the state: Status, MoveLeader, Defragment
+  kPassword,   // has a password to be hashed or compared first; then through the log
 };
 
 struct RequestCheck {

@@ -24,14 +24,18 @@ uint64_t ReadFixed64(const char* at) {
 // below.
 class PayloadBuilder {
  public:
-  PayloadBuilder(CommandKind kind, uint64_t proposer, uint64_t sequence) {
-    WriteCommandHeader(builder_.Extend(kCommandHeaderSize),
-                       {static_cast<uint8_t>(kind), proposer, sequence});
-  }
+  PayloadBuilder(CommandKind kind, uint64_t proposer, uint64_t sequence)
+      : PayloadBuilder(static_cast<uint8_t>(kind), proposer, sequence) {}
+  PayloadBuilder(wire::Method method, uint64_t proposer, uint64_t sequence)
+      : PayloadBuilder(static_cast<uint8_t>(method), proposer, sequence) {}
   wire::Builder* body() { return &builder_; }
   Bytes Take() { return builder_.Take(); }
 
  private:
+  PayloadBuilder(uint8_t kind, uint64_t proposer, uint64_t sequence) {
+    WriteCommandHeader(builder_.Extend(kCommandHeaderSize), {kind, proposer, sequence});
+  }
+
   wire::Builder builder_;
 };
 
@@ -162,6 +166,87 @@ bool DecodeClusterVersion(std::string_view body, std::string* version) {
       *version = reader.String();
     } else {
       reader.Skip(1);
+    }
+  }
+  return reader.ok();
+}
+
+// Body: 1 user; 2 auth revision; 3 the revision is bound to the token; 4 method; 5 request.
+Bytes EncodeOnBehalf(uint64_t proposer, uint64_t sequence, const OnBehalf& command) {
+  PayloadBuilder payload(CommandKind::kOnBehalf, proposer, sequence);
+  payload.body()->AppendText(1, command.who.user);
+  payload.body()->AppendNumber(2, command.who.revision);
+  payload.body()->AppendNumber(3, uint64_t{command.who.bound});
+  payload.body()->AppendNumber(4, static_cast<uint64_t>(command.method));
+  payload.body()->AppendText(5, command.request);
+  return payload.Take();
+}
+
+bool DecodeOnBehalf(std::string_view body, OnBehalf* command) {
+  constexpr uint64_t kMethodsEnd = 128;
+  *command = OnBehalf();
+  uint64_t method = 0;
+  wire::Reader reader(body);
+  while (reader.Next()) {
+    switch (reader.tag()) {
+      case wire::LengthTag(1):
+        command->who.user = reader.Bytes();
+        break;
+      case wire::VarintTag(2):
+        command->who.revision = reader.Varint();
+        break;
+      case wire::VarintTag(3):
+        command->who.bound = reader.Bool();
+        break;
+      case wire::VarintTag(4):
+        method = reader.Varint();
+        break;
+      case wire::LengthTag(5):
+        command->request = reader.Bytes();
+        break;
+      default:
+        reader.Skip(5);
+    }
+  }
+  command->method = static_cast<wire::Method>(method);
+  return reader.ok() && method > 0 && method < kMethodsEnd;
+}
+
+// Body: 1 user; 2 auth revision; 3 SHA-256 of the token's letters.
+Bytes EncodeLogin(uint64_t proposer, uint64_t sequence, const Login& command) {
+  PayloadBuilder payload(wire::Method::kAuthenticate, proposer, sequence);
+  payload.body()->AppendText(1, command.user);
+  payload.body()->AppendNumber(2, command.auth_revision);
+  if (command.token_digest.has_value()) {
+    payload.body()->AppendText(3, {reinterpret_cast<const char*>(command.token_digest->data()),
+                                   command.token_digest->size()});
+  }
+  return payload.Take();
+}
+
+bool DecodeLogin(std::string_view body, Login* command) {
+  *command = Login();
+  wire::Reader reader(body);
+  while (reader.Next()) {
+    switch (reader.tag()) {
+      case wire::LengthTag(1):
+        command->user = reader.Bytes();
+        break;
+      case wire::VarintTag(2):
+        command->auth_revision = reader.Varint();
+        break;
+      case wire::LengthTag(3): {
+        const std::string_view digest = reader.Bytes();
+        command->token_digest.emplace();
+        if (digest.size() == command->token_digest->size()) {
+          std::memcpy(command->token_digest->data(), digest.data(), digest.size());
+        } else {
+          reader.Fail();
+        }
+        break;
+      }
+      default:
+        reader.Skip(3);
     }
   }
   return reader.ok();

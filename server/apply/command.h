@@ -22,6 +22,8 @@
 
 #include "conclave/api/wire/method.h"
 #include "conclave/base/bytes.h"
+#include "conclave/server/auth/simple_tokens.h"
+#include "conclave/server/auth/store.h"
 
 namespace conclave::apply {
 
@@ -31,6 +33,7 @@ enum class CommandKind : uint8_t {
   kLeaseCheckpoint = 129,   // what is left of some leases
   kMemberAttributes = 130,  // a member publishes its name and client URLs
   kClusterVersion = 131,    // the version that all members speak
+  kOnBehalf = 151,          // a client's request, and who he was; while authentication is enabled
 };
 
 inline constexpr size_t kCommandHeaderSize = wire::kRequestHeadroom;
@@ -70,6 +73,21 @@ struct MemberAttributes {
   std::vector<std::string> client_urls;
 };
 
+// A client's request in the name of a user, who was seen to be that user as of an auth revision.
+struct OnBehalf {
+  auth::Identity who;
+  wire::Method method = wire::Method::kRange;
+  std::string_view request;  // the encoded request; a view into what was decoded
+};
+
+// The body of Method::kAuthenticate in the log: the password was right. Never the password, never
+// the token.
+struct Login {
+  std::string_view user;
+  uint64_t auth_revision = 0;                     // as of which it was right
+  std::optional<auth::TokenDigest> token_digest;  // of the simple token's letters, if it is one
+};
+
 // Whole payloads, the header filled in. A sequence of 0 is for commands nobody waits for.
 [[nodiscard]] Bytes EncodeLeaseExpire(uint64_t proposer, uint64_t sequence,
                                       const LeaseExpire& command);
@@ -79,6 +97,8 @@ struct MemberAttributes {
                                            const MemberAttributes& command);
 [[nodiscard]] Bytes EncodeClusterVersion(uint64_t proposer, uint64_t sequence,
                                          std::string_view version);
+[[nodiscard]] Bytes EncodeOnBehalf(uint64_t proposer, uint64_t sequence, const OnBehalf& command);
+[[nodiscard]] Bytes EncodeLogin(uint64_t proposer, uint64_t sequence, const Login& command);
 
 // Bodies (behind the header) back again; false if malformed.
 [[nodiscard]] bool DecodeLeaseExpire(std::string_view body, LeaseExpire* command);
@@ -86,5 +106,7 @@ struct MemberAttributes {
                                          std::vector<LeaseRemaining>* leases);
 [[nodiscard]] bool DecodeMemberAttributes(std::string_view body, MemberAttributes* command);
 [[nodiscard]] bool DecodeClusterVersion(std::string_view body, std::string* version);
+[[nodiscard]] bool DecodeOnBehalf(std::string_view body, OnBehalf* command);
+[[nodiscard]] bool DecodeLogin(std::string_view body, Login* command);
 
 }  // namespace conclave::apply

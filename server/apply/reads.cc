@@ -64,6 +64,12 @@ ReadResult StateMachine::Read(const ReadContext& context, Method method, std::st
       return ReadAlarms(context, request);
     case Method::kDowngrade:
       return ReadDowngrade(context, request);
+    case Method::kAuthStatus:
+    case Method::kUserGet:
+    case Method::kUserList:
+    case Method::kRoleGet:
+    case Method::kRoleList:
+      return ReadAuth(context, method, request);
     default:
       return Refuse(&wire::kErrUnimplemented);
   }

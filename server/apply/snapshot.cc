@@ -9,6 +9,7 @@
 #include "conclave/api/wire/writer.h"
 #include "conclave/base/check.h"
 #include "conclave/base/status.h"
+#include "conclave/server/apply/auth_image.h"
 
 namespace conclave::apply {
 namespace {
@@ -34,10 +35,13 @@ std::string Framed(BlockType type, std::string_view content) {
 }
 
 // Fields: 1 cluster id; 2 version; 3 member (etcdserverpb.Member), repeated; 4 alarm (1 member, 2
-// type), repeated; 15 target of a downgrade.
+// type), repeated; 8 users and roles (auth_image.cc), if there ever were any; 15 target of a
+// downgrade.
+constexpr uint32_t kAuthField = 8;
 constexpr uint32_t kDowngradeField = 15;
 std::string EncodeCluster(const Membership& membership, std::string_view version,
-                          const absl::btree_set<Alarm>& alarms, std::string_view downgrade_target) {
+                          const absl::btree_set<Alarm>& alarms, const auth::AuthStore& auth,
+                          std::string_view downgrade_target) {
   wire::Builder builder;
   builder.AppendNumber(1, membership.cluster_id());
   builder.AppendText(2, version);
@@ -51,6 +55,7 @@ std::string EncodeCluster(const Membership& membership, std::string_view version
     builder.AppendNumber(2, int64_t{alarm.type});
     builder.EndMessage(begin);
   }
+  if (!auth.pristine()) builder.AppendElement(kAuthField, EncodeAuthStore(auth));
   builder.AppendText(kDowngradeField, downgrade_target);
   return std::string(builder.view());
 }
@@ -121,6 +126,9 @@ bool DecodeCluster(std::string_view encoded, StateParts* cluster) {
         cluster->alarms.insert(alarm);
         break;
       }
+      case wire::LengthTag(kAuthField):
+        if (!DecodeAuthStore(reader.Bytes(), &cluster->auth)) reader.Fail();
+        break;
       case wire::LengthTag(kDowngradeField):
         cluster->downgrade_target = reader.String();
         break;
@@ -139,7 +147,7 @@ SnapshotTask::SnapshotTask(StateMachine* state)
     : applied_index_(state->applied_index_),
       applied_term_(state->applied_term_),
       cluster_(EncodeCluster(state->membership_, state->cluster_version_, state->alarms_,
-                             state->downgrade_target_)),
+                             state->auth_, state->downgrade_target_)),
       leases_(state->lessor_.Export()),
       cursor_(state->store_.get()) {}
 
@@ -403,6 +411,7 @@ absl::StatusOr<std::unique_ptr<StateMachine>> AssembleState(const StateMachineOp
   state->cluster_version_ = std::move(parts.cluster_version);
   state->downgrade_target_ = std::move(parts.downgrade_target);
   state->alarms_ = std::move(parts.alarms);
+  state->auth_ = std::move(parts.auth);
   state->applied_index_ = parts.applied_index;
   state->applied_term_ = parts.applied_term;
   return state;

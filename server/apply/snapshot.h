@@ -7,10 +7,10 @@
 //   "CONCSTAT", version (one byte)
 //   block*                   length (varint) of what follows: a type byte, then the content
 //     1 head                 applied index, term, current and compact revision, digest of the
-//     store, lease clock 2 cluster              id, version, members, alarms 3 leases (id, TTL,
-//     remaining ms) each; as many blocks as needed 4 records              mvcc::EncodeRecord, one
-//     behind the other; as many blocks as needed 5 end                  number of leases, number of
-//     records
+//     store, lease clock 2 cluster              id, version, members, alarms, users and roles 3
+//     leases (id, TTL, remaining ms) each; as many blocks as needed 4 records mvcc::EncodeRecord,
+//     one behind the other; as many blocks as needed 5 end                  number of leases,
+//     number of records
 //
 // The blocks come in this order; the content of all but 4 is in protobuf's encoding (snapshot.cc
 // has the field numbers), so fields can be added.
@@ -76,6 +76,7 @@ struct StateParts {
   std::string cluster_version;
   std::string downgrade_target;
   absl::btree_set<Alarm> alarms;
+  auth::AuthStore auth;
 };
 
 // Puts it together. DataLoss if the parts contradict each other.

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
+#include "conclave/server/apply/auth_image.h"
 #include "conclave/server/apply/quota.h"
 
 namespace conclave::apply {
@@ -68,10 +69,42 @@ const char* AlarmName(int32_t type) {
   return type == static_cast<int32_t>(wire::AlarmType::kNoSpace) ? "NOSPACE" : "CORRUPT";
 }
 
+// Methods whose requests stand in the log.
+bool IsWrite(Method method) {
+  switch (method) {
+    case Method::kPut:
+    case Method::kTxn:
+    case Method::kDeleteRange:
+    case Method::kCompact:
+    case Method::kLeaseGrant:
+    case Method::kLeaseRevoke:
+    case Method::kAlarm:
+    case Method::kDowngrade:
+    case Method::kAuthEnable:
+    case Method::kAuthDisable:
+    case Method::kAuthenticate:
+    case Method::kUserAdd:
+    case Method::kUserDelete:
+    case Method::kUserChangePassword:
+    case Method::kUserGrantRole:
+    case Method::kUserRevokeRole:
+    case Method::kRoleAdd:
+    case Method::kRoleDelete:
+    case Method::kRoleGrantPermission:
+    case Method::kRoleRevokePermission:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 StateMachine::StateMachine(const StateMachineOptions& options)
-    : options_(options), store_(std::make_unique<mvcc::Store>()), lessor_(options.lessor) {}
+    : options_(options),
+      store_(std::make_unique<mvcc::Store>()),
+      lessor_(options.lessor),
+      tokens_(options.auth_token_ttl) {}
 
 StateMachine::~StateMachine() = default;
 
@@ -144,6 +177,8 @@ ApplyResult StateMachine::Apply(const ApplyContext& context, const Bytes& payloa
   CONCLAVE_CHECK(header.has_value(), "entry ", context.index,
                  " is no command that this version knows");
   const std::string_view body = payload.view().substr(kCommandHeaderSize);
+  if (auth_.enabled()) [[unlikely]]
+    return ApplyOnBehalf(context, *header, body);
   if (!alarms_.empty()) {
     if (const Error* error = Forbidden(*header, body)) return Refuse(error);
   }
@@ -154,24 +189,18 @@ bool StateMachine::Knows(std::string_view payload) {
   if (payload.empty()) return true;
   const std::optional<CommandHeader> header = ReadCommandHeader(payload);
   if (!header.has_value()) return false;
-  switch (static_cast<Method>(header->kind)) {
-    case Method::kPut:
-    case Method::kTxn:
-    case Method::kDeleteRange:
-    case Method::kCompact:
-    case Method::kLeaseGrant:
-    case Method::kLeaseRevoke:
-    case Method::kAlarm:
-      return true;
-    default:
-      break;
-  }
+  if (IsWrite(static_cast<Method>(header->kind))) return true;
   switch (static_cast<CommandKind>(header->kind)) {
     case CommandKind::kLeaseExpire:
     case CommandKind::kLeaseCheckpoint:
     case CommandKind::kMemberAttributes:
     case CommandKind::kClusterVersion:
       return true;
+    case CommandKind::kOnBehalf: {
+      OnBehalf command;
+      return DecodeOnBehalf(payload.substr(kCommandHeaderSize), &command) &&
+             IsWrite(command.method);
+    }
   }
   return false;
 }
@@ -195,6 +224,19 @@ ApplyResult StateMachine::Execute(const ApplyContext& context, const CommandHead
       return ApplyAlarm(context, body);
     case Method::kDowngrade:
       return ApplyDowngrade(context, body);
+    case Method::kAuthEnable:
+    case Method::kAuthDisable:
+    case Method::kAuthenticate:
+    case Method::kUserAdd:
+    case Method::kUserDelete:
+    case Method::kUserChangePassword:
+    case Method::kUserGrantRole:
+    case Method::kUserRevokeRole:
+    case Method::kRoleAdd:
+    case Method::kRoleDelete:
+    case Method::kRoleGrantPermission:
+    case Method::kRoleRevokePermission:
+      return ApplyAuth(context, static_cast<Method>(header.kind), body);
     default:
       return ExecuteInternal(context, header, body);
   }
@@ -233,6 +275,8 @@ ApplyResult StateMachine::ExecuteInternal(const ApplyContext& context, const Com
       cluster_version_ = std::move(version);
       return {};
     }
+    case CommandKind::kOnBehalf:
+      return ApplyOnBehalf(context, header, body);
   }
   // Going on without knowing what it does would part this member from the others.
   CONCLAVE_CHECK(false, "entry ", context.index, " has command ", header.kind,
@@ -405,9 +449,15 @@ mvcc::Digest StateMachine::digest() const {
   }
   const mvcc::Digest version = mvcc::HashBytes(cluster_version_);
   digest = mvcc::Mix(mvcc::Mix(digest, version.low), version.high);
-  if (downgrade_target_.empty()) return digest;
-  const mvcc::Digest target = mvcc::HashBytes(downgrade_target_);
-  return mvcc::Mix(mvcc::Mix(digest, target.low), target.high);
+  if (!downgrade_target_.empty()) {
+    const mvcc::Digest target = mvcc::HashBytes(downgrade_target_);
+    digest = mvcc::Mix(mvcc::Mix(digest, target.low), target.high);
+  }
+  if (auth_.pristine()) return digest;
+  if (auth_digest_.revision != auth_.revision() || auth_digest_.enabled != auth_.enabled()) {
+    auth_digest_ = {auth_.revision(), auth_.enabled(), mvcc::HashBytes(EncodeAuthStore(auth_))};
+  }
+  return mvcc::Mix(mvcc::Mix(digest, auth_digest_.digest.low), auth_digest_.digest.high);
 }
 
 void StateMachine::CheckInvariants() const {

@@ -21,6 +21,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,11 +36,14 @@
 #include "conclave/base/bytes.h"
 #include "conclave/base/prng.h"
 #include "conclave/base/time.h"
+#include "conclave/server/apply/access.h"
 #include "conclave/server/apply/check.h"
 #include "conclave/server/apply/command.h"
 #include "conclave/server/apply/membership.h"
 #include "conclave/server/apply/read_task.h"
 #include "conclave/server/apply/stream_task.h"
+#include "conclave/server/auth/simple_tokens.h"
+#include "conclave/server/auth/store.h"
 #include "conclave/server/lease/lessor.h"
 #include "conclave/server/mvcc/store.h"
 
@@ -54,6 +58,7 @@ struct StateMachineOptions {
   int64_t quota_bytes = kDefaultQuotaBytes;  // < 0: none
   int64_t lease_ttl_min_s = lease::kDefaultMinTtlSeconds;
   lease::LessorOptions lessor;
+  Duration auth_token_ttl = std::chrono::seconds(300);  // of simple tokens, from their last use
   // A read of more keys than that becomes a ReadTask.
   size_t immediate_range_max = 1000;
 };
@@ -65,6 +70,7 @@ struct ApplyContext {
   uint64_t raft_term = 0;   // the member's current one, for the response header
   Instant now{};
   bool want_response = false;  // somebody waits for it on this member
+  bool replayed = false;       // the entry stood in the log when this life of the member began
 };
 
 struct ApplyResult {
@@ -144,6 +150,18 @@ class StateMachine {
 
   // KV.RangeStream, of a request that CheckRequest takes for a Range.
   [[nodiscard]] StreamResult OpenRangeStream(const ReadContext& context, std::string_view request);
+  // --- Who may do what ---
+
+  // Null while authentication is off. The one judge: of entries when they are applied, and of reads
+  // when they are served.
+  [[nodiscard]] const wire::Error* CheckAccess(const auth::Identity& who, wire::Method method,
+                                               std::string_view request) const;
+  [[nodiscard]] const wire::Error* CheckAccess(const auth::Identity& who,
+                                               const Access& access) const;
+  // For what no unary method stands for.
+  [[nodiscard]] const wire::Error* CheckRoot(const auth::Identity& who) const;
+  const auth::AuthStore& auth() const { return auth_; }
+  auth::SimpleTokens& tokens() { return tokens_; }
 
   // Cluster and member id, current revision and the given term.
   wire::ResponseHeader Header(uint64_t raft_term) const;
@@ -222,6 +240,14 @@ class StateMachine {
   ApplyResult ApplyLeaseRevoke(const ApplyContext& context, std::string_view body);
   ApplyResult ApplyAlarm(const ApplyContext& context, std::string_view body);
   ApplyResult ApplyDowngrade(const ApplyContext& context, std::string_view body);
+  // While authentication is on, or was when the entry was proposed.
+  ApplyResult ApplyOnBehalf(const ApplyContext& context, CommandHeader header,
+                            std::string_view body);
+  ApplyResult ApplyAuth(const ApplyContext& context, wire::Method method, std::string_view body);
+  // None: it is malformed.
+  std::optional<auth::Refusal> ChangeAuth(wire::Method method, std::string_view body);
+  ApplyResult ApplyAuthenticate(const ApplyContext& context, std::string_view body);
+  auth::Refusal CheckLeaseKeys(const auth::Identity& who, int64_t lease, bool write) const;
 
   // The error with which an alarm that was raised refuses this command, or null.
   const wire::Error* Forbidden(const CommandHeader& header, std::string_view body) const;
@@ -237,6 +263,7 @@ class StateMachine {
   ReadResult ReadTxn(const ReadContext& context, std::string_view body);
   ReadResult ReadHashKv(const ReadContext& context, int64_t revision, bool with_revisions);
   ReadResult ReadTimeToLive(const ReadContext& context, std::string_view body) const;
+  ReadResult ReadAuth(const ReadContext& context, wire::Method method, std::string_view body) const;
   ReadResult ReadAlarms(const ReadContext& context, std::string_view body) const;
   ReadResult ReadDowngrade(const ReadContext& context, std::string_view body) const;
   Bytes EncodeDowngrade(uint64_t raft_term) const;
@@ -255,10 +282,19 @@ class StateMachine {
   absl::btree_set<Alarm> alarms_;
   std::string cluster_version_;
   std::string downgrade_target_;
+  auth::AuthStore auth_;
 
   // This member's own.
   bool quota_hit_ = false;  // a write was refused for the quota, and little was freed since
   wire::Builder builder_;   // scratch of the response in work
+  auth::SimpleTokens tokens_;
+  // Of auth_, as of a revision of it: it changes seldom, and is long.
+  struct AuthDigest {
+    uint64_t revision = 0;
+    bool enabled = false;
+    mvcc::Digest digest;
+  };
+  mutable AuthDigest auth_digest_;
 };
 
 }  // namespace conclave::apply

@@ -11,6 +11,7 @@ void Effects::Clear() {
   truncate.reset();
   peers.reset();
   distrusted.clear();
+  password_jobs.clear();
   log_lines.clear();
   stats_replies.clear();
   ready = false;

@@ -27,6 +27,7 @@
 #include "conclave/base/bytes.h"
 #include "conclave/base/strong.h"
 #include "conclave/base/time.h"
+#include "conclave/server/auth/password.h"
 #include "conclave/server/raft/types.h"
 
 namespace conclave::node {
@@ -50,6 +51,10 @@ enum class StreamKind : uint8_t {
 struct Credentials {
   std::string token;             // metadata "token" or "authorization", as it came
   std::string certificate_name;  // common name of the client's verified certificate
+  // The wall clock when it was shown, in seconds since 1970: signed tokens expire by it.
+  int64_t unix_seconds = 0;
+  // No client at all, but a part of this server, which may do everything. No transport sets it.
+  bool server_itself = false;
 };
 using CredentialsRef = std::shared_ptr<const Credentials>;  // null: it says nothing
 
@@ -122,7 +127,8 @@ struct StopRequest {};
 
 using Input = std::variant<UnaryCall, CallCancelled, StreamOpened, StreamMessage, StreamHalfClosed,
                            StreamClosed, StreamSent, PeerFrame, PeerConnection, LogSynced,
-                           std::unique_ptr<SnapshotSaved>, StatsRequest, StopRequest>;
+                           std::unique_ptr<SnapshotSaved>, StatsRequest, StopRequest,
+                           std::unique_ptr<auth::PasswordOutcome>>;
 
 // ---- Effects ------------------------------------------------------------------------------------
 
@@ -210,6 +216,9 @@ struct Effects {
   std::optional<std::vector<PeerAddress>> peers;  // the other members, whenever they change
   // Members that have sent what no member sends: their connections to this one are to be closed.
   std::vector<raft::NodeId> distrusted;
+  // Each to be run (auth::RunPasswordJob) away from the core's thread, one after the other, and
+  // answered by its PasswordOutcome.
+  std::vector<auth::PasswordJob> password_jobs;
   std::vector<LogLine> log_lines;
   std::vector<StatsReply> stats_replies;
   bool ready = false;  // turned true: a leader is known and this member's attributes are published

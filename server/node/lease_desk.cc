@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "conclave/api/wire/requests.h"
+#include "conclave/server/node/auth_desk.h"
 
 namespace conclave::node {
 namespace {
@@ -37,7 +38,7 @@ StreamEffect FinishStream(CallId stream, int code, std::string_view message) {
 
 // ---- Streams ------------------------------------------------------------------------------------
 
-bool LeaseDesk::Message(CallId stream, std::string_view message, Instant now) {
+bool LeaseDesk::Message(CallId stream, std::string_view message, Instant now, AskerRef who) {
   const auto found = streams_.find(stream);
   if (found == streams_.end()) return true;
   wire::LeaseKeepAliveRequest parsed;
@@ -48,6 +49,7 @@ bool LeaseDesk::Message(CallId stream, std::string_view message, Instant now) {
   request.call = stream;
   request.lease = parsed.id;
   request.arrived = now;
+  request.who = std::move(who);
   return true;
 }
 
@@ -72,12 +74,13 @@ void LeaseDesk::EndAll(const wire::Error& error, Effects* effects) {
 
 // ---- Other members ------------------------------------------------------------------------------
 
-void LeaseDesk::ForwardTimeToLive(CallId call, Bytes request, Instant now) {
+void LeaseDesk::ForwardTimeToLive(CallId call, Bytes request, Instant now, AskerRef who) {
   Request& waiting = waiting_.emplace_back();
   waiting.kind = Request::Kind::kTimeToLive;
   waiting.call = call;
   waiting.request = std::move(request);
   waiting.arrived = now;
+  waiting.who = std::move(who);
 }
 
 void LeaseDesk::KeepAliveFrom(raft::NodeId peer, const ForwardedRequest& request, Instant now) {
@@ -86,6 +89,9 @@ void LeaseDesk::KeepAliveFrom(raft::NodeId peer, const ForwardedRequest& request
   waiting.peer = peer;
   waiting.peer_id = request.id;
   waiting.arrived = now;
+  if (!request.who.user.empty()) {
+    waiting.who = std::make_shared<const Asker>(Asker{request.who, nullptr});
+  }
   if (!DecodeNumber(request.body.view(), &waiting.lease)) waiting_.pop_back();
 }
 
@@ -160,6 +166,14 @@ void LeaseDesk::Fail(const LeaseTurn& turn, const Request& request, int code,
 }
 
 void LeaseDesk::Renew(const LeaseTurn& turn, Request request, Wishes* wishes) {
+  if (turn.state->auth().enabled()) [[unlikely]] {
+    // To keep a lease is to keep its keys.
+    if (const wire::Error* error = turn.state->CheckAccess(
+            AuthDesk::Present(request.who, *turn.state),
+            {.kind = apply::Access::Kind::kWriteLease, .lease = request.lease})) {
+      return Fail(turn, request, *error);
+    }
+  }
   const auto result = turn.state->Renew(request.lease, turn.now);
   using Renewal = apply::StateMachine::Renewal;
   switch (result.outcome) {
@@ -195,6 +209,7 @@ void LeaseDesk::Forward(const LeaseTurn& turn, uint64_t id, Forwarded& forwarded
     item.kind = ForwardedRequest::Kind::kKeepAlive;
     item.body = EncodeNumber(forwarded.request.lease);
   }
+  if (forwarded.request.who != nullptr) item.who = forwarded.request.who->identity;
   forwarded.to = turn.leader;
   forwarded.sent = turn.now;
   turn.links->Send(turn.leader, PeerLane::kMessages, std::move(item));
@@ -265,7 +280,8 @@ LeaseDesk::Wishes LeaseDesk::Work(const LeaseTurn& turn) {
         ended_.push_back({.call = request.call,
                           .arrived = request.arrived,
                           .ask_again = true,
-                          .request = std::move(request.request)});
+                          .request = std::move(request.request),
+                          .who = std::move(request.who)});
       } else {
         waiting_.push_back(std::move(request));
       }
@@ -287,7 +303,8 @@ LeaseDesk::Wishes LeaseDesk::Work(const LeaseTurn& turn) {
       ended_.push_back({.call = request.call,
                         .arrived = request.arrived,
                         .ask_again = true,
-                        .request = std::move(request.request)});
+                        .request = std::move(request.request),
+                        .who = std::move(request.who)});
     } else {
       Renew(turn, std::move(request), &wishes);
     }

@@ -37,6 +37,7 @@
 #include "conclave/server/node/io.h"
 #include "conclave/server/node/peer_codec.h"
 #include "conclave/server/node/peer_links.h"
+#include "conclave/server/node/who.h"
 
 namespace conclave::node {
 
@@ -64,6 +65,7 @@ struct Request {
   int64_t ttl = 0;  // being replicated: the answer
   Bytes request;    // kTimeToLive
   Instant arrived;
+  AskerRef who;
 };
 struct Stream {
   uint64_t waiting = 0;
@@ -90,17 +92,18 @@ class LeaseDesk {
 
   void Open(CallId stream) { streams_[stream]; }
   // One encoded LeaseKeepAliveRequest. False if it is malformed.
-  [[nodiscard]] bool Message(CallId stream, std::string_view message, Instant now);
+  [[nodiscard]] bool Message(CallId stream, std::string_view message, Instant now, AskerRef who);
   // Ends the stream when all its requests are answered.
   void HalfClosed(CallId stream, Effects* effects);
   // Forgets the stream without a word. False if there is no such stream.
   bool Close(CallId stream);
+  bool Contains(CallId stream) const { return streams_.contains(stream); }
   void EndAll(const wire::Error& error, Effects* effects);
 
   // ---- Other requests
 
   // A LeaseTimeToLive call to this member, which does not lead.
-  void ForwardTimeToLive(CallId call, Bytes request, Instant now);
+  void ForwardTimeToLive(CallId call, Bytes request, Instant now, AskerRef who);
   // A keep-alive that `peer` forwards to us.
   void KeepAliveFrom(raft::NodeId peer, const ForwardedRequest& request, Instant now);
   void Answered(const LeaseTurn& turn, raft::NodeId peer, const ForwardedAnswer& answer);
@@ -127,6 +130,7 @@ class LeaseDesk {
     Bytes response;
     bool ask_again = false;  // we lead now: to be read here
     Bytes request;
+    AskerRef who;
   };
   std::vector<Ended> TakeEnded() { return std::exchange(ended_, {}); }
 

@@ -52,6 +52,40 @@ constexpr std::string_view MethodName(wire::Method method) {
       return "MoveLeader";
     case Method::kDowngrade:
       return "Downgrade";
+    case Method::kAuthEnable:
+      return "AuthEnable";
+    case Method::kAuthDisable:
+      return "AuthDisable";
+    case Method::kAuthStatus:
+      return "AuthStatus";
+    case Method::kAuthenticate:
+      return "Authenticate";
+    case Method::kUserAdd:
+      return "UserAdd";
+    case Method::kUserGet:
+      return "UserGet";
+    case Method::kUserList:
+      return "UserList";
+    case Method::kUserDelete:
+      return "UserDelete";
+    case Method::kUserChangePassword:
+      return "UserChangePassword";
+    case Method::kUserGrantRole:
+      return "UserGrantRole";
+    case Method::kUserRevokeRole:
+      return "UserRevokeRole";
+    case Method::kRoleAdd:
+      return "RoleAdd";
+    case Method::kRoleGet:
+      return "RoleGet";
+    case Method::kRoleList:
+      return "RoleList";
+    case Method::kRoleDelete:
+      return "RoleDelete";
+    case Method::kRoleGrantPermission:
+      return "RoleGrantPermission";
+    case Method::kRoleRevokePermission:
+      return "RoleRevokePermission";
   }
   return "unknown";
 }

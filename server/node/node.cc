@@ -103,6 +103,10 @@ Node::Impl::Impl(Options options, Recovered recovered, Instant now)
       leases_(options_.id, patience_, prng_.Next()),
       watches_(&state_->store(), WatchSettings(options_)),
       downloads_(options_.stream_unsent_bytes_max),
+      auth_({.verifier = options_.token_verifier,
+             .bcrypt_cost = options_.bcrypt_cost,
+             .patience = patience_},
+            prng_.Next()),
       sender_({.chunk_bytes = options_.snapshot_chunk_bytes,
                .chunks_in_flight_max = options_.snapshot_chunks_in_flight_max}),
       receiver_(apply_options_),
@@ -141,6 +145,7 @@ void Node::Impl::Turn(Instant now, std::span<Input> inputs, Effects* effects) {
   HandleReady();
   UpdateLeadership();
   reads_.Serve(applied(), [this](ReadQueue::Read& read, Instant asked) { Serve(read, asked); });
+  TakeParked();
   TakeEndedLeaseCalls();
   Background();
   Flush();
@@ -152,7 +157,8 @@ Instant Node::Impl::NextDeadline() const {
   Instant next =
       std::min({leases_.NextDeadline(), watches_.NextDeadline(), sender_.NextDeadline()});
   if (!raft_.is_leader() || !sole_member()) next = std::min(next, last_tick_ + tick_);
-  if (proposals_.size() > 0 || reads_.size() > 0 || !moves_.empty() || stopping_.has_value()) {
+  if (proposals_.size() > 0 || reads_.size() > 0 || !auth_.idle() || !moves_.empty() ||
+      stopping_.has_value()) {
     next = std::min(next, next_expiry_);
   }
   // What is due waits for the leadership to be verified, if that is under way.
@@ -189,6 +195,7 @@ void Node::Impl::Expire() {
   const Instant latest = now_ - patience_;
   proposals_.Expire(latest, [this](uint64_t sequence, const Waiter& waiter) {
     ++stats_.proposals_failed;
+    (void)auth_.Ended(sequence);
     if (waiter.kind == Waiter::Kind::kCall) {
       Reply(waiter.call, waiter.method, waiter.arrived, waiter.bytes, &TimeoutError(waiter.arrived),
             {});
@@ -200,8 +207,16 @@ void Node::Impl::Expire() {
   });
   reads_.Expire(latest, [this](const ReadQueue::Read& read) {
     ++stats_.reads_failed;
+    UnaryCall parked;
     if (read.tag == kVerifyLeadership) {
       verifying_ = false;
+    } else if (read.tag == kAwaitToken) {
+      if (auth_.Unpark(read.call.value(), &parked)) {
+        Reply(parked.id, parked.method, read.arrived, parked.request.size(),
+              &TimeoutError(read.arrived), {});
+      } else {
+        streams_unparked_ = true;
+      }
     } else if (read.tag == kRemoteTimeToLive) {
       AnswerRemote(read.call, &wire::kErrTimeout, {});
     } else if (read.tag == kDownload) {
@@ -210,6 +225,9 @@ void Node::Impl::Expire() {
       Reply(read.call, read.method, read.arrived, read.request.size(), &TimeoutError(read.arrived),
             {});
     }
+  });
+  auth_.Expire(latest, [this](CallId call, Method method, Instant arrived, size_t bytes) {
+    Reply(call, method, arrived, bytes, &TimeoutError(arrived), {});
   });
   CheckMoves();
   CheckStop();
@@ -252,13 +270,14 @@ const char* Node::Impl::Take(raft::NodeId from, PeerItem& item) {
       leases_.KeepAliveFrom(from, *request, now_);
       return nullptr;
     }
-    remote_reads_[++last_remote_read_] = {from, request->id};
+    remote_reads_[++last_remote_read_] = {
+        from, request->id, std::make_shared<const Asker>(Asker{std::move(request->who), nullptr})};
     if (!raft_.is_leader()) {
       AnswerRemote(CallId(last_remote_read_), &wire::kErrNotPrimaryLessor, {});
       return nullptr;
     }
     reads_.Add({CallId(last_remote_read_), Method::kLeaseTimeToLive, kRemoteTimeToLive,
-                std::move(request->body), now_});
+                std::move(request->body), now_, remote_reads_[last_remote_read_].who});
   } else if (auto* answer = std::get_if<ForwardedAnswer>(&item)) {
     leases_.Answered(ThisLeaseTurn(), from, *answer);
   } else if (auto* chunk = std::get_if<SnapshotChunk>(&item)) {
@@ -396,10 +415,14 @@ void Node::Impl::Apply(const std::vector<raft::Entry>& entries) {
       const bool ours = header.has_value() && header->proposer == options_.id.value() &&
                         header->sequence != 0 && proposals_.Take(header->sequence, &waiter);
       context.want_response = ours && waiter.kind == Waiter::Kind::kCall;
+      context.replayed = entry.index <= recovered_last_;
       const size_t leases = state_->lease_count();
       apply::ApplyResult result = state_->Apply(context, entry.payload);
       if (state_->lease_count() != leases) CountLeases(*header, leases);
-      if (context.want_response) {
+      if (context.want_response && auth_.awaits_entries() &&
+          BeginsAgain(waiter, header->sequence, entry.payload, &result)) [[unlikely]] {
+        // Its outcome is still to come.
+      } else if (context.want_response) {
         stats_.apply.Record(now_ - waiter.arrived);
         Reply(waiter.call, waiter.method, waiter.arrived, waiter.bytes, result.error,
               std::move(result.response));
@@ -484,6 +507,7 @@ void Node::Impl::Background() {
     }
     again_ = true;
   }
+  CheckWatchersAgain();
   watches_.Notify();
   if (watches_.Work(now_, kCatchUpBudget)) again_ = true;
   Beacons();
@@ -505,6 +529,12 @@ void Node::Impl::Compact() {
 void Node::Impl::Flush() {
   watches_.Flush(state_->Header(raft_.term().value()), effects_);
   CheckStop();
+  if (!shown_streams_.empty()) [[unlikely]] {
+    // Of those that have ended here, nobody will say that they are gone.
+    for (const StreamEffect& effect : effects_->streams) {
+      if (effect.finish) shown_streams_.erase(effect.id);
+    }
+  }
   links_.Flush(effects_);
 }
 

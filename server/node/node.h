@@ -26,6 +26,9 @@
 namespace conclave::apply {
 class StateMachine;
 }
+namespace conclave::auth {
+class TokenVerifier;
+}
 
 namespace conclave::node {
 
@@ -66,6 +69,11 @@ struct Options {
   uint64_t catch_up_entries = 0;  // or no more than about so many, once a snapshot covers them
   uint64_t snapshot_chunk_bytes = 256u << 10;  // of a snapshot on its way to a follower
   uint64_t snapshot_chunks_in_flight_max = 8;
+
+  // Authentication. Tokens are signed ones (JWT) if there is a verifier, else simple ones.
+  std::shared_ptr<const auth::TokenVerifier> token_verifier;
+  Duration auth_token_ttl = std::chrono::seconds(300);  // of simple tokens, from their last use
+  int bcrypt_cost = auth::kBcryptCostDefault;
 
   Duration watch_progress_interval = std::chrono::minutes(10);
   // A change of leader prolongs a lease by no more than about this (or a twentieth of its TTL).

@@ -17,6 +17,11 @@ namespace {
 constexpr size_t kLongReadBudget = 2000;  // records of all long reads in one turn, some 0.5 ms
 constexpr size_t kLongReadsAtOnce = 8;
 
+bool HasPassword(Method method) {
+  return method == Method::kAuthenticate || method == Method::kUserAdd ||
+         method == Method::kUserChangePassword;
+}
+
 std::string_view Body(const UnaryCall& call) {
   return call.request.view().substr(kRequestHeadroom);
 }
@@ -38,25 +43,35 @@ void Node::Impl::Take(UnaryCall& call) {
     Reply(call.id, call.method, now_, call.request.size(), check.error, {});
     return;
   }
-  switch (check.route) {
+  AskerRef who;
+  if (call.credentials != nullptr || state_->auth().enabled()) [[unlikely]] {
+    if (!Identify(call, check.route, /*final=*/false, &who)) return;
+  }
+  TakeChecked(call, check.route, std::move(who));
+}
+
+void Node::Impl::TakeChecked(UnaryCall& call, apply::Route route, AskerRef who) {
+  switch (route) {
     case apply::Route::kPropose:
-      Propose(call);
+      Propose(call, who);
       return;
     case apply::Route::kRead:
-      ReadLinearizable(call);
+    case apply::Route::kPassword:
+      ReadLinearizable(call, std::move(who));
       return;
     case apply::Route::kReadLocal: {
-      ReadQueue::Read read{call.id, call.method, kClientRead, call.request.Slice(Body(call)), now_};
+      ReadQueue::Read read{call.id, call.method,   kClientRead, call.request.Slice(Body(call)),
+                           now_,    std::move(who)};
       Execute(read);
       return;
     }
     case apply::Route::kLeader:
       if (raft_.is_leader()) {
-        ReadLinearizable(call);
+        ReadLinearizable(call, std::move(who));
       } else if (leases_.full()) {
         Reply(call.id, call.method, now_, call.request.size(), &wire::kErrTooManyRequests, {});
       } else {
-        leases_.ForwardTimeToLive(call.id, call.request.Slice(Body(call)), now_);
+        leases_.ForwardTimeToLive(call.id, call.request.Slice(Body(call)), now_, std::move(who));
       }
       return;
     case apply::Route::kNode:
@@ -67,7 +82,7 @@ void Node::Impl::Take(UnaryCall& call) {
 
 // ---- Writes -------------------------------------------------------------------------------------
 
-void Node::Impl::Propose(UnaryCall& call) {
+void Node::Impl::Propose(UnaryCall& call, const AskerRef& who) {
   const size_t bytes = call.request.size();
   if (raft_.commit().value() - state_->applied_index() > options_.commit_apply_gap_max ||
       proposals_.size() >= options_.pending_proposals_max ||
@@ -81,19 +96,25 @@ void Node::Impl::Propose(UnaryCall& call) {
   waiter.call = call.id;
   waiter.arrived = now_;
   waiter.bytes = bytes;
-  proposals_.Add(waiter, state_->Prepare(call.method, std::move(call.request), options_.id.value(),
-                                         proposals_.next_sequence(), &prng_));
+  const uint64_t sequence = proposals_.next_sequence();
+  Bytes payload =
+      state_->Prepare(call.method, std::move(call.request), options_.id.value(), sequence, &prng_);
+  if (who != nullptr) [[unlikely]] {
+    payload = OnBehalf(std::move(payload), call.method, sequence, who);
+    auth_.Proposed(sequence, who);
+  }
+  proposals_.Add(waiter, std::move(payload));
 }
 
 // ---- Reads --------------------------------------------------------------------------------------
 
-void Node::Impl::ReadLinearizable(UnaryCall& call) {
+void Node::Impl::ReadLinearizable(UnaryCall& call, AskerRef who) {
   if (reads_.size() >= options_.pending_reads_max) {
     Reply(call.id, call.method, now_, call.request.size(), &wire::kErrTooManyRequests, {});
     return;
   }
   Bytes body = call.request.Slice(Body(call));
-  reads_.Add({call.id, call.method, kClientRead, std::move(body), now_});
+  reads_.Add({call.id, call.method, kClientRead, std::move(body), now_, std::move(who)});
 }
 
 void Node::Impl::Serve(ReadQueue::Read& read, Instant asked) {
@@ -104,13 +125,23 @@ void Node::Impl::Serve(ReadQueue::Read& read, Instant asked) {
     again_ = true;
     return;
   }
-  if (read.tag == kDownload) return StartRangeStream(read.call, read.request);
+  if (read.tag == kDownload) return StartRangeStream(read.call, read.request, read.who);
+  if (read.tag == kAwaitToken) {
+    UnaryCall call;
+    if (auth_.Unpark(read.call.value(), &call)) {
+      unparked_.push_back(std::move(call));
+    } else {
+      streams_unparked_ = true;
+    }
+    return;
+  }
   // Only the primary knows what a lease has left.
   if (read.method == Method::kLeaseTimeToLive && !state_->primary()) {
     if (read.tag == kRemoteTimeToLive) {
       AnswerRemote(read.call, &wire::kErrNotPrimaryLessor, {});
     } else {
-      leases_.ForwardTimeToLive(read.call, std::move(read.request), read.arrived);
+      leases_.ForwardTimeToLive(read.call, std::move(read.request), read.arrived,
+                                std::move(read.who));
     }
     return;
   }
@@ -118,6 +149,11 @@ void Node::Impl::Serve(ReadQueue::Read& read, Instant asked) {
 }
 
 void Node::Impl::Execute(ReadQueue::Read& read) {
+  if (state_->auth().enabled() && Denies(read)) [[unlikely]]
+    return;
+  if (read.method >= Method::kAuthenticate && HasPassword(read.method)) [[unlikely]] {
+    return StartPassword(read);
+  }
   const apply::ReadContext context{.raft_term = raft_.term().value(), .now = now_};
   apply::ReadResult result = state_->Read(context, read.method, read.request.view());
   if (result.task != nullptr) {
@@ -302,6 +338,9 @@ void Node::Impl::Take(StreamOpened& opened) {
   if (leases_.streams() + watches_.size() + downloads_.size() >= options_.streams_max) {
     return refuse(wire::kErrTooManyRequests);
   }
+  if (opened.credentials != nullptr) {
+    shown_streams_[opened.id] = {.shown = opened.credentials, .since = now_};
+  }
   switch (opened.kind) {
     case StreamKind::kWatch:
       return watches_.Open(opened.id, opened.require_leader);
@@ -314,25 +353,53 @@ void Node::Impl::Take(StreamOpened& opened) {
 }
 
 void Node::Impl::Take(StreamMessage& message) {
-  if (downloads_.Contains(message.id)) return TakeDownloadRequest(message);
+  AskerRef who;
+  const wire::Error* refused = nullptr;
+  if (!shown_streams_.empty() || state_->auth().enabled()) [[unlikely]] {
+    if (!Identify(message, &who, &refused)) return;
+  }
+  TakeMessage(message, who, refused);
+}
+
+void Node::Impl::TakeMessage(StreamMessage& message, const AskerRef& who,
+                             const wire::Error* refused) {
+  if (downloads_.Contains(message.id)) return TakeDownloadRequest(message, who, refused);
   const bool watch = watches_.Contains(message.id);
   if (!watch && leases_.full()) {
     if (leases_.Close(message.id)) FinishStream(message.id, &wire::kErrTooManyRequests);
     return;
   }
-  const bool understood = watch ? watches_.Message(message.id, message.message.view(), now_)
-                                : leases_.Message(message.id, message.message.view(), now_);
+  if (!watch && refused != nullptr) {
+    shown_streams_.erase(message.id);
+    if (leases_.Close(message.id)) FinishStream(message.id, refused);
+    return;
+  }
+  const auto gate = [&](std::string_view key, std::string_view range_end) {
+    if (refused != nullptr || !state_->auth().enabled()) return refused;
+    return state_->CheckAccess(AuthDesk::Present(who, *state_),
+                               {apply::Access::Kind::kRead, key, range_end});
+  };
+  const bool understood =
+      watch ? watches_.Message(message.id, message.message.view(), now_, who, gate)
+            : leases_.Message(message.id, message.message.view(), now_, who);
   if (understood) return;
   (void)(watch ? watches_.Close(message.id) : leases_.Close(message.id));
+  shown_streams_.erase(message.id);
   FinishStream(message.id, &wire::kErrMalformed);
 }
 
 void Node::Impl::Take(StreamHalfClosed& closed) {
+  const auto shown = shown_streams_.find(closed.id);
+  if (shown != shown_streams_.end() && shown->second.awaits_token) {
+    shown->second.half_closed = true;
+    return;
+  }
   // A client that has nothing more to ask may still want to watch.
   leases_.HalfClosed(closed.id, effects_);
 }
 
 void Node::Impl::Take(StreamClosed& closed) {
+  shown_streams_.erase(closed.id);
   // If nobody knows it, the node has ended it of its own accord, and both words crossed.
   if (watches_.Close(closed.id) || leases_.Close(closed.id) || downloads_.Close(closed.id)) {
     FinishStream(closed.id, nullptr);

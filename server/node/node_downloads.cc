@@ -7,11 +7,17 @@
 
 namespace conclave::node {
 
-void Node::Impl::TakeDownloadRequest(StreamMessage& message) {
+void Node::Impl::TakeDownloadRequest(StreamMessage& message, const AskerRef& who,
+                                     const wire::Error* refused) {
   const DownloadDesk::Request request = downloads_.TakeRequest(message.id);
   if (!request.first) return;
+  if (refused != nullptr) return RefuseDownload(message.id, *refused);
   const std::string_view body = message.message.view();
   if (request.kind == StreamKind::kSnapshot) {
+    // All there is, users and roles too.
+    if (const wire::Error* error = state_->CheckRoot(AuthDesk::Present(who, *state_))) {
+      return RefuseDownload(message.id, *error);
+    }
     // As this member has it, leader or not: a cluster without a quorum can still be saved.
     if (!wire::ValidEmpty(body)) return RefuseDownload(message.id, wire::kErrMalformed);
     if (!downloads_.Start(message.id, backup::MakeSnapshotStream(state_.get()))) {
@@ -26,16 +32,20 @@ void Node::Impl::TakeDownloadRequest(StreamMessage& message) {
   const apply::RequestCheck check = state_->Check(Method::kRange, body);
   if (check.error != nullptr) return RefuseDownload(message.id, *check.error);
   if (check.route == apply::Route::kReadLocal) {
-    return StartRangeStream(message.id, message.message);
+    return StartRangeStream(message.id, message.message, who);
   }
   if (reads_.size() >= options_.pending_reads_max) {
     return RefuseDownload(message.id, wire::kErrTooManyRequests);
   }
-  reads_.Add({message.id, Method::kRange, kDownload, std::move(message.message), now_});
+  reads_.Add({message.id, Method::kRange, kDownload, std::move(message.message), now_, who});
 }
 
-void Node::Impl::StartRangeStream(CallId stream, const Bytes& request) {
+void Node::Impl::StartRangeStream(CallId stream, const Bytes& request, const AskerRef& who) {
   if (!downloads_.Contains(stream)) return;  // it was closed while it waited
+  if (const wire::Error* error =
+          state_->CheckAccess(AuthDesk::Present(who, *state_), Method::kRange, request.view())) {
+    return RefuseDownload(stream, *error);
+  }
   const apply::ReadContext context{.raft_term = raft_.term().value(), .now = now_};
   apply::StreamResult result = state_->OpenRangeStream(context, request.view());
   if (result.error != nullptr) return RefuseDownload(stream, *result.error);

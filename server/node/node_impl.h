@@ -26,6 +26,7 @@
 #include "conclave/server/apply/snapshot.h"
 #include "conclave/server/apply/state_machine.h"
 #include "conclave/server/node/append_queue.h"
+#include "conclave/server/node/auth_desk.h"
 #include "conclave/server/node/digest_log.h"
 #include "conclave/server/node/download_desk.h"
 #include "conclave/server/node/lease_desk.h"
@@ -54,7 +55,8 @@ class Node::Impl {
   static constexpr uint8_t kClientRead = 0;
   static constexpr uint8_t kVerifyLeadership = 1;
   static constexpr uint8_t kRemoteTimeToLive = 2;
-  static constexpr uint8_t kDownload = 3;  // a stream's request
+  static constexpr uint8_t kDownload = 3;    // a stream's request
+  static constexpr uint8_t kAwaitToken = 4;  // the call is AuthDesk's
   // What an internal proposal is for.
   static constexpr uint8_t kPublish = 1;
   static constexpr uint8_t kRenewals = 2;
@@ -67,6 +69,15 @@ class Node::Impl {
   struct RemoteAsker {
     raft::NodeId peer;
     uint64_t id = 0;
+    AskerRef who;
+  };
+  // What a stream's client has shown, and what it has sent while its token was not known here.
+  struct ShownStream {
+    CredentialsRef shown;
+    Instant since;
+    bool awaits_token = false;
+    bool half_closed = false;
+    std::vector<StreamMessage> waiting;
   };
   struct LeaderMove {
     CallId call;
@@ -88,6 +99,7 @@ class Node::Impl {
   void Take(std::unique_ptr<SnapshotSaved>& saved);
   void Take(StatsRequest& request);
   void Take(StopRequest& request);
+  void Take(std::unique_ptr<auth::PasswordOutcome>& outcome);
   // Null, or why no correct member can have sent it.
   const char* Take(raft::NodeId from, PeerItem& item);
   void Distrust(raft::NodeId from, std::string_view reason);
@@ -107,8 +119,10 @@ class Node::Impl {
   void Flush();
 
   // ---- node_calls.cc: clients' calls
-  void Propose(UnaryCall& call);
-  void ReadLinearizable(UnaryCall& call);
+  void TakeChecked(UnaryCall& call, apply::Route route, AskerRef who);
+  void Propose(UnaryCall& call, const AskerRef& who);
+  void ReadLinearizable(UnaryCall& call, AskerRef who);
+  void TakeMessage(StreamMessage& message, const AskerRef& who, const wire::Error* refused);
   void AnswerFromNode(UnaryCall& call);
   void MoveLeader(UnaryCall& call);
   void CheckMoves();
@@ -127,9 +141,24 @@ class Node::Impl {
   void LogSlow(Method method, Instant arrived, size_t bytes, size_t answer_bytes);
 
   // ---- node_downloads.cc: calls that are answered by a stream
-  void TakeDownloadRequest(StreamMessage& message);
-  void StartRangeStream(CallId stream, const Bytes& request);
+  void TakeDownloadRequest(StreamMessage& message, const AskerRef& who, const wire::Error* refused);
+  void StartRangeStream(CallId stream, const Bytes& request, const AskerRef& who);
   void RefuseDownload(CallId stream, const wire::Error& error);
+  // ---- node_auth.cc: who clients are, and passwords
+  bool Identify(UnaryCall& call, apply::Route route, bool final, AskerRef* who);
+  bool Identify(StreamMessage& message, AskerRef* who, const wire::Error** refused);
+  void TakeParked();
+  void TakeParkedStreams();
+  bool Denies(const ReadQueue::Read& read);
+  void StartPassword(ReadQueue::Read& read);
+  void ProposeLogin(AuthDesk::PasswordCall call);
+  void ProposeHash(AuthDesk::PasswordCall call, std::string hash);
+  Bytes OnBehalf(Bytes payload, Method method, uint64_t sequence, const AskerRef& who) const;
+  // True if the outcome of a waiting client's entry is not to be told yet.
+  bool BeginsAgain(const Waiter& waiter, uint64_t sequence, const Bytes& payload,
+                   apply::ApplyResult* result);
+  void CheckWatchersAgain();
+  void StopAuth();
 
   // ---- node_upkeep.cc: leases, snapshots, members, the end
   LeaseTurn ThisLeaseTurn();
@@ -175,6 +204,7 @@ class Node::Impl {
   LeaseDesk leases_;
   WatchSessions watches_;
   DownloadDesk downloads_;
+  AuthDesk auth_;
   SnapshotSender sender_;
   SnapshotReceiver receiver_;
   DigestLog digests_;
@@ -213,6 +243,11 @@ class Node::Impl {
   raft::ReadId last_read_id_;
   std::vector<LongRead> long_reads_;
   std::vector<LeaderMove> moves_;
+  absl::btree_map<CallId, ShownStream> shown_streams_;  // of those who have shown anything
+  std::vector<UnaryCall> unparked_;
+  bool streams_unparked_ = false;
+  uint64_t watchers_checked_at_ = 0;  // the auth revision
+  bool watchers_checked_enabled_ = false;
 
   // Snapshots of our own.
   std::unique_ptr<apply::SnapshotTask> snapshot_;

@@ -94,7 +94,7 @@ void Node::Impl::TakeEndedLeaseCalls() {
   for (LeaseDesk::Ended& ended : leases_.TakeEnded()) {
     if (ended.ask_again) {
       reads_.Add({ended.call, Method::kLeaseTimeToLive, kClientRead, std::move(ended.request),
-                  ended.arrived});
+                  ended.arrived, std::move(ended.who)});
     } else if (ended.code != 0) {
       ReplyError(ended.call, ended.code, ended.message);
     } else {
@@ -274,6 +274,7 @@ void Node::Impl::Install(SnapshotReceiver::Ready ready) {
   // Whether these are in the state cannot be told.
   proposals_.FailHanded([this](uint64_t sequence, const Waiter& waiter) {
     ++stats_.proposals_failed;
+    (void)auth_.Ended(sequence);
     if (waiter.kind == Waiter::Kind::kCall) {
       Reply(waiter.call, waiter.method, waiter.arrived, waiter.bytes, &wire::kErrTimeoutLeaderFail,
             {});
@@ -340,7 +341,7 @@ void Node::Impl::BeginStop() {
 void Node::Impl::CheckStop() {
   if (!stopping_.has_value() || stopped_) return;
   const bool leads_others = raft_.is_leader() && !sole_member() && raft_.transferee();
-  const bool waits = leads_others || proposals_.size() > 0 || reads_.size() > 0;
+  const bool waits = leads_others || proposals_.size() > 0 || reads_.size() > 0 || !auth_.idle();
   if (waits && now_ - *stopping_ < options_.election_timeout) return;
   stopped_ = true;
   const auto stop = [this](CallId call, Method method, Instant arrived, size_t bytes) {
@@ -359,6 +360,7 @@ void Node::Impl::CheckStop() {
   long_reads_.clear();
   for (const LeaderMove& move : moves_) stop(move.call, Method::kMoveLeader, move.arrived, 0);
   moves_.clear();
+  StopAuth();
   leases_.EndAll(wire::kErrStopped, effects_);
   TakeEndedLeaseCalls();
   watches_.EndAll(wire::kErrStopped, effects_);

@@ -20,6 +20,7 @@ constexpr size_t kVarintBytesMax = 10;
 constexpr uint8_t kFirstMessageKind = 1;
 constexpr uint8_t kForwardedRequestKind = 32;
 constexpr uint8_t kForwardedAnswerKind = 33;
+constexpr uint8_t kForwardedOnBehalfKind = 60;
 constexpr uint8_t kSnapshotChunkKind = 34;
 constexpr uint8_t kSnapshotAckKind = 35;
 constexpr uint8_t kBeaconKind = 36;
@@ -154,10 +155,15 @@ struct ItemWriter {
     std::visit(MessageWriter{out}, item.message);
   }
   void operator()(const ForwardedRequest& item) {
-    out.Byte(kForwardedRequestKind);
+    const bool on_behalf = !item.who.user.empty();
+    out.Byte(on_behalf ? kForwardedOnBehalfKind : kForwardedRequestKind);
     out.Number(item.id);
     out.Byte(static_cast<uint8_t>(item.kind));
     out.String(item.body.view());
+    if (!on_behalf) return;
+    out.String(item.who.user);
+    out.Number(item.who.revision);
+    out.Flag(item.who.bound);
   }
   void operator()(const ForwardedAnswer& item) {
     out.Byte(kForwardedAnswerKind);
@@ -400,11 +406,16 @@ SnapshotChunk ReadSnapshotChunk(Reader& in) {
 PeerItem ReadItem(Reader& in, raft::NodeId from, raft::NodeId self) {
   const uint8_t kind = in.Byte();
   switch (kind) {
-    case kForwardedRequestKind: {
+    case kForwardedRequestKind:
+    case kForwardedOnBehalfKind: {
       ForwardedRequest item;
       item.id = in.Number();
       item.kind = in.OneOf(ForwardedRequest::Kind::kKeepAlive, ForwardedRequest::Kind::kTimeToLive);
       item.body = in.String();
+      if (kind == kForwardedRequestKind) return item;
+      item.who.user = in.String().ToString();
+      item.who.revision = in.Number();
+      item.who.bound = in.Flag();
       return item;
     }
     case kForwardedAnswerKind:
@@ -458,7 +469,7 @@ size_t EncodedSizeBound(const PeerItem& item) {
                              if constexpr (std::is_same_v<Item, raft::Envelope>) {
                                return BoundOf(value.message);
                              } else if constexpr (std::is_same_v<Item, ForwardedRequest>) {
-                               return value.body.size();
+                               return value.body.size() + value.who.user.size() + kNumbersMax;
                              } else if constexpr (std::is_same_v<Item, ForwardedAnswer>) {
                                return value.message.size() + value.body.size();
                              } else if constexpr (std::is_same_v<Item, SnapshotChunk>) {

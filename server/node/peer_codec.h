@@ -26,6 +26,7 @@
 #include "absl/status/status.h"
 #include "conclave/base/bytes.h"
 #include "conclave/base/time.h"
+#include "conclave/server/auth/store.h"
 #include "conclave/server/raft/message.h"
 #include "conclave/server/raft/types.h"
 
@@ -45,6 +46,7 @@ struct ForwardedRequest {
   uint64_t id = 0;  // of the asker
   Kind kind = Kind::kKeepAlive;
   Bytes body;
+  auth::Identity who;  // on whose behalf, as the asker has found out; nobody
   friend bool operator==(const ForwardedRequest&, const ForwardedRequest&) = default;
 };
 

@@ -21,6 +21,7 @@
 #include "conclave/base/bytes.h"
 #include "conclave/base/time.h"
 #include "conclave/server/node/io.h"
+#include "conclave/server/node/who.h"
 #include "conclave/server/raft/types.h"
 
 namespace conclave::node {
@@ -35,6 +36,7 @@ class ReadQueue {
     uint8_t tag = 0;  // not 0: the node's own, for the purpose that it says
     Bytes request;
     Instant arrived;
+    AskerRef who;
   };
 
   void Add(Read read) { open_.push_back(std::move(read)); }

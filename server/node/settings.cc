@@ -12,6 +12,7 @@ apply::StateMachineOptions StateSettings(const Options& options) {
   constexpr Duration kSecond = std::chrono::seconds(1);
   const Duration least = options.election_timeout * 3 / 2;
   settings.lease_ttl_min_s = (least + kSecond - Duration(1)) / kSecond;
+  settings.auth_token_ttl = options.auth_token_ttl;
   settings.lessor.checkpoint_lag_min = options.lease_checkpoint_lag;
   return settings;
 }

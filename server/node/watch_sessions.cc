@@ -3,6 +3,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "conclave/api/wire/requests.h"
 #include "conclave/base/failpoint.h"
 
@@ -18,6 +19,25 @@ StreamEffect Finish(CallId call, const wire::Error& error) {
   return effect;
 }
 
+// Clients know the reason by the text that a Go status prints as.
+std::string CancelReason(const wire::Error& error) {
+  const char* code = "Unknown";
+  switch (error.code) {
+    case wire::Code::kPermissionDenied:
+      code = "PermissionDenied";
+      break;
+    case wire::Code::kUnauthenticated:
+      code = "Unauthenticated";
+      break;
+    case wire::Code::kInvalidArgument:
+      code = "InvalidArgument";
+      break;
+    default:
+      break;
+  }
+  return absl::StrCat("rpc error: code = ", code, " desc = ", std::string(error.message));
+}
+
 }  // namespace
 
 WatchSessions::WatchSessions(mvcc::Store* store, const watch::WatchOptions& options)
@@ -26,11 +46,12 @@ WatchSessions::WatchSessions(mvcc::Store* store, const watch::WatchOptions& opti
 void WatchSessions::Open(CallId call, bool require_leader) {
   const watch::StreamId id = ++last_id_;
   ids_[call] = id;
-  streams_[id] = {call, require_leader};
+  streams_[id] = {call, require_leader, nullptr};
   hub_.OpenStream(id);
 }
 
-bool WatchSessions::Message(CallId call, std::string_view message, Instant now) {
+bool WatchSessions::Message(CallId call, std::string_view message, Instant now, AskerRef who,
+                            Gate gate) {
   const auto found = ids_.find(call);
   if (found == ids_.end()) return true;
   wire::WatchRequest request;
@@ -38,6 +59,13 @@ bool WatchSessions::Message(CallId call, std::string_view message, Instant now) 
   switch (request.kind) {
     case wire::WatchRequest::Kind::kCreate: {
       const wire::WatchCreateRequest& create = request.create;
+      // The range is judged as the hub will read it, before anything is made of it.
+      const std::string_view key = create.key.empty() ? std::string_view("\0", 1) : create.key;
+      if (const wire::Error* error = gate(key, create.range_end)) {
+        hub_.Refuse(found->second, CancelReason(*error));
+        return true;
+      }
+      if (who != nullptr) streams_[found->second].who = std::move(who);
       hub_.Create(found->second,
                   {.key = std::string(create.key),
                    .range_end = std::string(create.range_end),
@@ -61,6 +89,19 @@ bool WatchSessions::Message(CallId call, std::string_view message, Instant now) 
       return true;
   }
   return true;
+}
+
+void WatchSessions::CheckAgain(GateAgain gate) {
+  for (const auto& [id, stream] : streams_) {
+    std::vector<std::pair<watch::WatchId, const wire::Error*>> over;
+    hub_.ForEachWatcher(
+        id, [&](watch::WatchId watch_id, std::string_view key, std::string_view range_end) {
+          if (const wire::Error* error = gate(stream.who, key, range_end)) {
+            over.emplace_back(watch_id, error);
+          }
+        });
+    for (const auto& [watch_id, error] : over) hub_.Cancel(id, watch_id, CancelReason(*error));
+  }
 }
 
 void WatchSessions::Sent(CallId call, uint64_t bytes) {

@@ -16,11 +16,13 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "conclave/api/wire/errors.h"
 #include "conclave/api/wire/responses.h"
 #include "conclave/base/time.h"
 #include "conclave/server/mvcc/store.h"
 #include "conclave/server/node/io.h"
+#include "conclave/server/node/who.h"
 #include "conclave/server/watch/watch_hub.h"
 
 namespace conclave::node {
@@ -30,8 +32,16 @@ class WatchSessions {
   WatchSessions(mvcc::Store* store, const watch::WatchOptions& options);
 
   void Open(CallId call, bool require_leader);
-  // One encoded WatchRequest; the answers come by Flush. False if it is malformed.
-  [[nodiscard]] bool Message(CallId call, std::string_view message, Instant now);
+  // Null: whoever opened the stream may watch this range.
+  using Gate =
+      absl::FunctionRef<const wire::Error*(std::string_view key, std::string_view range_end)>;
+  // One encoded WatchRequest of `who`; the answers come by Flush. False if it is malformed.
+  [[nodiscard]] bool Message(CallId call, std::string_view message, Instant now, AskerRef who,
+                             Gate gate);
+  // Cancels the watchers of those who may no longer watch what they watch.
+  using GateAgain = absl::FunctionRef<const wire::Error*(const AskerRef& who, std::string_view key,
+                                                         std::string_view range_end)>;
+  void CheckAgain(GateAgain gate);
   void Sent(CallId call, uint64_t bytes);
   // Forgets the stream without a word. False if there is no such stream.
   bool Close(CallId call);
@@ -61,6 +71,7 @@ class WatchSessions {
   struct Stream {
     CallId call;
     bool require_leader = false;
+    AskerRef who;  // as of the last creation
   };
 
   void Encode(CallId call, wire::ResponseHeader header,

@@ -58,6 +58,8 @@ void Http2Call::Begin(Http2Connection* connection, int32_t stream) {
   counters_ = nullptr;
   unknown_path_.clear();
   encoding_.clear();
+  token_.clear();
+  credentials_.reset();
   is_post_ = is_grpc_ = require_leader_ = false;
   header_bytes_ = 0;
   frame_have_ = want_ = 0;
@@ -83,6 +85,8 @@ void Http2Call::OnHeader(std::string_view name, std::string_view value) {
     require_leader_ = value == "true";
   } else if (name == "grpc-encoding") {
     encoding_ = value;
+  } else if (name == "token" || (name == "authorization" && token_.empty())) {
+    token_ = value;
   }
 }
 
@@ -106,9 +110,12 @@ void Http2Call::OnHeadersComplete() {
   if (connection_->is_clogged()) {
     return Refuse(wire::kErrTooManyRequests);
   }
+  if (!token_.empty() || !connection_->certificate_name().empty()) [[unlikely]]
+    credentials_ = connection_->CredentialsOf(token_);
   if (streams_from_node()) {
     at_core_ = true;
-    host_->loop().inputs().emplace_back(node::StreamOpened{id(), method_->stream, require_leader_});
+    host_->loop().inputs().emplace_back(
+        node::StreamOpened{id(), method_->stream, require_leader_, std::move(credentials_)});
   }
 }
 
@@ -175,8 +182,8 @@ void Http2Call::OnEndOfRequest() {
   Bytes request = std::move(message_);
   if (method_->served == Served::kNodeUnary) {
     at_core_ = true;
-    host_->loop().inputs().emplace_back(
-        node::UnaryCall{id(), method_->method, std::move(request), require_leader_});
+    host_->loop().inputs().emplace_back(node::UnaryCall{id(), method_->method, std::move(request),
+                                                        require_leader_, std::move(credentials_)});
     return;
   }
   HealthRequest(request);

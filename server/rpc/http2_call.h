@@ -116,6 +116,8 @@ class Http2Call {
   MethodCounters* counters_ = nullptr;
   std::string unknown_path_;
   std::string encoding_;
+  std::string token_;
+  node::CredentialsRef credentials_;  // null: nothing was shown
   bool is_post_ = false;
   bool is_grpc_ = false;
   bool require_leader_ = false;

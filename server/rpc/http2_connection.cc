@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <string>
 
@@ -199,6 +200,24 @@ void Http2Connection::RemoveCall(Http2Call* call) {
   calls_[call->index_in_connection] = calls_.back();
   calls_[call->index_in_connection]->index_in_connection = call->index_in_connection;
   calls_.pop_back();
+}
+
+node::CredentialsRef Http2Connection::CredentialsOf(const std::string& token) {
+  // A signed token expires by the date, so that one is kept fresh.
+  constexpr Duration kDatedFor = std::chrono::seconds(1);
+  if (token.empty() && certificate_name().empty()) return nullptr;
+  const Instant now = host_->loop().now();
+  if (credentials_ == nullptr || credentials_->token != token ||
+      now - credentials_dated_ >= kDatedFor) {
+    auto shown = std::make_shared<node::Credentials>();
+    shown->token = token;
+    shown->certificate_name = certificate_name();
+    const auto wall = std::chrono::system_clock::now().time_since_epoch();
+    shown->unix_seconds = std::chrono::duration_cast<std::chrono::seconds>(wall).count();
+    credentials_ = std::move(shown);
+    credentials_dated_ = now;
+  }
+  return credentials_;
 }
 
 void Http2Connection::SayFarewell() {

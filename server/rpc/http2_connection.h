@@ -76,6 +76,9 @@ class Http2Connection final : public EventLoop::Socket {
   // Message bytes that wait in the connection's calls.
   void Queued(size_t bytes) { unread_bytes_ += bytes; }
   void Unqueued(size_t bytes) { unread_bytes_ -= bytes; }
+  // What a call with this token shows; null if that is nothing. Calls share it, for a connection's
+  // calls mostly have the same token.
+  node::CredentialsRef CredentialsOf(const std::string& token);
   bool is_clogged() const { return unread_bytes_ > kUnreadBytesMax; }
 
   static void SetCallbacks(nghttp2_session_callbacks* callbacks);
@@ -109,6 +112,8 @@ class Http2Connection final : public EventLoop::Socket {
   bool closed_ = false;
   std::vector<Http2Call*> calls_;
   size_t unread_bytes_ = 0;
+  node::CredentialsRef credentials_;
+  Instant credentials_dated_{};
 
   Instant last_read_{};
   Instant last_ping_{};

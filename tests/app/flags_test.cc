@@ -267,7 +267,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{{"--self-signed-cert-validity=0"}, {"--self-signed-cert-validity"}},
         BadCase{{"--listen-peer-urls=nonsense"}, {"--listen-peer-urls", "http://127.0.0.1:2379"}},
         BadCase{{"--cert-file=x"}, {"--cert-file, --key-file must both be present"}},
-        BadCase{{"--auth-token=jwt"}, {"--auth-token", "not there yet"}},
+        BadCase{{"--auth-token=jwt"}, {"--auth-token", "sign-method"}},
         BadCase{{"--unsafe-no-fsync"}, {"--unsafe-no-fsync", "cannot be used"}},
         BadCase{{"--pre-vote=false"}, {"--pre-vote", "must be true"}},
         BadCase{{"--log-level=loud"}, {"--log-level", "debug"}},

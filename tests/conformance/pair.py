@@ -86,7 +86,7 @@ class WatchPair:
 
     def __init__(self, pair):
         self.pair = pair
-        self.sides = [WatchSide(server) for server in pair.servers]
+        self.sides = [WatchSide(server, metadata) for server, metadata in zip(pair.servers, pair.metadata)]
 
     def send(self, request):
         for side in self.sides:
@@ -156,11 +156,12 @@ def describe(theirs, ours):
 
 
 class WatchSide:
-    def __init__(self, server):
+    def __init__(self, server, metadata):
         self.requests = queue.Queue()
         self.responses = []
         self.incoming = queue.Queue()
-        self.call = server.channels[0].stream_stream("/etcdserverpb.Watch/Watch")(iter(self._next, None))
+        self.call = server.channels[0].stream_stream("/etcdserverpb.Watch/Watch")(
+            iter(self._next, None), metadata=metadata)
         self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
 
@@ -203,7 +204,15 @@ class Pair:
         self.explained = {}
         self.unexplained = []
         self.oracle_died = False  # of a request that we have answered; then there is nothing more to compare
-        self.stubs = {m: [s.unary(path) for s in self.servers] for m, (path, _, _) in METHODS.items()}
+        self.metadata = [None, None]  # that calls and streams carry, per server
+        self.stubs = {}
+        self.add_methods(METHODS)
+
+    def add_methods(self, methods):
+        self.stubs.update({m: [s.unary(METHODS[m][0]) for s in self.servers] for m in methods})
+
+    def watch(self):
+        return WatchPair(self)
 
     def differ(self, what, theirs, ours):
         self.unexplained.append(f"[{self.context}] {what}\n    etcd: {theirs}\n    we:   {ours}")
@@ -215,7 +224,8 @@ class Pair:
         """Sends to both, compares, and returns both answers."""
         self.requests += 1
         raw = request.SerializeToString()
-        futures = [stub.future(raw, timeout=CALL_SECONDS_MAX) for stub in self.stubs[method]]
+        futures = [stub.future(raw, timeout=CALL_SECONDS_MAX, metadata=metadata)
+                   for stub, metadata in zip(self.stubs[method], self.metadata)]
         theirs, ours = (self._answer(method, request, future) for future in futures)
         if theirs.code == "UNAVAILABLE" and ours.code != "UNAVAILABLE" and self.servers[0].has_died():
             self.oracle_died = True

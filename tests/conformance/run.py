@@ -25,6 +25,7 @@ def parse():
 def main():
     args = parse()
     sys.path[:0] = [args.messages, str(pathlib.Path(__file__).parent.parent / "support")]
+    from auth_run import AuthRun
     from cases import CASES
     from generator import Generator
     from pair import Pair
@@ -83,6 +84,12 @@ def main():
                     if not pair.over:
                         watch.run(300)
                 watch.close()
+                if not pair.over:
+                    permissions = AuthRun(generator)
+                    permissions.set_up()
+                    permissions.run(1000)
+                    if not pair.over:
+                        permissions.tear_down()
             with_pair(f"random, --seed {seed + part}", body)
             part += 1
         print(f"random requests from --seed {seed}, {part} runs of fresh servers, "

@@ -13,7 +13,9 @@
 
 #include "conclave/api/wire/writer.h"
 #include "conclave/base/check.h"
+#include "conclave/base/prng.h"
 #include "conclave/server/apply/state_machine.h"
+#include "conclave/server/auth/jwt.h"
 #include "conclave/server/node/bootstrap.h"
 #include "conclave/server/node/io.h"
 #include "conclave/server/node/node.h"
@@ -29,6 +31,7 @@ class Solo {
     options.client_urls = {"http://127.0.0.1:2379"};
     options.version = "3.5.0";
     options.seed = 7;
+    options.bcrypt_cost = auth::kBcryptCostMin;
     return options;
   }
 
@@ -60,6 +63,13 @@ class Solo {
     for (StreamEffect& effect : effects_.streams) {
       streams_[effect.id.value()].push_back(std::move(effect));
     }
+    for (const auth::PasswordJob& job : effects_.password_jobs) {
+      ++jobs_seen_;
+      auth::RandomBytes random;
+      for (uint8_t& byte : random) byte = static_cast<uint8_t>(prng_.Next());
+      inputs_.push_back(std::make_unique<auth::PasswordOutcome>(
+          auth::RunPasswordJob(job, signer_.get(), unix_seconds(), random)));
+    }
     for (StatsReply& reply : effects_.stats_replies) stats_ = reply.stats;
     for (LogLine& line : effects_.log_lines) lines_.push_back(std::move(line));
     ready_ = ready_ || effects_.ready;
@@ -74,8 +84,9 @@ class Solo {
     }
   }
 
-  uint64_t Send(Method method, std::string_view encoded) {
-    inputs_.push_back(UnaryCall{CallId(++last_call_), method, WithHeadroom(encoded)});
+  uint64_t Send(Method method, std::string_view encoded, CredentialsRef shown = nullptr) {
+    inputs_.push_back(
+        UnaryCall{CallId(++last_call_), method, WithHeadroom(encoded), false, std::move(shown)});
     return last_call_;
   }
   // The answer to a call, if it is there.
@@ -86,15 +97,16 @@ class Solo {
     replies_.erase(found);
     return reply;
   }
-  Reply Call(Method method, std::string_view encoded) {
-    const uint64_t call = Send(method, encoded);
+  Reply Call(Method method, std::string_view encoded, CredentialsRef shown = nullptr) {
+    const uint64_t call = Send(method, encoded, std::move(shown));
     Settle();
     std::optional<Reply> reply = Take(call);
     CONCLAVE_CHECK(reply.has_value(), "no answer");
     return *std::move(reply);
   }
-  uint64_t OpenStream(StreamKind kind, bool require_leader = false) {
-    inputs_.push_back(StreamOpened{CallId(++last_call_), kind, require_leader});
+  uint64_t OpenStream(StreamKind kind, bool require_leader = false,
+                      CredentialsRef shown = nullptr) {
+    inputs_.push_back(StreamOpened{CallId(++last_call_), kind, require_leader, std::move(shown)});
     return last_call_;
   }
   void Say(uint64_t stream, std::string_view encoded) {
@@ -113,8 +125,20 @@ class Solo {
     return stats_;
   }
 
+  // Of password jobs.
+  void SignTokensWith(std::shared_ptr<const auth::TokenSigner> signer) {
+    signer_ = std::move(signer);
+  }
+  int64_t unix_seconds() const {
+    return 1'700'000'000 + now_.time_since_epoch() / std::chrono::seconds(1);
+  }
+  size_t jobs_seen() const { return jobs_seen_; }
+
  private:
   Options options_;
+  Prng prng_{11};
+  std::shared_ptr<const auth::TokenSigner> signer_;
+  size_t jobs_seen_ = 0;
   Instant now_{};
   std::unique_ptr<Node> node_;
   std::vector<Input> inputs_;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "conclave/base/check.h"
+#include "conclave/base/prng.h"
 #include "conclave/server/apply/state_machine.h"
 #include "conclave/server/node/bootstrap.h"
 #include "conclave/server/node/io.h"
@@ -40,6 +41,7 @@ class Trio {
       member.options.cluster_id = cluster_.cluster_id;
       member.options.version = "3.5.0";
       member.options.seed = i + 1;
+      member.options.bcrypt_cost = auth::kBcryptCostMin;
       member.node =
           std::make_unique<Node>(member.options, FoundingState(member.options, cluster_), now_);
     }
@@ -111,8 +113,10 @@ class Trio {
     }
   }
 
-  uint64_t Send(size_t member, Method method, std::string_view encoded) {
-    Put(member, UnaryCall{CallId(++last_call_), method, WithHeadroom(encoded)});
+  uint64_t Send(size_t member, Method method, std::string_view encoded,
+                CredentialsRef shown = nullptr) {
+    Put(member,
+        UnaryCall{CallId(++last_call_), method, WithHeadroom(encoded), false, std::move(shown)});
     return last_call_;
   }
   uint64_t SendRequiringLeader(size_t member, Method method, std::string_view encoded) {
@@ -126,8 +130,10 @@ class Trio {
     replies_.erase(found);
     return reply;
   }
-  Reply Call(size_t member, Method method, std::string_view encoded) {
-    const uint64_t call = Send(member, method, encoded);
+  bool Has(uint64_t call) const { return replies_.contains(call); }
+  Reply Call(size_t member, Method method, std::string_view encoded,
+             CredentialsRef shown = nullptr) {
+    const uint64_t call = Send(member, method, encoded, std::move(shown));
     Settle();
     for (int i = 0; i < 1000 && !replies_.contains(call); ++i) {
       Advance(std::chrono::milliseconds(10));
@@ -136,8 +142,9 @@ class Trio {
     CONCLAVE_CHECK(reply.has_value(), "no answer within 10 s");
     return *std::move(reply);
   }
-  uint64_t OpenStream(size_t member, StreamKind kind, bool require_leader = false) {
-    Put(member, StreamOpened{CallId(++last_call_), kind, require_leader});
+  uint64_t OpenStream(size_t member, StreamKind kind, bool require_leader = false,
+                      CredentialsRef shown = nullptr) {
+    Put(member, StreamOpened{CallId(++last_call_), kind, require_leader, std::move(shown)});
     return last_call_;
   }
   void Say(size_t member, uint64_t stream, std::string_view encoded) {
@@ -188,6 +195,12 @@ class Trio {
     for (StreamEffect& effect : effects.streams) {
       streams_[effect.id.value()].push_back(std::move(effect));
     }
+    for (const auth::PasswordJob& job : effects.password_jobs) {
+      auth::RandomBytes random;
+      for (uint8_t& byte : random) byte = static_cast<uint8_t>(prng_.Next());
+      member.inputs.push_back(std::make_unique<auth::PasswordOutcome>(
+          auth::RunPasswordJob(job, /*signer=*/nullptr, /*unix_seconds=*/0, random)));
+    }
     for (StatsReply& reply : effects.stats_replies) member.stats = reply.stats;
     member.ready = member.ready || effects.ready;
     if (effects.stopped) {
@@ -197,6 +210,7 @@ class Trio {
   }
 
   InitialCluster cluster_;
+  Prng prng_{11};
   Instant now_{};
   std::array<Member, kMembers> members_;
   std::map<uint64_t, Reply> replies_;

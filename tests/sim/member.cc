@@ -98,6 +98,7 @@ void SimMember::Turn() {
     StartWrite();
   }
   for (node::SnapshotPiece& piece : effects_.snapshot_pieces) TakePiece(std::move(piece));
+  for (auth::PasswordJob& job : effects_.password_jobs) RunPasswordJob(job);
   if (effects_.truncate.has_value()) truncate_ = effects_.truncate->index;
   const uint64_t life = life_;
   callbacks_.turned();
@@ -150,6 +151,16 @@ void SimMember::EndWrite() {
   }
   Put(node::LogSynced{written_batch_, {}});
   StartWrite();
+}
+
+void SimMember::RunPasswordJob(const auth::PasswordJob& job) {
+  auth::RandomBytes random;
+  for (uint8_t& byte : random) byte = static_cast<uint8_t>(prng_->Next());
+  auto outcome = std::make_shared<auth::PasswordOutcome>(
+      auth::RunPasswordJob(job, /*signer=*/nullptr, /*unix_seconds=*/0, random));
+  schedule_->After(SyncTime(), [this, life = life_, outcome] {
+    if (life == life_) Put(std::make_unique<auth::PasswordOutcome>(std::move(*outcome)));
+  });
 }
 
 void SimMember::TakePiece(node::SnapshotPiece piece) {

@@ -65,6 +65,7 @@ class SimMember {
   void Turn();
   void StartWrite();
   void EndWrite();
+  void RunPasswordJob(const auth::PasswordJob& job);
   void TakePiece(node::SnapshotPiece piece);
   Duration SyncTime();
 

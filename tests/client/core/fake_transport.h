@@ -25,6 +25,7 @@ class FakeTransport : public Transport {
     Duration timeout{};
     bool require_leader = false;
     bool cancelled = false;
+    std::string token;
   };
   struct Stream {
     WireId id = 0;
@@ -33,23 +34,27 @@ class FakeTransport : public Transport {
     std::vector<std::string> sent;
     bool closed = false;
     bool paused = false;
+    std::string token;
   };
 
   void StartUnary(const Unary& call) override {
     calls.push_back({call.id, call.endpoint, std::string(call.method), std::string(call.request),
-                     call.timeout, call.require_leader});
+                     call.timeout, call.require_leader, false, token});
   }
   void CancelUnary(WireId id) override {
     for (Call& call : calls) call.cancelled |= call.id == id;
   }
   void OpenStream(WireId id, size_t endpoint, std::string_view method) override {
-    streams.push_back({.id = id, .endpoint = endpoint, .method = std::string(method)});
+    streams.push_back(
+        {.id = id, .endpoint = endpoint, .method = std::string(method), .token = token});
   }
   void SendOnStream(WireId id, std::string_view message) override {
     Find(id).sent.emplace_back(message);
   }
   void CloseStream(WireId id) override { Find(id).closed = true; }
   void PauseStream(WireId id, bool paused) override { Find(id).paused = paused; }
+
+  void SetToken(std::string_view current) override { token = current; }
 
   void AddEndpoint(size_t endpoint, std::string_view name) override { added[endpoint] = name; }
   void RemoveEndpoint(size_t endpoint) override { removed.insert(endpoint); }
@@ -67,6 +72,7 @@ class FakeTransport : public Transport {
   std::vector<Stream> streams;
   std::map<size_t, std::string> added;  // endpoints
   std::set<size_t> removed;
+  std::string token;  // that calls and streams carry now
 };
 
 // An engine over the fake, with three members and a clock that the test turns.
