@@ -107,7 +107,8 @@ conclave_shared(conclave_server_so conclave-server
   FOLDERS wire env memory_disk failpoint raft_quorum raft_tracker raft_confchange raft mvcc lease auth watch
     apply wal snapshot bbolt backup node posix tls rpc local http recipes app testing
   DEPS conclave_so ${common_deps} absl::btree absl::inlined_vector absl::hash gRPC::grpc++
-    protobuf::libprotobuf spdlog::spdlog prometheus-cpp::core yaml-cpp OpenSSL::Crypto OpenSSL::SSL nghttp2)
+    protobuf::libprotobuf spdlog::spdlog prometheus-cpp::core yaml-cpp nlohmann_json::nlohmann_json OpenSSL::Crypto
+    OpenSSL::SSL nghttp2 crypt)
 
 # conclave_exported(NAME DEPS...): conclave::NAME of an installed tree. Inside the build the folder's own
 # library has that name.

@@ -9,7 +9,7 @@ BUILD_PACKAGES=(
   g++ cmake ninja-build ccache mold pkg-config ca-certificates
   libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   libabsl-dev nlohmann-json3-dev prometheus-cpp-dev libcurl4-openssl-dev zlib1g-dev
-  libnghttp2-dev libboost-dev libssl-dev libspdlog-dev libfmt-dev libyaml-cpp-dev
+  libnghttp2-dev libboost-dev libssl-dev libcrypt-dev libspdlog-dev libfmt-dev libyaml-cpp-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 # What only the tests need to run: real clients to test against.
