@@ -10,7 +10,9 @@
 
 #include "conclave/api/rpc.pb.h"
 #include "conclave/api/wire/errors.h"
+#include "conclave/server/apply/access.h"
 #include "conclave/server/auth/jwt.h"
+#include "conclave/server/node/method_name.h"
 #include "conclave/tests/node/solo.h"
 #include "conclave/tests/node/trio.h"
 
@@ -138,6 +140,20 @@ class SoloAuth : public ::testing::Test {
   CredentialsRef root_;
   CredentialsRef ann_;
 };
+
+TEST(AccessTable, EveryMethodHasItsNeed) {
+  size_t methods = 0;
+  for (int i = 1; i < 128; ++i) {
+    const auto method = static_cast<Method>(i);
+    if (MethodName(method) == "unknown") continue;
+    ++methods;
+    const apply::Need need = apply::NeedOf(method);  // CHECKs that it has one
+    if (need != apply::Need::kKeys) continue;
+    EXPECT_TRUE(apply::ForEachAccess(method, "", [](const apply::Access&) { return true; }))
+        << MethodName(method) << " is not taken apart";
+  }
+  EXPECT_GE(methods, 38u);
+}
 
 TEST_F(SoloAuth, EnablingIsRefusedUntilRootIsThere) {
   EXPECT_EQ(Call(Method::kAuthEnable, ""), wire::kErrRootUserMissing.message);
