@@ -254,7 +254,7 @@ absl::Status Restore(const Arguments& arguments) {
   CONCLAVE_ASSIGN_OR_RETURN(const backup::RestoreOptions options, RevisionOptions(arguments));
   CONCLAVE_ASSIGN_OR_RETURN(const CommandLine line, ParseCommandLine(arguments.server_flags, {}));
   const Config& config = line.config;
-  CONCLAVE_ASSIGN_OR_RETURN(const auto log, Log::Open("info", {"stderr"}));
+  CONCLAVE_ASSIGN_OR_RETURN(const auto log, Log::Open({.outputs = {"stderr"}}));
 
   const std::filesystem::path target(config.data_dir);
   const std::filesystem::path unfinished(config.data_dir + kUnfinishedSuffix);
