@@ -90,6 +90,9 @@ struct Config {
 
   LogOptions log;
   bool socket_reuse_port = false;
+  // What members compare all the time is reported so often, if it is to be.
+  bool compact_hash_check = false;
+  Duration compact_hash_check_time = std::chrono::minutes(1);
   bool log_rotation = false;
   LogRotation log_rotation_settings{uint64_t{100} << 20,
                                     1000};  // as --log-rotation-config-json says

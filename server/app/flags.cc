@@ -162,6 +162,10 @@ absl::Status Parse(std::span<const std::string> arguments,
   CONCLAVE_RETURN_IF_ERROR(path.empty() ? ApplyGiven(given, environment, line)
                                         : ApplyFile(path, given, environment, line));
   CONCLAVE_RETURN_IF_ERROR(CheckCompaction(&line->config));
+  if (const auto gate = line->config.feature_gates.find("CompactHashCheck");
+      gate != line->config.feature_gates.end()) {
+    line->config.compact_hash_check = gate->second;
+  }
   if (line->config.log_rotation) line->config.log.rotation = line->config.log_rotation_settings;
   return Complete(&line->config);
 }

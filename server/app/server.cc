@@ -126,6 +126,9 @@ node::Options NodeSettings(const Config& config) {
   options.snapshot_log_bytes_min = config.snapshot_log_bytes;
   options.snapshot_entries = config.snapshot_count;
   options.catch_up_entries = config.snapshot_catchup_entries;
+  if (config.compact_hash_check) {
+    options.divergence_report_interval = config.compact_hash_check_time;
+  }
   options.slow_request = config.warning_unary_request_duration;
   return options;
 }

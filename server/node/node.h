@@ -80,6 +80,8 @@ struct Options {
   Duration lease_checkpoint_lag = std::chrono::milliseconds(500);
   Duration slow_request = std::chrono::milliseconds(300);
   Duration divergence_check_interval = std::chrono::seconds(1);
+  // How often the leader logs that these checks went on; 0: never.
+  Duration divergence_report_interval{};
 };
 
 // What a member starts from; node/bootstrap.h makes it, of the flags or of the disk.

@@ -176,6 +176,7 @@ class Node::Impl {
   void TakeSnapshot();
   void DropOldLog();
   void Beacons();
+  void ReportComparisons();
   void CompareDigest(raft::NodeId peer, const Beacon& beacon);
   void BeginStop();
   void CheckStop();
@@ -223,6 +224,7 @@ class Node::Impl {
   Instant last_tick_;
   Instant next_expiry_;
   Instant next_beacon_;
+  Instant next_divergence_report_;
   Instant next_refusal_line_;
 
   // Leadership, as this member sees it.
@@ -236,6 +238,7 @@ class Node::Impl {
 
   std::optional<Instant> compacting_since_;
   std::string logged_version_;
+  int64_t digests_compared_ = 0;  // since the last report
 
   // Clients.
   absl::btree_map<uint64_t, RemoteAsker> remote_reads_;

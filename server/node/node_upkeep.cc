@@ -293,6 +293,7 @@ void Node::Impl::Beacons() {
   if (now_ < next_beacon_ || sole_member()) return;
   next_beacon_ = now_ + options_.divergence_check_interval;
   links_.SendBeacons(now_, digests_.newest().index, digests_.newest().digest);
+  ReportComparisons();
   if (!digests_.expects_anything()) return;
   while (const auto member = digests_.TakeContradiction()) {
     ++stats_.divergences;
@@ -301,8 +302,19 @@ void Node::Impl::Beacons() {
   }
 }
 
+void Node::Impl::ReportComparisons() {
+  if (options_.divergence_report_interval == Duration::zero() || !raft_.is_leader()) return;
+  if (now_ < next_divergence_report_) return;
+  next_divergence_report_ = now_ + options_.divergence_report_interval;
+  Log(Severity::kInfo, "finished compaction hash check", {},
+      {{"number-of-hashes-checked", std::exchange(digests_compared_, 0)},
+       {"number-of-peers-checked",
+        static_cast<int64_t>(state_->membership().members().size()) - 1}});
+}
+
 void Node::Impl::CompareDigest(raft::NodeId peer, const Beacon& beacon) {
   if (!beacon.index) return;
+  ++digests_compared_;
   if (beacon.index > digests_.newest().index) {
     digests_.Expect(peer, {beacon.index, beacon.digest});
     return;

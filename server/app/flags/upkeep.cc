@@ -13,7 +13,8 @@ namespace {
 
 using enum FlagKind;
 
-// The gates of etcd 3.6. What they switch is always on here, or does not exist.
+// The gates of etcd 3.6. What they switch is always on here or does not exist, but for
+// CompactHashCheck.
 constexpr std::string_view kGates[] = {"AllAlpha",
                                        "AllBeta",
                                        "CompactHashCheck",
@@ -43,6 +44,12 @@ absl::Status SetFeatureGates(std::string_view value, Config* config) {
   return absl::OkStatus();
 }
 
+absl::Status SetGateway(std::string_view value, Config* /*config*/) {
+  CONCLAVE_ASSIGN_OR_RETURN(const bool on, ParseBool(value));
+  if (!on) return InvalidValue("must be true: the JSON gateway is a part of the client port");
+  return absl::OkStatus();
+}
+
 absl::Status SetProxy(std::string_view value, Config* /*config*/) {
   if (value != "off") return InvalidValue("must be off: there is no v2 proxy");
   return absl::OkStatus();
@@ -57,10 +64,16 @@ const FlagEntry kFlags[] = {
     Works("config-file", kText, "", "a YAML or JSON file that decides alone",
           SetText<&Config::config_file>),
     Works("feature-gates", kText, "",
-          "Name=true,... of etcd's features; none changes anything here", SetFeatureGates),
+          "Name=true,... of etcd's features; CompactHashCheck is --compact-hash-check-enabled",
+          SetFeatureGates),
     Ignored("corrupt-check-time", kDuration, kAlwaysCompared).OnceExperimental(),
-    Ignored("compact-hash-check-time", kDuration, kAlwaysCompared).OnceExperimental(),
-    Ignored("compact-hash-check-enabled", kBool, kAlwaysCompared).OnceExperimental(),
+    Works("compact-hash-check-enabled", kBool, "false",
+          "the leader logs that the members' states were compared, which they always are",
+          SetBool<&Config::compact_hash_check>)
+        .OnceExperimental(),
+    Works("compact-hash-check-time", kDuration, "1m", "how often",
+          SetDuration<&Config::compact_hash_check_time, 1>)
+        .OnceExperimental(),
     Ignored("initial-corrupt-check", kBool, kAlwaysCompared).OnceExperimental(),
     Ignored("downgrade-check-time", kDuration, "a downgrade is looked after all the time")
         .OnceExperimental(),
@@ -86,6 +99,7 @@ const FlagEntry kFlags[] = {
     Ignored("proxy-dial-timeout", kNumber, kNoProxy),
     Ignored("proxy-write-timeout", kNumber, kNoProxy),
     Ignored("proxy-read-timeout", kNumber, kNoProxy),
+    Works("enable-grpc-gateway", kBool, "true", "always on: the JSON gateway", SetGateway),
     Works("proxy", kText, "off", "only off: there is no v2 proxy", SetProxy),
 };
 
