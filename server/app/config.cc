@@ -121,6 +121,13 @@ absl::Status CompleteTls(Config* config) {
           absl::StrCat("--listen-xds-urls has ", url.Text(), "; it is served over http:// only"));
     }
   }
+  const auto& clients = config->listen_client_urls;
+  if (!config->listen_xds_urls.empty() &&
+      std::all_of(clients.begin(), clients.end(), [](const Url& url) { return url.is_tls(); })) {
+    return absl::InvalidArgumentError(
+        "--listen-xds-urls reads the store through the client port without TLS: add an http:// or "
+        "unix:// URL to --listen-client-urls, for example unix:///run/conclave.sock");
+  }
   for (TlsConfig* tls : {&config->client_tls, &config->peer_tls}) {
     tls->files.cipher_suites = config->cipher_suites;
     tls->files.version_min = config->tls_min_version;

@@ -66,8 +66,14 @@ std::vector<std::string> Texts(const std::vector<Url>& urls) {
   return texts;
 }
 
-// Where this process itself reaches what it listens on.
-std::string OwnEndpoint(Url url) {
+// Where this process itself reaches what it listens on: without TLS, for it has no certificate of a
+// client's. Complete has seen to it that there is such a URL.
+std::string OwnEndpoint(const std::vector<Url>& urls) {
+  const auto plain =
+      std::find_if(urls.begin(), urls.end(), [](const Url& each) { return !each.is_tls(); });
+  CONCLAVE_CHECK(plain != urls.end(), "no client port in plain text");
+  Url url = *plain;
+  if (url.is_unix()) return url.Text();
   if (url.host == "0.0.0.0") url.host = "127.0.0.1";
   if (url.host == "::") url.host = "::1";
   return url.HostPort();
@@ -378,7 +384,7 @@ absl::Status Server::Impl::OpenXdsDoor() {
   recipes::XdsDoor::Options options;
   for (const Url& url : options_.config.listen_xds_urls) options.listen.push_back(url.HostPort());
   if (options.listen.empty()) return absl::OkStatus();
-  options.store = OwnEndpoint(client_urls_.front());
+  options.store = OwnEndpoint(client_urls_);
   options.log = [log = options_.log](LogLevel level, std::string_view line) {
     if (level >= LogLevel::kWarning) log->Warn("xds", {{"note", std::string(line)}});
   };

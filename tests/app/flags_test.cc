@@ -258,6 +258,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{{"--listen-metrics-urls=https://h:1"},
                 {"--cert-file, --key-file", "metrics url https://h:1"}},
         BadCase{{"--listen-peer-urls=https://h:1"}, {"--peer-cert-file", "peer url https://h:1"}},
+        BadCase{{"--auto-tls", "--listen-client-urls=https://h:1", "--listen-xds-urls=http://h:2"},
+                {"--listen-xds-urls", "unix://"}},
         BadCase{{"--cipher-suites=TLS_X"}, {"--cipher-suites", "unexpected TLS cipher suite"}},
         BadCase{{"--tls-min-version=TLS1.1"}, {"--tls-min-version", "TLS1.2 or TLS1.3"}},
         BadCase{{"--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"},
