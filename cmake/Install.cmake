@@ -16,6 +16,7 @@ set(CONCLAVE_SOVERSION 1)
 
 set(public_headers
   client/client.h
+  client/maintenance.h
   coordination/barrier.h
   coordination/counter.h
   coordination/cron.h

@@ -4,44 +4,11 @@
 #include <utility>
 
 #include "conclave/client/core/convert.h"
-#include "conclave/client/core/error.h"
+#include "conclave/client/core/send.h"
 #include "conclave/client/core/validate.h"
 
 namespace conclave::calls {
 namespace {
-
-// An answer that is none. A write that was answered so may have happened.
-absl::Status Undecodable(Engine& engine, std::string_view method, CallKind kind) {
-  engine.OnNonsense("undecodable answer", method);
-  absl::Status status = absl::InternalError("the answer is not of the protocol");
-  SetErrorDetail(status,
-                 {.outcome = kind == CallKind::kWrite ? Outcome::kUnknown : Outcome::kNotExecuted});
-  return status;
-}
-
-// Encodes, calls, decodes; `convert` makes the result of the response message.
-template <typename Response, typename Result, typename Convert>
-CallId Send(Engine& engine, Engine::UnaryCall call, const google::protobuf::MessageLite& request,
-            Done<Result> done, Convert convert) {
-  call.request = request.SerializeAsString();
-  const std::string_view method = call.method;  // a literal
-  const CallKind kind = call.kind;
-  return engine.Call(std::move(call), [&engine, method, kind, done = std::move(done),
-                                       convert](absl::StatusOr<std::string> bytes) mutable {
-    if (!bytes.ok()) return done(bytes.status());
-    Response response;
-    if (!response.ParseFromString(*bytes)) return done(Undecodable(engine, method, kind));
-    engine.OnRevision(response.header().revision());
-    done(convert(response));
-  });
-}
-
-// The call that is not made. Its answer comes later all the same, as that of every call.
-template <typename Result>
-CallId Refuse(Engine& engine, absl::Status status, Done<Result> done) {
-  engine.Defer([done = std::move(done), status = std::move(status)]() mutable { done(status); });
-  return 0;
-}
 
 bool Writes(const std::vector<Op>& ops) {
   return std::any_of(ops.begin(), ops.end(), [](const Op& op) {
@@ -235,18 +202,8 @@ CallId MemberList(Engine& engine, Instant deadline, Done<std::vector<Member>> do
   request.set_linearizable(true);
   return Send<etcdserverpb::MemberListResponse>(
       engine, {.method = "/etcdserverpb.Cluster/MemberList", .deadline = deadline}, request,
-      std::move(done), [](etcdserverpb::MemberListResponse& response) {
-        std::vector<Member> members;
-        for (const etcdserverpb::Member& member : response.members()) {
-          members.push_back(
-              {.id = member.id(),
-               .name = member.name(),
-               .peer_urls = {member.peerurls().begin(), member.peerurls().end()},
-               .client_urls = {member.clienturls().begin(), member.clienturls().end()},
-               .is_learner = member.islearner()});
-        }
-        return members;
-      });
+      std::move(done),
+      [](etcdserverpb::MemberListResponse& response) { return MembersOf(response.members()); });
 }
 
 CallId Status(Engine& engine, size_t endpoint, Instant deadline, Done<MemberStatus> done) {
@@ -264,7 +221,13 @@ CallId Status(Engine& engine, size_t endpoint, Instant deadline, Done<MemberStat
                             .raft_term = response.raftterm(),
                             .raft_index = response.raftindex(),
                             .revision = response.header().revision(),
-                            .errors = {response.errors().begin(), response.errors().end()}};
+                            .errors = {response.errors().begin(), response.errors().end()},
+                            .db_size_in_use = response.dbsizeinuse(),
+                            .db_size_quota = response.dbsizequota(),
+                            .is_learner = response.islearner(),
+                            .raft_applied_index = response.raftappliedindex(),
+                            .storage_version = response.storageversion(),
+                            .downgrade_target = response.downgradeinfo().targetversion()};
       });
 }
 

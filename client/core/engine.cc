@@ -385,11 +385,20 @@ void Engine::SetEndpoints(const std::vector<EndpointPool::Endpoint>& endpoints) 
 // ---- Streams
 // ---------------------------------------------------------------------------------------
 
-WireId Engine::OpenStream(size_t endpoint, std::string_view method, ResumingStream* owner) {
+WireId Engine::OpenStream(size_t endpoint, std::string_view method, StreamListener* listener) {
   const WireId id = next_id_++;
-  streams_[id] = owner;
+  streams_[id] = listener;
   if (observer() != nullptr) observer()->OnStreamOpened(method);
   transport_.OpenStream(id, endpoint, method);
+  return id;
+}
+
+WireId Engine::OpenDownload(size_t endpoint, std::string_view method, std::string_view request,
+                            StreamListener* listener) {
+  const WireId id = next_id_++;
+  streams_[id] = listener;
+  if (observer() != nullptr) observer()->OnStreamOpened(method);
+  transport_.OpenDownload(id, endpoint, method, request);
   return id;
 }
 
@@ -405,7 +414,7 @@ void Engine::OnStreamMessage(WireId id, std::string_view message) {
 void Engine::OnStreamClosed(WireId id, const WireStatus& status) {
   auto found = streams_.find(id);
   if (found == streams_.end()) return;
-  ResumingStream* stream = found->second;
+  StreamListener* stream = found->second;
   streams_.erase(found);
   stream->OnClosed(status);
 }

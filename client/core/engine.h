@@ -35,7 +35,6 @@
 namespace conclave {
 
 class LeaseKeeper;
-class ResumingStream;
 class TokenKeeper;
 class WatchMux;
 
@@ -46,6 +45,14 @@ using TimerId = std::pair<Instant, uint64_t>;
 struct EngineVitals {
   std::atomic<int64_t> newest_revision = 0;      // of the store, that any answer has told of
   std::atomic<Instant> watch_heard = Instant{};  // when the watch stream last said anything
+};
+
+// Who hears of a stream.
+class StreamListener {
+ public:
+  virtual ~StreamListener() = default;
+  virtual void OnMessage(std::string_view message) = 0;
+  virtual void OnClosed(const WireStatus& status) = 0;  // the last word
 };
 
 struct EngineOptions {
@@ -139,8 +146,10 @@ class Engine {
   void OnStreamMessage(WireId id, std::string_view message);
   void OnStreamClosed(WireId id, const WireStatus& status);
 
-  // ---- For ResumingStream.
-  WireId OpenStream(size_t endpoint, std::string_view method, ResumingStream* owner);
+  // ---- For ResumingStream and Download.
+  WireId OpenStream(size_t endpoint, std::string_view method, StreamListener* listener);
+  WireId OpenDownload(size_t endpoint, std::string_view method, std::string_view request,
+                      StreamListener* listener);
   void CloseStream(WireId id);
   EndpointPool& pool() { return pool_; }
   const EndpointPool& pool() const { return pool_; }
@@ -194,7 +203,7 @@ class Engine {
   Instant outage_logged_{};
   std::set<std::string_view> nonsense_;
   std::map<WireId, CallId> attempts_;
-  std::map<WireId, ResumingStream*> streams_;
+  std::map<WireId, StreamListener*> streams_;
   std::unique_ptr<WatchMux> watches_;
   std::unique_ptr<LeaseKeeper> leases_;
   std::unique_ptr<TokenKeeper> tokens_;

@@ -10,7 +10,7 @@
 
 namespace conclave {
 
-class ResumingStream {
+class ResumingStream : public StreamListener {
  public:
   class Owner {
    public:
@@ -38,8 +38,8 @@ class ResumingStream {
   void OnEndpointsChanged();
 
   // From the engine.
-  void OnMessage(std::string_view message);
-  void OnClosed(const WireStatus& status);
+  void OnMessage(std::string_view message) override;
+  void OnClosed(const WireStatus& status) override;
 
  private:
   void Open();

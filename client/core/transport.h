@@ -36,6 +36,9 @@ class Transport {
 
   // A stream in both directions; require-leader always. Messages may be sent at once.
   virtual void OpenStream(WireId id, size_t endpoint, std::string_view method) = 0;
+  // The same of a call with one request, which is copied and sent; a leader is not required.
+  virtual void OpenDownload(WireId id, size_t endpoint, std::string_view method,
+                            std::string_view request) = 0;
   virtual void SendOnStream(WireId id, std::string_view message) = 0;
   // Nothing comes from the stream any more, not even OnStreamClosed.
   virtual void CloseStream(WireId id) = 0;

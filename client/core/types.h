@@ -398,6 +398,36 @@ struct MemberStatus {
   uint64_t raft_index = 0;
   int64_t revision = 0;
   std::vector<std::string> errors{};
+  int64_t db_size_in_use = 0;
+  int64_t db_size_quota = 0;  // 0: the server does not say
+  bool is_learner = false;
+  uint64_t raft_applied_index = 0;
+  std::string storage_version{};   // empty before etcd 3.6
+  std::string downgrade_target{};  // empty: no downgrade is under way
 };
+
+struct MemberAdded {
+  Member member{};
+  std::vector<Member> members{};  // all there are then
+};
+
+enum class AlarmType { kNone = 0, kNoSpace = 1, kCorrupt = 2 };
+
+struct Alarm {
+  uint64_t member_id = 0;
+  AlarmType type = AlarmType::kNone;
+
+  friend bool operator==(const Alarm&, const Alarm&) = default;
+};
+
+struct HashKvResult {
+  uint64_t member_id = 0;
+  uint32_t hash = 0;     // equal on members with the same keys and history up to hash_revision
+  int64_t revision = 0;  // of the store
+  int64_t compact_revision = 0;
+  int64_t hash_revision = 0;  // 0: the server does not say (before etcd 3.6)
+};
+
+enum class DowngradeAction { kValidate = 0, kEnable = 1, kCancel = 2 };
 
 }  // namespace conclave

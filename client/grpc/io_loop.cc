@@ -105,6 +105,8 @@ class IoLoop::Impl : public Transport {
   void StartUnary(const Unary& call) override;
   void CancelUnary(WireId id) override;
   void OpenStream(WireId id, size_t endpoint, std::string_view method) override;
+  void OpenDownload(WireId id, size_t endpoint, std::string_view method,
+                    std::string_view request) override;
   void SendOnStream(WireId id, std::string_view message) override;
   void CloseStream(WireId id) override;
   void PauseStream(WireId id, bool paused) override;
@@ -294,9 +296,9 @@ void IoLoop::Impl::CancelUnary(WireId id) {
 // itself when gRPC has finished with it.
 class IoLoop::Impl::Stream {
  public:
-  Stream(Impl& loop, WireId id, size_t endpoint, std::string_view method)
+  Stream(Impl& loop, WireId id, size_t endpoint, std::string_view method, bool require_leader)
       : loop_(loop), id_(id), start_(*this), read_(*this), write_(*this), finish_(*this) {
-    context_.AddMetadata("hasleader", "true");
+    if (require_leader) context_.AddMetadata("hasleader", "true");
     if (!loop.token_.empty()) context_.AddMetadata("token", loop.token_);
     connection_ = loop.connections_.at(endpoint);
     stream_ = connection_->stub.PrepareCall(&context_, std::string(method), &loop.queue_);
@@ -306,6 +308,11 @@ class IoLoop::Impl::Stream {
 
   void Send(std::string_view message) {
     outbox_.push_back(BufferOf(message));
+    WriteNext();
+  }
+
+  void EndSending() {
+    ending_ = true;
     WriteNext();
   }
 
@@ -365,9 +372,11 @@ class IoLoop::Impl::Stream {
   }
 
   void WriteNext() {
-    if (!started_ || writing_ || finishing_ || outbox_.empty()) return;
+    if (!started_ || writing_ || finishing_) return;
+    if (outbox_.empty() && !std::exchange(ending_, false)) return;
     writing_ = true;
     Pend();
+    if (outbox_.empty()) return stream_->WritesDone(&write_);
     stream_->Write(outbox_.front(), &write_);
     outbox_.pop_front();
   }
@@ -406,6 +415,7 @@ class IoLoop::Impl::Stream {
   bool started_ = false;
   bool reading_ = false;
   bool writing_ = false;
+  bool ending_ = false;  // when everything has been written, the server is to be told so
   bool paused_ = false;
   bool closed_ = false;
   bool finishing_ = false;
@@ -413,7 +423,15 @@ class IoLoop::Impl::Stream {
 };
 
 void IoLoop::Impl::OpenStream(WireId id, size_t endpoint, std::string_view method) {
-  streams_[id] = new Stream(*this, id, endpoint, method);
+  streams_[id] = new Stream(*this, id, endpoint, method, /*require_leader=*/true);
+}
+
+void IoLoop::Impl::OpenDownload(WireId id, size_t endpoint, std::string_view method,
+                                std::string_view request) {
+  auto* stream = new Stream(*this, id, endpoint, method, /*require_leader=*/false);
+  streams_[id] = stream;
+  stream->Send(request);
+  stream->EndSending();
 }
 
 void IoLoop::Impl::SendOnStream(WireId id, std::string_view message) {

@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "conclave/base/status.h"
+#include "conclave/client/maintenance.h"
 #include "conclave/server/app/flags.h"
 #include "conclave/server/app/log.h"
 #include "conclave/server/app/snapshot_file.h"
@@ -37,6 +38,8 @@ constexpr uint64_t kBumpDefault = 1'000'000'000;
 constexpr char kUnfinishedSuffix[] = ".restoring";
 
 constexpr char kUsage[] = R"(usage:
+  conclave snapshot save FILE [--endpoints HOST:PORT]
+      Saves what one member has (of 127.0.0.1:2379).
   conclave snapshot status FILE [-w simple|table|json]
       Shows hash, revision, number of pairs and size of a snapshot.
   conclave snapshot restore FILE --data-dir DIR [flags]
@@ -56,6 +59,7 @@ struct Arguments {
   std::string verb;
   std::string file;
   std::string write_out = "simple";
+  std::string endpoint = "127.0.0.1:2379";
   bool skip_hash_check = false;
   uint64_t bump_revision = kBumpDefault;
   std::optional<bool> mark_compacted;
@@ -91,6 +95,8 @@ absl::Status TakeFlag(const Token& flag, std::string value, Arguments* arguments
       return BadArguments("--write-out is simple, table or json");
     }
     arguments->write_out = std::move(value);
+  } else if (flag.name == "endpoints") {
+    arguments->endpoint = std::move(value);
   } else if (flag.name == "bump-revision") {
     if (!absl::SimpleAtoi(value, &arguments->bump_revision)) {
       return BadArguments("--bump-revision is a number, 1000000000 say");
@@ -104,10 +110,11 @@ absl::Status TakeFlag(const Token& flag, std::string value, Arguments* arguments
 
 absl::StatusOr<Arguments> ParseArguments(std::span<const std::string> texts) {
   Arguments arguments;
-  if (texts.empty()) return BadArguments("a command is missing: status or restore");
+  if (texts.empty()) return BadArguments("a command is missing: save, status or restore");
   arguments.verb = texts[0];
-  if (arguments.verb != "status" && arguments.verb != "restore") {
-    return BadArguments(absl::StrCat("unknown command ", arguments.verb, ": status or restore"));
+  if (arguments.verb != "save" && arguments.verb != "status" && arguments.verb != "restore") {
+    return BadArguments(
+        absl::StrCat("unknown command ", arguments.verb, ": save, status or restore"));
   }
   for (size_t i = 1; i < texts.size(); ++i) {
     const Token flag = Parse(texts[i]);
@@ -130,7 +137,30 @@ absl::StatusOr<Arguments> ParseArguments(std::span<const std::string> texts) {
   return arguments;
 }
 
-// ---- status -------------------------------------------------------------------------------------
+absl::Status NoServerFlags(const Arguments& arguments) {
+  if (arguments.server_flags.empty()) return absl::OkStatus();
+  return BadArguments(
+      absl::StrCat(arguments.verb, " does not know ", arguments.server_flags.front()));
+}
+
+// ---- save ----
+
+absl::Status Save(const Arguments& arguments) {
+  CONCLAVE_RETURN_IF_ERROR(NoServerFlags(arguments));
+  if (arguments.endpoint.find(',') != std::string::npos) {
+    return BadArguments("snapshot must be requested to one selected node, not multiple");
+  }
+  CONCLAVE_ASSIGN_OR_RETURN(const Client client,
+                            Client::Connect({.endpoints = {arguments.endpoint}}));
+  CONCLAVE_ASSIGN_OR_RETURN(
+      const SnapshotSaved saved,
+      Maintenance(client).SaveSnapshot(client.endpoints().front(), arguments.file));
+  std::cout << "Snapshot saved at " << arguments.file << "\n";
+  if (!saved.version.empty()) std::cout << "Server version " << saved.version << "\n";
+  return absl::OkStatus();
+}
+
+// ---- status ----
 
 // "2.1 MB": as etcd's tools say it.
 std::string HumanSize(uint64_t bytes) {
@@ -162,9 +192,7 @@ void PrintTable(const std::vector<std::pair<std::string, std::string>>& columns)
 }
 
 absl::Status Status(const Arguments& arguments) {
-  if (!arguments.server_flags.empty()) {
-    return BadArguments(absl::StrCat("status does not know ", arguments.server_flags.front()));
-  }
+  CONCLAVE_RETURN_IF_ERROR(NoServerFlags(arguments));
   CONCLAVE_ASSIGN_OR_RETURN(const auto file, SnapshotFile::Open(arguments.file));
   CONCLAVE_ASSIGN_OR_RETURN(bbolt::Database database, bbolt::Database::Open(file.get()));
   CONCLAVE_ASSIGN_OR_RETURN(const backup::DatabaseStatus status, backup::Inspect(&database));
@@ -197,7 +225,7 @@ absl::Status Status(const Arguments& arguments) {
   return absl::OkStatus();
 }
 
-// ---- restore ------------------------------------------------------------------------------------
+// ---- restore ----
 
 absl::StatusOr<backup::RestoreOptions> RevisionOptions(const Arguments& arguments) {
   backup::RestoreOptions options;
@@ -307,7 +335,11 @@ int RunSnapshotCommand(std::span<const std::string> arguments) {
   }
   const absl::StatusOr<Arguments> parsed = ParseArguments(arguments);
   absl::Status done = parsed.status();
-  if (done.ok()) done = parsed->verb == "status" ? Status(*parsed) : Restore(*parsed);
+  if (done.ok()) {
+    done = parsed->verb == "save"     ? Save(*parsed)
+           : parsed->verb == "status" ? Status(*parsed)
+                                      : Restore(*parsed);
+  }
   if (done.ok()) return 0;
   std::cerr << "Error: " << done.message() << std::endl;
   if (!absl::IsInvalidArgument(done)) return kExitFailed;

@@ -1,5 +1,6 @@
-// `conclave snapshot status|restore`: files of etcd's, looked at and made into the data directory
-// of a new cluster's member. What etcd's own etcdutl does, with its flags, texts and formats.
+// `conclave snapshot save|status|restore`: files of etcd's: taken off a member, looked at, and made
+// into the data directory of a new cluster's member. What etcdctl and etcdutl do, with their flags,
+// texts and formats.
 #pragma once
 
 #include <span>

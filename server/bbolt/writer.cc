@@ -46,7 +46,7 @@ void Writer::Add(std::string_view key, size_t value_size, absl::FunctionRef<void
 
 void Writer::AddToLeaf(std::string_view key, size_t value_size, uint32_t flags,
                        absl::FunctionRef<void(char* at)> fill) {
-  CONCLAVE_CHECK(key > last_key_ && key.size() <= kKeyBytesMax, "keys out of order, or too long");
+  CONCLAVE_CHECK(key > last_key_ && key.size() <= INT32_MAX, "keys out of order, or too long");
   CONCLAVE_CHECK(value_size <= INT32_MAX);
   last_key_.assign(key);
   const size_t size = key.size() + value_size;

@@ -28,7 +28,6 @@
 namespace conclave::bbolt {
 
 inline constexpr uint32_t kPageSize = 4096;
-inline constexpr size_t kKeyBytesMax = 32768;  // bbolt's own limit; CHECK
 
 // What the first pass has found out.
 struct Layout {
@@ -46,7 +45,8 @@ class Writer {
 
   // Buckets in the order of their names.
   void BeginBucket(std::string_view name);
-  // The next pair of the bucket; keys ascend and are not empty. `fill` writes value_size bytes (and
+  // The next pair of the bucket; keys ascend and are not empty (CHECK). bbolt itself writes no keys
+  // above 32 KiB, but reads them. `fill` writes value_size bytes (and
   // is not called in the first pass).
   void Add(std::string_view key, size_t value_size, absl::FunctionRef<void(char* at)> fill);
   void Add(std::string_view key, std::string_view value);

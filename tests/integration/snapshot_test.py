@@ -14,6 +14,8 @@ import sys
 import tempfile
 import unittest
 
+import grpc
+
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
 from servers import Cluster  # noqa: E402
 
@@ -127,7 +129,7 @@ class Snapshots(unittest.TestCase):
         etcd = self.cluster("etcd", ARGUMENTS.etcd)
         compacted = fill(etcd)
         file = self.folder / "etcd.db"
-        ctl(etcd, "snapshot", "save", str(file))
+        self.assertIn(f"Snapshot saved at {file}", conclave("save", file, "--endpoints", etcd.clients[0]).stdout)
         self.check_status(file)
         was, held = history(etcd, compacted), leases(etcd)
         self.assertEqual(len(held), 2)
@@ -157,7 +159,7 @@ class Snapshots(unittest.TestCase):
     def test_what_we_save_is_served_by_etcd(self):
         ours = self.cluster("conclave", ARGUMENTS.conclave)
         file = self.folder / "empty.db"
-        ctl(ours, "snapshot", "save", str(file))
+        conclave("save", file, f"--endpoints={ours.clients[0]}")
         self.check_status(file)
         compacted = fill(ours)
         file = self.folder / "conclave.db"
@@ -197,6 +199,29 @@ class Snapshots(unittest.TestCase):
         etcd = self.restored(file, by_etcd=True)
         self.assertEqual(revision_of(etcd), revision + BUMP_DEFAULT + 1)
         self.assertEqual(keys_at(etcd, 0), keys_at(raised, 0))
+
+    def test_ranges_and_snapshots_come_as_streams(self):
+        ours = self.cluster("conclave", ARGUMENTS.conclave)
+        put = ours.unary("/etcdserverpb.KV/Put")
+        for i in range(100):
+            put(b"\x0a\x05key%02d\x12" % i + varint(100_000) + b"v" * 100_000)
+        every_key = b"\x0a\x01\x00\x12\x01\x00"
+        ranges = ours.channels[0].unary_stream("/etcdserverpb.KV/RangeStream")
+        chunks = list(ranges(every_key))
+        self.assertGreater(len(chunks), 3)
+        self.assertEqual(sum(chunk.count(b"\x0a\x05key") for chunk in chunks), 100)
+        self.assertLess(max(map(len, chunks)), 5 << 20)
+        self.assertEqual(chunks[0].count(b"\x0a\x05key"), 10)
+        with self.assertRaises(grpc.RpcError) as refused:
+            list(ranges(every_key + b"\x28\x02"))  # sort_order: DESCEND
+        self.assertEqual(refused.exception.code(), grpc.StatusCode.UNIMPLEMENTED)
+        self.assertEqual(refused.exception.details(), "RangeStream does not support custom sort orders")
+        # A client that goes away in the midst of it does no harm.
+        snapshots = ours.channels[0].unary_stream("/etcdserverpb.Maintenance/Snapshot")
+        for stream in (ranges(every_key), snapshots(b"")):
+            next(stream)
+            stream.cancel()
+        self.assertGreater(sum(map(len, snapshots(b""))), 100 * 100_000)
 
     def test_refuses_what_would_do_harm(self):
         ours = self.cluster("conclave", ARGUMENTS.conclave)

@@ -51,6 +51,11 @@ class FakeTransport : public Transport {
   void SendOnStream(WireId id, std::string_view message) override {
     Find(id).sent.emplace_back(message);
   }
+  void OpenDownload(WireId id, size_t endpoint, std::string_view method,
+                    std::string_view request) override {
+    OpenStream(id, endpoint, method);
+    SendOnStream(id, request);
+  }
   void CloseStream(WireId id) override { Find(id).closed = true; }
   void PauseStream(WireId id, bool paused) override { Find(id).paused = paused; }
 

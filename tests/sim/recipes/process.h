@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "conclave/base/prng.h"
+#include "conclave/base/check.h"
 #include "conclave/client/core/engine.h"
 #include "conclave/client/core/transport.h"
 #include "conclave/tests/sim/recipes/history.h"
@@ -91,6 +92,9 @@ class Process final : private Transport {
   void StartUnary(const Unary& unary) override;
   void CancelUnary(WireId id) override;
   void OpenStream(WireId id, size_t member, std::string_view method) override;
+  void OpenDownload(WireId, size_t, std::string_view, std::string_view) override {
+    CONCLAVE_CHECK(false, "recipes download nothing");
+  }
   void SendOnStream(WireId id, std::string_view message) override;
   void CloseStream(WireId id) override;
   void PauseStream(WireId, bool) override {}  // nobody here is too slow
