@@ -18,8 +18,8 @@
 #include <string_view>
 #include <vector>
 
-#include "conclave/base/prng.h"
 #include "conclave/base/check.h"
+#include "conclave/base/prng.h"
 #include "conclave/client/core/engine.h"
 #include "conclave/client/core/transport.h"
 #include "conclave/tests/sim/recipes/history.h"
