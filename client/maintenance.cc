@@ -217,6 +217,8 @@ absl::StatusOr<SnapshotSaved> Maintenance::SaveSnapshot(std::string_view endpoin
                                                         const std::string& path,
                                                         const SaveSnapshotOptions& options,
                                                         const CallOptions& call) const {
+  // Is it there? And a client's token, which a download cannot wait for, is brought up to date.
+  CONCLAVE_RETURN_IF_ERROR(client_.Status(endpoint, call).status());
   const std::shared_ptr<ClientImpl>& impl = client_.impl();
   const Instant deadline = impl->PatientDeadlineOf(call);
   const Duration stall = absl::ToChronoNanoseconds(options.stall_timeout);

@@ -54,6 +54,26 @@ std::vector<std::pair<std::string, std::string>> Members(const apply::Membership
   return pairs;
 }
 
+using Pairs = std::vector<std::pair<std::string, std::string>>;
+
+Pairs AuthOf(const auth::AuthStore& auth) {
+  if (auth.pristine()) return {};
+  return {{std::string(kAuthEnabledKey), std::string(1, auth.enabled() ? '\1' : '\0')},
+          {std::string(kAuthRevisionKey), EncodeU64(auth.revision())}};
+}
+
+Pairs RolesOf(const auth::AuthStore& auth) {
+  Pairs pairs;
+  for (const auto& [name, role] : auth.roles()) pairs.emplace_back(name, EncodeRole(name, role));
+  return pairs;
+}
+
+Pairs UsersOf(const auth::AuthStore& auth) {
+  Pairs pairs;
+  for (const auto& [name, user] : auth.users()) pairs.emplace_back(name, EncodeUser(name, user));
+  return pairs;
+}
+
 }  // namespace
 
 DatabaseTask::DatabaseTask(apply::StateMachine* state)
@@ -71,9 +91,9 @@ DatabaseTask::DatabaseTask(apply::StateMachine* state)
     cluster.emplace_back(kDowngradeKey, Dump({{"target-version", target}, {"enabled", true}}));
   }
   front_ = {{kAlarmBucket, std::move(alarms)},
-            {kAuthBucket, {}},
-            {kAuthRolesBucket, {}},
-            {kAuthUsersBucket, {}},
+            {kAuthBucket, AuthOf(state->auth())},
+            {kAuthRolesBucket, RolesOf(state->auth())},
+            {kAuthUsersBucket, UsersOf(state->auth())},
             {kClusterBucket, std::move(cluster)}};
 
   Pairs meta = {{std::string(kConfStateKey), EncodeConfState(state->membership())},

@@ -112,6 +112,36 @@ absl::Status TakeAlarm(std::string_view key, absl::btree_set<apply::Alarm>* alar
   return absl::OkStatus();
 }
 
+absl::Status ReadAuth(bbolt::Database* database, auth::AuthStore* auth) {
+  bool enabled = false;
+  uint64_t revision = 1;
+  absl::btree_map<std::string, auth::User> users;
+  absl::btree_map<std::string, auth::Role> roles;
+  CONCLAVE_RETURN_IF_ERROR(
+      ForEachIfThere(database, kAuthBucket, [&](std::string_view key, std::string_view value) {
+        if (key == kAuthEnabledKey) {
+          enabled = value == std::string_view("\1", 1);
+        } else if (key == kAuthRevisionKey) {
+          const std::optional<uint64_t> number = DecodeU64(value);
+          if (!number.has_value()) return Damaged("the auth revision is none");
+          revision = std::max<uint64_t>(*number, 1);
+        }
+        return absl::OkStatus();
+      }));
+  CONCLAVE_RETURN_IF_ERROR(ForEachIfThere(
+      database, kAuthUsersBucket, [&users](std::string_view key, std::string_view value) {
+        return DecodeUser(value, &users[std::string(key)]) ? absl::OkStatus()
+                                                           : Damaged("a user is none");
+      }));
+  CONCLAVE_RETURN_IF_ERROR(ForEachIfThere(
+      database, kAuthRolesBucket, [&roles](std::string_view key, std::string_view value) {
+        return DecodeRole(value, &roles[std::string(key)]) ? absl::OkStatus()
+                                                           : Damaged("a role is none");
+      }));
+  auth->Restore(enabled, revision, std::move(users), std::move(roles));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<apply::StateParts> ReadState(bbolt::Database* database,
@@ -145,6 +175,7 @@ absl::StatusOr<apply::StateParts> ReadState(bbolt::Database* database,
   CONCLAVE_RETURN_IF_ERROR(ForEachIfThere(
       database, kAlarmBucket,
       [&parts](std::string_view key, std::string_view) { return TakeAlarm(key, &parts.alarms); }));
+  CONCLAVE_RETURN_IF_ERROR(ReadAuth(database, &parts.auth));
   return parts;
 }
 

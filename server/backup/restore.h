@@ -1,8 +1,7 @@
 // A file of etcd's (of etcd itself, or of our own Snapshot) as a state to found a cluster on.
 //
-// Keys with their history, leases, alarms (and users and roles, where this server has them) are
-// taken over; members, cluster version and the place in the log are the new cluster's own. What a
-// compaction had begun is finished.
+// Keys with their history, leases, alarms, users and roles are taken over; members, cluster version
+// and the place in the log are the new cluster's own. What a compaction had begun is finished.
 //
 // The file may come from anywhere: whatever it is, it ends in a state or a Status.
 #pragma once

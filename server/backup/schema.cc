@@ -1,5 +1,9 @@
 #include "conclave/server/backup/schema.h"
 
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
 #include "conclave/api/wire/reader.h"
 #include "conclave/api/wire/writer.h"
 
@@ -75,6 +79,98 @@ std::optional<Lease> DecodeLease(std::string_view bytes) {
   }
   if (!reader.ok()) return std::nullopt;
   return lease;
+}
+
+// Fields of a user: 1 name, 2 password, 3 roles, 4 options (1 no password); of a role: 1 name,
+// 2 permissions (1 type, 2 key, 3 range end).
+std::string EncodeUser(std::string_view name, const auth::User& user) {
+  wire::Builder builder;
+  builder.AppendText(1, name);
+  builder.AppendText(2, user.password_hash);
+  for (const std::string& role : user.roles) builder.AppendElement(3, role);
+  const size_t begin = builder.BeginMessage(4);
+  builder.AppendNumber(1, uint64_t{user.no_password});
+  builder.EndMessage(begin);
+  return std::string(builder.view());
+}
+
+bool DecodeUser(std::string_view bytes, auth::User* user) {
+  wire::Reader reader(bytes);
+  while (reader.Next()) {
+    switch (reader.tag()) {
+      case wire::LengthTag(2):
+        user->password_hash = std::string(reader.Bytes());
+        break;
+      case wire::LengthTag(3):
+        user->roles.emplace(reader.String());
+        break;
+      case wire::LengthTag(4): {
+        wire::Reader options(reader.Bytes());
+        while (options.Next()) {
+          if (options.tag() == wire::VarintTag(1)) {
+            user->no_password = options.Bool();
+          } else {
+            options.Skip(1);
+          }
+        }
+        if (!options.ok()) reader.Fail();
+        break;
+      }
+      default:
+        reader.Skip();
+    }
+  }
+  return reader.ok();
+}
+
+std::string EncodeRole(std::string_view name, const auth::Role& role) {
+  wire::Builder builder;
+  builder.AppendText(1, name);
+  for (const auth::Permission& permission : role.permissions) {
+    const size_t begin = builder.BeginMessage(2);
+    builder.AppendNumber(1, static_cast<uint64_t>(permission.type));
+    builder.AppendText(2, permission.key);
+    builder.AppendText(3, permission.range_end);
+    builder.EndMessage(begin);
+  }
+  return std::string(builder.view());
+}
+
+bool DecodeRole(std::string_view bytes, auth::Role* role) {
+  wire::Reader reader(bytes);
+  while (reader.Next()) {
+    if (reader.tag() != wire::LengthTag(2)) {
+      reader.Skip();
+      continue;
+    }
+    auth::Permission permission;
+    wire::Reader fields(reader.Bytes());
+    while (fields.Next()) {
+      switch (fields.tag()) {
+        case wire::VarintTag(1): {
+          const uint64_t type = fields.Varint();
+          if (type > 2) fields.Fail();
+          permission.type = static_cast<auth::PermissionType>(type);
+          break;
+        }
+        case wire::LengthTag(2):
+          permission.key = std::string(fields.Bytes());
+          break;
+        case wire::LengthTag(3):
+          permission.range_end = std::string(fields.Bytes());
+          break;
+        default:
+          fields.Skip(3);
+      }
+    }
+    if (!fields.ok()) reader.Fail();
+    role->permissions.push_back(std::move(permission));
+  }
+  std::sort(role->permissions.begin(), role->permissions.end(),
+            [](const auth::Permission& a, const auth::Permission& b) {
+              return std::tie(a.key, a.range_end) < std::tie(b.key, b.range_end);
+            });
+  return reader.ok();
 }
 
 bool DecodeKeyValue(std::string_view bytes, mvcc::RecordFields* fields, int64_t* mod_revision) {

@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 
+#include "conclave/server/auth/store.h"
 #include "conclave/server/mvcc/record.h"
 
 namespace conclave::backup {
@@ -35,6 +36,8 @@ inline constexpr std::string_view kMembersBucket = "members";
 inline constexpr std::string_view kMembersRemovedBucket = "members_removed";
 inline constexpr std::string_view kMetaBucket = "meta";
 
+inline constexpr std::string_view kAuthEnabledKey = "authEnabled";
+inline constexpr std::string_view kAuthRevisionKey = "authRevision";
 inline constexpr std::string_view kClusterVersionKey = "clusterVersion";
 inline constexpr std::string_view kDowngradeKey = "downgrade";
 inline constexpr std::string_view kConfStateKey = "confState";
@@ -62,6 +65,12 @@ struct Lease {
 };
 [[nodiscard]] std::string EncodeLease(const Lease& lease);
 [[nodiscard]] std::optional<Lease> DecodeLease(std::string_view bytes);
+
+// authpb.User and authpb.Role. Decoding: false unless the message is one.
+[[nodiscard]] std::string EncodeUser(std::string_view name, const auth::User& user);
+[[nodiscard]] bool DecodeUser(std::string_view bytes, auth::User* user);
+[[nodiscard]] std::string EncodeRole(std::string_view name, const auth::Role& role);
+[[nodiscard]] bool DecodeRole(std::string_view bytes, auth::Role* role);
 
 // mvccpb.KeyValue; the views point into `bytes`. Revision and tombstone stand in the key instead.
 [[nodiscard]] bool DecodeKeyValue(std::string_view bytes, mvcc::RecordFields* fields,

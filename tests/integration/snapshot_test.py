@@ -223,6 +223,25 @@ class Snapshots(unittest.TestCase):
             stream.cancel()
         self.assertGreater(sum(map(len, snapshots(b""))), 100 * 100_000)
 
+    def test_users_and_roles_go_along(self):
+        for binary, by_etcd in ((ARGUMENTS.etcd, False), (ARGUMENTS.conclave, True)):
+            source = self.cluster("auth", binary)
+            ctl(source, "put", "a", "1")
+            for command in ("user add root:secret", "user add reader:word", "role add root", "role add looks",
+                            "role grant-permission looks read a", "user grant-role root root",
+                            "user grant-role reader looks", "auth enable"):
+                ctl(source, *command.split())
+            file = self.folder / f"auth-{by_etcd}.db"
+            ctl(source, "--user=root:secret", "snapshot", "save", str(file))
+            flags = () if by_etcd else ("--bump-revision=0",)
+            served = self.restored(file, *flags, by_etcd=by_etcd)
+            self.assertEqual(ctl(served, "--user=reader:word", "get", "a").split(), ["a", "1"])
+            for arguments in (("get", "a"), ("--user=reader:word", "put", "a", "2"),
+                              ("--user=reader:wrong", "get", "a")):
+                self.assertNotEqual(run(ARGUMENTS.etcdctl, "--endpoints", served.clients[0], *arguments,
+                                        ok=False).returncode, 0, arguments)
+            self.assertEqual(ctl(served, "--user=root:secret", "user", "list").split(), ["reader", "root"])
+
     def test_refuses_what_would_do_harm(self):
         ours = self.cluster("conclave", ARGUMENTS.conclave)
         ctl(ours, "put", "a", "1")
