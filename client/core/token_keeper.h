@@ -16,6 +16,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "conclave/base/time.h"
 #include "conclave/client/core/judge.h"
 
