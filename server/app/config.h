@@ -56,6 +56,9 @@ struct Config {
   std::map<std::string, std::vector<Url>> initial_cluster;  // by member name
   bool initial_cluster_existing = false;
   std::string initial_cluster_token = "etcd-cluster";
+  bool force_new_cluster = false;
+  bool strict_reconfig_check = true;
+  uint64_t max_learners = 1;
 
   TlsConfig client_tls;
   TlsConfig peer_tls;

@@ -21,6 +21,7 @@
 #include "conclave/base/status.h"
 #include "conclave/server/app/auto_compactor.h"
 #include "conclave/server/app/core.h"
+#include "conclave/server/app/member_start.h"
 #include "conclave/server/app/metrics.h"
 #include "conclave/server/app/password_worker.h"
 #include "conclave/server/app/tls_setup.h"
@@ -88,14 +89,6 @@ size_t ClientsMax() {
                                                 : descriptors / 2;
 }
 
-absl::StatusOr<node::InitialCluster> Founders(const Config& config) {
-  std::vector<node::FoundingMember> founders;
-  for (const auto& [name, urls] : config.initial_cluster) {
-    founders.push_back({name, Texts(urls)});
-  }
-  return node::FoundCluster(founders, config.initial_cluster_token);
-}
-
 rpc::TransportOptions TransportSettings(const Config& config, bool peers) {
   rpc::TransportOptions options;
   options.queue_threads = config.queue_threads == 0 ? 1 : config.queue_threads;
@@ -128,6 +121,8 @@ node::Options NodeSettings(const Config& config) {
   options.txn_ops_max = config.max_txn_ops;
   options.auth_token_ttl = config.auth_token_ttl;
   options.bcrypt_cost = config.bcrypt_cost;
+  options.strict_reconfig_check = config.strict_reconfig_check;
+  options.learners_max = config.max_learners;
   options.watch_progress_interval = config.watch_progress_notify_interval;
   options.snapshot_log_bytes_min = config.snapshot_log_bytes;
   options.snapshot_entries = config.snapshot_count;
@@ -314,9 +309,9 @@ absl::Status Server::Impl::OpenMember(node::Options* settings, node::Opened* ope
     CONCLAVE_ASSIGN_OR_RETURN(log_disk, posix::OpenDisk(config.wal_dir));
     disk_ = std::make_shared<env::SplitDisk>(disk_, wal::kDirectory, log_disk);
   }
-  CONCLAVE_ASSIGN_OR_RETURN(const node::InitialCluster founders, Founders(config));
-  settings->id = founders.Find(config.name)->id;
-  settings->cluster_id = founders.cluster_id;
+  CONCLAVE_ASSIGN_OR_RETURN(MemberStart start, DecideStart(*disk_, config, tls_.peer.get()));
+  settings->id = start.id;
+  settings->cluster_id = start.cluster_id;
   // The lock is a file: it must not be left in somebody else's directory.
   const absl::Status owner = node::CheckOwner(*disk_, *settings);
   if (owner.ok() || posix::HasLockFile(*disk_)) {
@@ -327,13 +322,10 @@ absl::Status Server::Impl::OpenMember(node::Options* settings, node::Opened* ope
   }
   CONCLAVE_RETURN_IF_ERROR(owner);
   auto found =
-      node::OpenMember(*disk_, *settings, config.initial_cluster_existing ? nullptr : &founders,
-                       {.segment_bytes = config.log_segment_bytes});
-  if (absl::IsNotFound(found.status())) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("--initial-cluster-state=existing, but ", config.data_dir,
-                     " holds no member; joining a running cluster is not there yet"));
-  }
+      node::OpenMember(*disk_, *settings, start.founders.has_value() ? &*start.founders : nullptr,
+                       {.segment_bytes = config.log_segment_bytes,
+                        .joining = std::move(start.joining),
+                        .force_new_cluster = config.force_new_cluster});
   if (!found.ok()) return found.status();
   *opened = *std::move(found);
   for (const std::string& note : opened->notes) {

@@ -4,6 +4,7 @@
 
 #include "conclave/api/wire/auth.h"
 #include "conclave/api/wire/requests.h"
+#include "conclave/server/apply/member_change.h"
 #include "conclave/server/apply/txn_intervals.h"
 #include "conclave/server/auth/password.h"
 #include "conclave/server/lease/lessor.h"
@@ -201,6 +202,11 @@ RequestCheck CheckAuth(Method method, std::string_view request) {
   }
 }
 
+RequestCheck CheckMemberChange(Method method, std::string_view encoded) {
+  MemberChange change;
+  return {ParseMemberChange(method, encoded, &change), Route::kNode};
+}
+
 RequestCheck CheckShape(Method method, std::string_view request, const RequestLimits& limits) {
   switch (method) {
     case Method::kRange: {
@@ -253,7 +259,7 @@ RequestCheck CheckShape(Method method, std::string_view request, const RequestLi
     case Method::kMemberRemove:
     case Method::kMemberUpdate:
     case Method::kMemberPromote:
-      break;
+      return CheckMemberChange(method, request);
     case Method::kDowngrade:
       return CheckDowngrade(request);
     case Method::kAuthEnable:

@@ -22,7 +22,7 @@ enum class Route : uint8_t {
   kRead,       // StateMachine::Read, after a read round has confirmed the leader
   kReadLocal,  // StateMachine::Read at once
   kLeader,     // StateMachine::Read on the leader only, after a read round
-  kNode,       // not about the state: Status, MoveLeader, Defragment
+  kNode,       // the node's own: Status, MoveLeader, Defragment, changes of membership
   kPassword,   // has a password to be hashed or compared first; then through the log
 };
 

@@ -35,8 +35,8 @@ std::string Framed(BlockType type, std::string_view content) {
 }
 
 // Fields: 1 cluster id; 2 version; 3 member (etcdserverpb.Member), repeated; 4 alarm (1 member, 2
-// type), repeated; 8 users and roles (auth_image.cc), if there ever were any; 15 target of a
-// downgrade.
+// type), repeated; 5 id of a member that was removed, repeated; 8 users and roles (auth_image.cc),
+// if there ever were any; 15 target of a downgrade.
 constexpr uint32_t kAuthField = 8;
 constexpr uint32_t kDowngradeField = 15;
 std::string EncodeCluster(const Membership& membership, std::string_view version,
@@ -55,35 +55,10 @@ std::string EncodeCluster(const Membership& membership, std::string_view version
     builder.AppendNumber(2, int64_t{alarm.type});
     builder.EndMessage(begin);
   }
+  for (const uint64_t id : membership.removed()) builder.AppendNumber(5, id);
   if (!auth.pristine()) builder.AppendElement(kAuthField, EncodeAuthStore(auth));
   builder.AppendText(kDowngradeField, downgrade_target);
   return std::string(builder.view());
-}
-
-bool DecodeMember(std::string_view encoded, Member* member) {
-  wire::Reader reader(encoded);
-  while (reader.Next()) {
-    switch (reader.tag()) {
-      case wire::VarintTag(1):
-        member->id = reader.Varint();
-        break;
-      case wire::LengthTag(2):
-        member->name = reader.String();
-        break;
-      case wire::LengthTag(3):
-        member->peer_urls.emplace_back(reader.String());
-        break;
-      case wire::LengthTag(4):
-        member->client_urls.emplace_back(reader.String());
-        break;
-      case wire::VarintTag(5):
-        member->is_learner = reader.Bool();
-        break;
-      default:
-        reader.Skip(5);
-    }
-  }
-  return reader.ok();
 }
 
 bool DecodeAlarm(std::string_view encoded, Alarm* alarm) {
@@ -126,6 +101,9 @@ bool DecodeCluster(std::string_view encoded, StateParts* cluster) {
         cluster->alarms.insert(alarm);
         break;
       }
+      case wire::VarintTag(5):
+        cluster->removed.insert(reader.Varint());
+        break;
       case wire::LengthTag(kAuthField):
         if (!DecodeAuthStore(reader.Bytes(), &cluster->auth)) reader.Fail();
         break;
@@ -133,7 +111,7 @@ bool DecodeCluster(std::string_view encoded, StateParts* cluster) {
         cluster->downgrade_target = reader.String();
         break;
       default:
-        reader.Skip(4);
+        reader.Skip(5);
     }
   }
   return reader.ok();
@@ -406,7 +384,8 @@ absl::StatusOr<std::unique_ptr<StateMachine>> AssembleState(const StateMachineOp
   });
   if (!attached.ok()) return Corrupt("a key of a lease that is not there");
   if (!parts.members.empty() || parts.cluster_id != 0) {
-    state->membership_.Bootstrap(parts.cluster_id, std::move(parts.members));
+    state->membership_.Bootstrap(parts.cluster_id, std::move(parts.members),
+                                 std::move(parts.removed));
   }
   state->cluster_version_ = std::move(parts.cluster_version);
   state->downgrade_target_ = std::move(parts.downgrade_target);

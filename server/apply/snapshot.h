@@ -73,6 +73,7 @@ struct StateParts {
   lease::LessorImage leases;
   uint64_t cluster_id = 0;
   std::vector<Member> members;  // by id
+  absl::btree_set<uint64_t> removed;
   std::string cluster_version;
   std::string downgrade_target;
   absl::btree_set<Alarm> alarms;

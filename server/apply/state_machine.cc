@@ -170,6 +170,19 @@ void StateMachine::Advance(uint64_t index, uint64_t entry_term) {
   applied_term_ = entry_term;
 }
 
+ApplyResult StateMachine::ApplyMemberChange(const ApplyContext& context,
+                                            const MemberChange& change) {
+  Advance(context.index, context.entry_term);
+  membership_.Apply(change);
+  if (!context.want_response) return {};
+  return {nullptr, membership_.EncodeChanged(Header(context.raft_term), change)};
+}
+
+bool StateMachine::RetainOnlySelf(uint64_t index, uint64_t term) {
+  Advance(index, term);
+  return membership_.RetainOnly(options_.member_id);
+}
+
 ApplyResult StateMachine::Apply(const ApplyContext& context, const Bytes& payload) {
   Advance(context.index, context.entry_term);
   if (payload.empty()) return {};

@@ -134,8 +134,15 @@ class StateMachine {
   // The next entry of the log. CHECKs that the index is the one behind the last one applied, and
   // that this version knows the command.
   [[nodiscard]] ApplyResult Apply(const ApplyContext& context, const Bytes& payload);
-  // The next entry is none of ours (a membership change of Raft's): only the index moves.
+  // The next entry is none of ours (a step of Raft's own, say): only the index moves.
   void Advance(uint64_t index, uint64_t entry_term);
+  // The next entry changes the membership. It never fails; the response is the answer to the
+  // change.
+  [[nodiscard]] ApplyResult ApplyMemberChange(const ApplyContext& context,
+                                              const MemberChange& change);
+  // Out of the log's order, before the node runs: all other members are lost. The state moves to
+  // `index`, which no log has. False if this member is none.
+  [[nodiscard]] bool RetainOnlySelf(uint64_t index, uint64_t term);
 
   uint64_t applied_index() const { return applied_index_; }
   uint64_t applied_term() const { return applied_term_; }

@@ -10,10 +10,12 @@
 #include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
 #include "conclave/base/status.h"
+#include "conclave/server/apply/member_change.h"
 #include "conclave/server/apply/snapshot.h"
 #include "conclave/server/apply/state_machine.h"
 #include "conclave/server/node/identity.h"
 #include "conclave/server/node/settings.h"
+#include "conclave/server/raft/confchange/confchange.h"
 #include "conclave/server/snapshot/reader.h"
 #include "conclave/server/snapshot/writer.h"
 
@@ -76,15 +78,17 @@ wal::Options LogSettings(const Options& options, const OpenOptions& open) {
   return settings;
 }
 
-// There is no log. A founder that has not come to the end of its first start has at most the
-// founding snapshot; whoever has more has been a member, and must not start without its memory.
+// There is no log. Who has not come to the end of its first start has at most the founding
+// snapshot, or the empty one of a member that joins; whoever has more has been a member, and must
+// not start without its memory.
 absl::Status RefuseAmnesia(env::Disk& disk) {
   const auto identity = ReadIdentity(disk);
   CONCLAVE_ASSIGN_OR_RETURN(const auto snapshots, snapshot::ListNewestFirst(disk));
   const std::string founding = snapshot::FileName(raft::FoundingSnapshot({}));
   std::string sign;
   if (!identity.ok() || identity->has_value()) sign = std::string(kIdentityName);
-  if (!snapshots.empty() && snapshots.front() != founding) {
+  if (!snapshots.empty() && snapshots.front() != founding &&
+      snapshots.front() != snapshot::FileName(raft::SnapshotMeta())) {
     sign = absl::StrCat(std::string(snapshot::kDirectory), "/", snapshots.front());
   }
   if (sign.empty()) return absl::OkStatus();
@@ -215,6 +219,13 @@ absl::StatusOr<Recovered> FoundingState(const Options& options, const InitialClu
   return recovered;
 }
 
+Recovered JoiningState(const Options& options, std::vector<PeerAddress> others) {
+  Recovered recovered;
+  recovered.state = std::make_unique<apply::StateMachine>(StateSettings(options));
+  recovered.acquaintances = std::move(others);
+  return recovered;
+}
+
 absl::Status CheckOwner(env::Disk& disk, const Options& options) {
   const auto identity = ReadIdentity(disk);
   if (absl::IsFailedPrecondition(identity.status())) return identity.status();
@@ -255,6 +266,68 @@ absl::Status FoundMember(env::Disk& disk, const Options& options, const InitialC
   return WriteIdentity(disk, {options.cluster_id, options.id});
 }
 
+absl::StatusOr<bool> KnowsNoCluster(env::Disk& disk) {
+  CONCLAVE_ASSIGN_OR_RETURN(const bool existed, wal::Log::Exists(disk));
+  if (!existed) return true;
+  CONCLAVE_ASSIGN_OR_RETURN(const auto snapshots, snapshot::ListNewestFirst(disk));
+  return !snapshots.empty() && snapshots.front() == snapshot::FileName(raft::SnapshotMeta());
+}
+
+namespace {
+
+absl::Status ApplyAll(const std::vector<raft::Entry>& entries, apply::StateMachine* state) {
+  for (const raft::Entry& entry : entries) {
+    const apply::ApplyContext context{.index = entry.index.value(),
+                                      .entry_term = entry.term.value()};
+    if (entry.type == raft::EntryType::kCommand) {
+      (void)state->Apply(context, entry.payload);  // what it answers was for its client
+      continue;
+    }
+    const auto change = raft::DecodeConfChange(entry.payload);
+    if (!change.has_value()) {
+      return absl::DataLossError(
+          absl::StrCat("a broken change of membership in the log at ", entry.index.value()));
+    }
+    if (const auto command = apply::DecodeMemberChange(change->context.view())) {
+      (void)state->ApplyMemberChange(context, command->change);
+    } else {
+      state->Advance(context.index, context.entry_term);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// What this member has is the truth from now on, committed or not. A crash before the snapshot is
+// there changes nothing; behind it, the log is void by itself.
+absl::Status ForceNewCluster(env::Disk& disk, const Options& options, Opened* opened) {
+  Recovered& recovered = opened->recovered;
+  apply::StateMachine* const state = recovered.state.get();
+  CONCLAVE_RETURN_IF_ERROR(ApplyAll(recovered.entries, state));
+  raft::SnapshotMeta forced;
+  forced.index = raft::Index(state->applied_index() + 1);
+  forced.term = std::max(recovered.hard_state.term, raft::Term(state->applied_term())) + 1;
+  forced.conf.voters = {options.id};
+  if (!state->RetainOnlySelf(forced.index.value(), forced.term.value())) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "a new cluster cannot be made of ", disk.Describe(), ": member ", Hex(options.id.value()),
+        " is not a member by its own data (it was removed, or had not joined yet)"));
+  }
+  CONCLAVE_RETURN_IF_ERROR(SaveState(disk, options.cluster_id, forced, state));
+  wal::LogBatch batch;
+  batch.reset = {forced.index, forced.term};
+  batch.hard_state = {forced.term, raft::NodeId(), forced.index};
+  CONCLAVE_RETURN_IF_ERROR(opened->log->Append(batch));
+  CONCLAVE_RETURN_IF_ERROR(opened->log->Sync());
+  opened->notes.push_back(absl::StrCat("made a new cluster of this member alone, with ",
+                                       recovered.entries.size(), " entries of its log"));
+  recovered.entries.clear();
+  recovered.snapshot = forced;
+  recovered.hard_state = *batch.hard_state;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
                                   const InitialCluster* founding, const OpenOptions& open) {
   CONCLAVE_RETURN_IF_ERROR(CheckOwner(disk, options));
@@ -266,12 +339,13 @@ absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
     CONCLAVE_ASSIGN_OR_RETURN(damaged, ReadNewest(disk, options, &opened));
   } else {
     CONCLAVE_RETURN_IF_ERROR(RefuseAmnesia(disk));
-    if (founding == nullptr) {
+    if (founding == nullptr && !open.joining.has_value()) {
       return absl::NotFoundError(
           absl::StrCat(disk.Describe(), " holds no member, and no initial cluster was given"));
     }
     opened.first_start = true;
-    recovered = FoundingState(options, *founding);
+    recovered =
+        open.joining.has_value() ? JoiningState(options, {}) : FoundingState(options, *founding);
     CONCLAVE_RETURN_IF_ERROR(
         SaveState(disk, options.cluster_id, recovered.snapshot, recovered.state.get()));
   }
@@ -295,6 +369,12 @@ absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
   recovered.hard_state.term = std::max(recovered.hard_state.term, recovered.snapshot.term);
   recovered.entries = std::move(log.entries);
   opened.log = std::move(log.log);
+  if (!recovered.snapshot.index && open.joining.has_value()) {
+    recovered.acquaintances = *open.joining;
+  }
+  if (open.force_new_cluster) {
+    CONCLAVE_RETURN_IF_ERROR(ForceNewCluster(disk, options, &opened));
+  }
   return opened;
 }
 

@@ -4,7 +4,11 @@
 //   snapshot, then
 //                 the log is created. So the founding members are remembered, whatever later flags
 //                 say.
+//   join          an empty state, likewise; who the others are was asked of them, and everything
+//                 else comes by Raft. Until it has come, every start asks them again
 //   any other     the newest readable snapshot, and the log behind it
+//   forced        all that the log holds is applied, whoever has it beside this member; then this
+//                 one is the only member of its cluster
 //
 // A crash anywhere in the first start is a first start again: the log is created behind the
 // snapshot, and behind the log the member's identity (identity.h). A directory with an identity, or
@@ -13,6 +17,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -66,6 +71,10 @@ struct InitialCluster {
                                                       const InitialCluster& cluster,
                                                       apply::StateParts parts);
 
+// The state of a server that joins a cluster: none, at index 0. `others` are the members as the
+// cluster tells them; the rest comes by Raft.
+[[nodiscard]] Recovered JoiningState(const Options& options, std::vector<PeerAddress> others);
+
 struct Opened {
   Recovered recovered;            // for the Node
   std::unique_ptr<wal::Log> log;  // for the one who writes it
@@ -75,16 +84,24 @@ struct Opened {
 
 struct OpenOptions {
   uint64_t segment_bytes = wal::kSegmentBytesDefault;
+  // Of a member that joins, or has not come further than that: the others.
+  std::optional<std::vector<PeerAddress>> joining{};
+  bool force_new_cluster = false;
 };
+
+// True if OpenMember needs `founding` or `joining`: there is no log, or no state beside an empty
+// one.
+[[nodiscard]] absl::StatusOr<bool> KnowsNoCluster(env::Disk& disk);
 
 // FailedPrecondition, if OpenMember would refuse the disk as another cluster's, member's, program's
 // or a newer format's. Writes nothing, and does not need the lock: to be asked before one is taken.
 [[nodiscard]] absl::Status CheckOwner(env::Disk& disk, const Options& options);
 
 // Opens a member's disk, which the caller has locked and which must outlive the log. options.id and
-// options.cluster_id say whose it must be. `founding` is needed at the first start only (null:
-// NotFound then).
-//   FailedPrecondition  the directory belongs to another cluster, member or program
+// options.cluster_id say whose it must be. `founding` or `joining` is needed at the first start
+// only (neither: NotFound then).
+//   FailedPrecondition  the directory belongs to another cluster, member or program; or a new
+//                       cluster cannot be forced out of it
 //   DataLoss            what was acknowledged is damaged or missing
 // Nothing is written into a directory that is refused, but that unfinished files may be gone.
 [[nodiscard]] absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,

@@ -12,6 +12,7 @@ void Effects::Clear() {
   peers.reset();
   distrusted.clear();
   password_jobs.clear();
+  directory.reset();
   log_lines.clear();
   stats_replies.clear();
   ready = false;

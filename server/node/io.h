@@ -110,6 +110,11 @@ struct PeerConnection {
   bool connected = false;
 };
 
+// Another member has refused our lane for good: this one was removed from the cluster.
+struct RemovedByPeer {
+  raft::NodeId peer;
+};
+
 struct LogSynced {
   uint64_t batch = 0;
   Duration write_time{};  // write and fdatasync, for the metrics
@@ -126,8 +131,8 @@ struct StatsRequest {
 struct StopRequest {};
 
 using Input = std::variant<UnaryCall, CallCancelled, StreamOpened, StreamMessage, StreamHalfClosed,
-                           StreamClosed, StreamSent, PeerFrame, PeerConnection, LogSynced,
-                           std::unique_ptr<SnapshotSaved>, StatsRequest, StopRequest,
+                           StreamClosed, StreamSent, PeerFrame, PeerConnection, RemovedByPeer,
+                           LogSynced, std::unique_ptr<SnapshotSaved>, StatsRequest, StopRequest,
                            std::unique_ptr<auth::PasswordOutcome>>;
 
 // ---- Effects ------------------------------------------------------------------------------------
@@ -189,6 +194,14 @@ struct LogTruncate {
 struct PeerAddress {
   raft::NodeId id;
   std::vector<std::string> peer_urls;
+  friend bool operator==(const PeerAddress&, const PeerAddress&) = default;
+};
+
+// What the peer port tells those who ask, and whom it turns away.
+struct PeerDirectory {
+  std::string members;                // node/directory.h
+  std::vector<raft::NodeId> removed;  // sorted
+  friend bool operator==(const PeerDirectory&, const PeerDirectory&) = default;
 };
 
 enum class Severity : uint8_t { kDebug, kInfo, kWarning, kError };
@@ -219,6 +232,7 @@ struct Effects {
   // Each to be run (auth::RunPasswordJob) away from the core's thread, one after the other, and
   // answered by its PasswordOutcome.
   std::vector<auth::PasswordJob> password_jobs;
+  std::optional<PeerDirectory> directory;  // whenever it changes
   std::vector<LogLine> log_lines;
   std::vector<StatsReply> stats_replies;
   bool ready = false;  // turned true: a leader is known and this member's attributes are published

@@ -47,16 +47,25 @@ watch::WatchOptions WatchSettings(const Options& options) {
   return settings;
 }
 
+// What cannot be read at all is Raft's to refuse.
+bool KnowsChange(const Bytes& payload) {
+  const auto change = raft::DecodeConfChange(payload);
+  return !change.has_value() || change->context.empty() ||
+         apply::DecodeMemberChange(change->context.view()).has_value();
+}
+
 // What is in the log will be applied, or the member cannot go on.
 bool KnowsCommands(const raft::Envelope& envelope) {
   if (const auto* append = std::get_if<raft::AppendEntries>(&envelope.message)) {
     return std::all_of(append->entries.begin(), append->entries.end(), [](const auto& entry) {
-      return entry.type != raft::EntryType::kCommand ||
-             apply::StateMachine::Knows(entry.payload.view());
+      return entry.type == raft::EntryType::kCommand
+                 ? apply::StateMachine::Knows(entry.payload.view())
+                 : KnowsChange(entry.payload);
     });
   }
   if (const auto* forwarded = std::get_if<raft::ForwardedProposals>(&envelope.message)) {
-    return forwarded->type != raft::EntryType::kCommand ||
+    // Changes of membership come another way (member_desk.h).
+    return forwarded->type == raft::EntryType::kCommand &&
            std::all_of(
                forwarded->payloads.begin(), forwarded->payloads.end(),
                [](const Bytes& payload) { return apply::StateMachine::Knows(payload.view()); });
@@ -100,7 +109,8 @@ Node::Impl::Impl(Options options, Recovered recovered, Instant now)
       raft_(RaftConfig(options_), RaftState(recovered)),
       links_(options_.id),
       proposals_(prng_.Next() | 1),
-      leases_(options_.id, patience_, prng_.Next()),
+      leases_(options_.id, patience_, prng_.Next() >> 2),
+      member_desk_(options_.id, prng_.Next()),
       watches_(&state_->store(), WatchSettings(options_)),
       downloads_(options_.stream_unsent_bytes_max),
       auth_({.verifier = options_.token_verifier,
@@ -120,7 +130,9 @@ Node::Impl::Impl(Options options, Recovered recovered, Instant now)
       snapshot_next_(now),
       saved_index_(recovered.snapshot.index),
       previous_index_(recovered.snapshot.index),
-      saved_bytes_(recovered.snapshot_bytes) {
+      saved_bytes_(recovered.snapshot_bytes),
+      acquaintances_(std::move(recovered.acquaintances)),
+      next_votes_(now) {
   CONCLAVE_CHECK(state_->applied_index() == recovered.snapshot.index.value(),
                  "the state does not stand where its snapshot says");
   appends_.Recovered(recovered.entries);
@@ -135,15 +147,20 @@ void Node::Impl::Turn(Instant now, std::span<Input> inputs, Effects* effects) {
   again_ = false;
   ++stats_.turns;
   stats_.inputs += inputs.size();
-  if (!announced_) AnnouncePeers();
+  if (stats_.turns == 1) {
+    FollowMembers();
+    CheckPublished();
+  }
   for (Input& input : inputs) std::visit([this](auto& what) { Take(what); }, input);
   Tick();
   Leases();
   Expire();
+  ProposeMembers();
   Propose();
   AskReads();
   HandleReady();
   UpdateLeadership();
+  FollowMembers();
   reads_.Serve(applied(), [this](ReadQueue::Read& read, Instant asked) { Serve(read, asked); });
   TakeParked();
   TakeEndedLeaseCalls();
@@ -158,7 +175,7 @@ Instant Node::Impl::NextDeadline() const {
       std::min({leases_.NextDeadline(), watches_.NextDeadline(), sender_.NextDeadline()});
   if (!raft_.is_leader() || !sole_member()) next = std::min(next, last_tick_ + tick_);
   if (proposals_.size() > 0 || reads_.size() > 0 || !auth_.idle() || !moves_.empty() ||
-      stopping_.has_value()) {
+      stopping_.has_value() || member_desk_.calls() > 0 || !departing_.empty()) {
     next = std::min(next, next_expiry_);
   }
   // What is due waits for the leadership to be verified, if that is under way.
@@ -229,6 +246,10 @@ void Node::Impl::Expire() {
   auth_.Expire(latest, [this](CallId call, Method method, Instant arrived, size_t bytes) {
     Reply(call, method, arrived, bytes, &TimeoutError(arrived), {});
   });
+  member_desk_.Expire(latest, [this](const MemberDesk::Call& call) {
+    Reply(call.call, call.change.method, call.arrived, call.bytes, &TimeoutError(call.arrived), {});
+  });
+  member_desk_.DropOld(latest);
   CheckMoves();
   CheckStop();
   receiver_.Expire(now_, effects_);
@@ -270,6 +291,9 @@ const char* Node::Impl::Take(raft::NodeId from, PeerItem& item) {
       leases_.KeepAliveFrom(from, *request, now_);
       return nullptr;
     }
+    if (request->kind == ForwardedRequest::Kind::kMemberChange) {
+      return TakeMemberChange(from, *request);
+    }
     remote_reads_[++last_remote_read_] = {
         from, request->id, std::make_shared<const Asker>(Asker{std::move(request->who), nullptr})};
     if (!raft_.is_leader()) {
@@ -279,7 +303,11 @@ const char* Node::Impl::Take(raft::NodeId from, PeerItem& item) {
     reads_.Add({CallId(last_remote_read_), Method::kLeaseTimeToLive, kRemoteTimeToLive,
                 std::move(request->body), now_, remote_reads_[last_remote_read_].who});
   } else if (auto* answer = std::get_if<ForwardedAnswer>(&item)) {
-    leases_.Answered(ThisLeaseTurn(), from, *answer);
+    if ((answer->id & MemberDesk::kForwardedBit) != 0) {
+      MemberChangeRefused(*answer);
+    } else {
+      leases_.Answered(ThisLeaseTurn(), from, *answer);
+    }
   } else if (auto* chunk = std::get_if<SnapshotChunk>(&item)) {
     ReceiveChunk(from, *chunk);
   } else if (auto* ack = std::get_if<SnapshotAck>(&item)) {
@@ -295,7 +323,7 @@ const char* Node::Impl::Take(raft::NodeId from, PeerItem& item) {
 }
 
 void Node::Impl::Take(PeerConnection& connection) {
-  links_.Connected(connection);
+  links_.Connected(connection, now_);
   if (connection.connected) return;
   if (connection.lane == PeerLane::kSnapshot) {
     sender_.Stop(connection.peer);
@@ -406,7 +434,7 @@ void Node::Impl::Apply(const std::vector<raft::Entry>& entries) {
     context.entry_term = entry.term.value();
     if (entry.type == raft::EntryType::kConfChange) {
       CONCLAVE_FAILPOINT(beforeApplyOneConfChange);
-      state_->Advance(context.index, context.entry_term);
+      ApplyConfChange(context, entry);
     } else {
       CONCLAVE_FAILPOINT(beforeApplyOneEntryNormal);
       const auto header =
@@ -419,6 +447,10 @@ void Node::Impl::Apply(const std::vector<raft::Entry>& entries) {
       const size_t leases = state_->lease_count();
       apply::ApplyResult result = state_->Apply(context, entry.payload);
       if (state_->lease_count() != leases) CountLeases(*header, leases);
+      if (header.has_value() && (header->Is(apply::CommandKind::kMemberAttributes) ||
+                                 header->Is(apply::CommandKind::kClusterVersion))) {
+        follow_members_ = true;
+      }
       if (context.want_response && auth_.awaits_entries() &&
           BeginsAgain(waiter, header->sequence, entry.payload, &result)) [[unlikely]] {
         // Its outcome is still to come.
@@ -431,6 +463,7 @@ void Node::Impl::Apply(const std::vector<raft::Entry>& entries) {
       }
     }
     proposals_.TermApplied(entry.term);
+    if (member_desk_.calls() > 0) member_desk_.TermApplied(entry.term);
     if (DigestLog::Keeps(entry.index)) digests_.Record(entry.index, state_->digest().low);
   }
   raft_.Applied(entries.back().index);

@@ -74,6 +74,10 @@ struct Options {
   std::shared_ptr<const auth::TokenVerifier> token_verifier;
   Duration auth_token_ttl = std::chrono::seconds(300);  // of simple tokens, from their last use
   int bcrypt_cost = auth::kBcryptCostDefault;
+  // Changes of membership. Strict: only what the members that have started can carry.
+  bool strict_reconfig_check = true;
+  uint64_t learners_max = 1;
+  Duration health_interval = std::chrono::seconds(5);  // connected for so long: healthy
 
   Duration watch_progress_interval = std::chrono::minutes(10);
   // A change of leader prolongs a lease by no more than about this (or a twentieth of its TTL).
@@ -96,6 +100,8 @@ struct Recovered {
   uint64_t snapshot_bytes = 0;
   raft::HardState hard_state;
   std::vector<raft::Entry> entries;  // of the log, behind the snapshot, without a gap
+  // Where others are said to be, for a member that joins: its state is empty (index 0).
+  std::vector<PeerAddress> acquaintances;
 };
 
 struct RaftStatus {

@@ -38,6 +38,12 @@ void Node::Impl::Take(UnaryCall& call) {
     Reply(call.id, call.method, now_, call.request.size(), &wire::kErrNoLeader, {});
     return;
   }
+  if (restricted_) [[unlikely]] {
+    if (const wire::Error* error = Restriction(call)) {
+      Reply(call.id, call.method, now_, call.request.size(), error, {});
+      return;
+    }
+  }
   const apply::RequestCheck check = state_->Check(call.method, Body(call));
   if (check.error != nullptr) {
     Reply(call.id, call.method, now_, call.request.size(), check.error, {});
@@ -229,6 +235,12 @@ void Node::Impl::AnswerFromNode(UnaryCall& call) {
     case Method::kMoveLeader:
       MoveLeader(call);
       return;
+    case Method::kMemberAdd:
+    case Method::kMemberRemove:
+    case Method::kMemberUpdate:
+    case Method::kMemberPromote:
+      ChangeMembers(call);
+      return;
     default:
       Reply(call.id, call.method, now_, bytes, &wire::kErrUnimplemented, {});
       return;
@@ -335,6 +347,10 @@ void Node::Impl::Take(StreamOpened& opened) {
   const auto refuse = [&](const wire::Error& error) { FinishStream(opened.id, &error); };
   if (stopping_.has_value()) return refuse(wire::kErrStopped);
   if (opened.require_leader && !raft_.leader()) return refuse(wire::kErrNoLeader);
+  if (restricted_) [[unlikely]] {
+    if (state_->applied_index() == 0) return refuse(wire::kErrNoLeader);
+    if (opened.kind != StreamKind::kSnapshot) return refuse(wire::kErrNotSupportedForLearner);
+  }
   if (leases_.streams() + watches_.size() + downloads_.size() >= options_.streams_max) {
     return refuse(wire::kErrTooManyRequests);
   }

@@ -30,6 +30,7 @@
 #include "conclave/server/node/digest_log.h"
 #include "conclave/server/node/download_desk.h"
 #include "conclave/server/node/lease_desk.h"
+#include "conclave/server/node/member_desk.h"
 #include "conclave/server/node/node.h"
 #include "conclave/server/node/peer_links.h"
 #include "conclave/server/node/proposal_table.h"
@@ -95,6 +96,7 @@ class Node::Impl {
   void Take(StreamSent& sent);
   void Take(PeerFrame& frame);
   void Take(PeerConnection& connection);
+  void Take(RemovedByPeer& removed);
   void Take(LogSynced& synced);
   void Take(std::unique_ptr<SnapshotSaved>& saved);
   void Take(StatsRequest& request);
@@ -160,7 +162,23 @@ class Node::Impl {
   void CheckWatchersAgain();
   void StopAuth();
 
-  // ---- node_upkeep.cc: leases, snapshots, members, the end
+  // ---- node_members.cc: the membership, changed and followed
+  void ChangeMembers(UnaryCall& call);
+  const char* TakeMemberChange(raft::NodeId from, const ForwardedRequest& request);
+  void MemberChangeRefused(const ForwardedAnswer& answer);
+  void ProposeMembers();
+  bool GiveVotes();
+  const wire::Error* WhyNot(const apply::MemberChange& change) const;
+  size_t ConnectedVoters() const;
+  void Refuse(const MemberDesk::Queued& queued, const wire::Error& error);
+  raft::ConfChange RaftChange(const MemberDesk::Queued& queued) const;
+  void ApplyConfChange(const apply::ApplyContext& context, const raft::Entry& entry);
+  void FollowMembers();
+  std::vector<PeerAddress> GatherPeers() const;
+  void LeaveCluster(std::string_view who_says);
+  const wire::Error* Restriction(const UnaryCall& call) const;
+
+  // ---- node_upkeep.cc: leases, snapshots, the end
   LeaseTurn ThisLeaseTurn();
   void Leases();
   void ProposeExpiry();
@@ -168,7 +186,7 @@ class Node::Impl {
   void InternalApplied(const Waiter& waiter, uint64_t sequence);
   void PublishSelf();
   void PublishClusterVersion();
-  void AnnouncePeers();
+  void CheckPublished();
   void CheckReady();
   void StartTransfer(raft::NodeId peer);
   void ReceiveChunk(raft::NodeId from, SnapshotChunk& chunk);
@@ -187,7 +205,13 @@ class Node::Impl {
   std::shared_ptr<Stats> CollectStats() const;
 
   raft::Index applied() const { return raft::Index(state_->applied_index()); }
-  bool sole_member() const { return state_->membership().members().size() == 1; }
+  // Nobody else is, or will be when what is in the log is applied.
+  bool sole_member() const {
+    const raft::ConfState& conf = raft_.conf();
+    return state_->membership().members().size() == 1 && conf.voters.size() == 1 &&
+           conf.voters.front() == options_.id && conf.voters_outgoing.empty() &&
+           conf.learners.empty();
+  }
   raft::SnapshotMeta MetaOfState() const;
 
   const Options options_;
@@ -203,6 +227,7 @@ class Node::Impl {
   ProposalTable proposals_;
   ReadQueue reads_;
   LeaseDesk leases_;
+  MemberDesk member_desk_;
   WatchSessions watches_;
   DownloadDesk downloads_;
   AuthDesk auth_;
@@ -263,9 +288,21 @@ class Node::Impl {
   uint64_t log_bytes_at_snapshot_ = 0;
   raft::Index recovered_last_;  // the last entry of the log that this life began with
 
-  // Being a member.
+  // Being a member, and knowing the others.
+  struct Departing {
+    PeerAddress address;
+    Instant until;
+  };
+  std::vector<PeerAddress> acquaintances_;              // until the state is there
+  absl::btree_map<raft::NodeId, Departing> departing_;  // removed; may still hear of it
+  bool follow_members_ = true;                          // something about them has changed
+  std::pair<raft::Index, raft::Term> seen_conf_;        // the entry that was looked at last
+  std::vector<PeerAddress> peers_;                      // as last announced
+  PeerDirectory directory_;                             // likewise
+  Instant next_votes_;
   std::string version_published_for_;  // the downgrade's target when PublishClusterVersion ran
-  bool announced_ = false;
+  bool restricted_ = false;            // a learner, or without a state: most calls are refused
+  bool removed_ = false;               // from the cluster
   bool published_ = false;
   bool ready_ = false;
   std::optional<Instant> stopping_;

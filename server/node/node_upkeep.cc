@@ -1,4 +1,4 @@
-// What a member does beside answering clients: leases, membership, snapshots, and its end.
+// What a member does beside answering clients: leases, snapshots, and its end.
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -23,6 +23,7 @@ constexpr wire::Error kErrStateReplaced{
     "conclave: this member has taken over the state of its leader; try again"};
 // A transfer holds the entries behind its snapshot in memory, up to so many windows.
 constexpr uint64_t kWindowsDuringTransfer = 8;
+constexpr int kGoodbyeHeartbeats = 5;
 
 std::string Hex(uint64_t id) { return absl::StrCat(absl::Hex(id)); }
 
@@ -114,17 +115,7 @@ void Node::Impl::InternalApplied(const Waiter& waiter, uint64_t sequence) {
 
 // ---- Being a member -----------------------------------------------------------------------------
 
-void Node::Impl::AnnouncePeers() {
-  announced_ = true;
-  std::vector<PeerAddress> peers;
-  std::vector<raft::NodeId> ids;
-  for (const auto& [id, member] : state_->membership().members()) {
-    if (raft::NodeId(id) == options_.id) continue;
-    ids.push_back(raft::NodeId(id));
-    peers.push_back({raft::NodeId(id), member.peer_urls});
-  }
-  links_.SetPeers(ids);
-  effects_->peers = std::move(peers);
+void Node::Impl::CheckPublished() {
   const apply::Member* self = state_->membership().Find(options_.id.value());
   published_ =
       self != nullptr && self->name == options_.name && self->client_urls == options_.client_urls;
@@ -270,7 +261,8 @@ void Node::Impl::Install(SnapshotReceiver::Ready ready) {
   CONCLAVE_FAILPOINT(applyAfterOpenSnapshot);
   RestartLongReads();
   digests_.Clear();
-  AnnouncePeers();
+  follow_members_ = true;
+  CheckPublished();
   // Whether these are in the state cannot be told.
   proposals_.FailHanded([this](uint64_t sequence, const Waiter& waiter) {
     ++stats_.proposals_failed;
@@ -281,6 +273,10 @@ void Node::Impl::Install(SnapshotReceiver::Ready ready) {
     } else if (waiter.tag == kRenewals) {
       leases_.NotReplicated(sequence);
     }
+  });
+  member_desk_.FailHanded([this](const MemberDesk::Call& call) {
+    Reply(call.call, call.change.method, call.arrived, call.bytes, &wire::kErrTimeoutLeaderFail,
+          {});
   });
   links_.Send(ready.from, PeerLane::kSnapshot, ready.ack);
   again_ = true;
@@ -354,7 +350,10 @@ void Node::Impl::CheckStop() {
   if (!stopping_.has_value() || stopped_) return;
   const bool leads_others = raft_.is_leader() && !sole_member() && raft_.transferee();
   const bool waits = leads_others || proposals_.size() > 0 || reads_.size() > 0 || !auth_.idle();
-  if (waits && now_ - *stopping_ < options_.election_timeout) return;
+  // A removed member has still to say so: to its client, and as a leader to its successor.
+  const Duration wait =
+      removed_ ? kGoodbyeHeartbeats * options_.heartbeat_interval : options_.election_timeout;
+  if ((waits || removed_) && now_ - *stopping_ < wait) return;
   stopped_ = true;
   const auto stop = [this](CallId call, Method method, Instant arrived, size_t bytes) {
     Reply(call, method, arrived, bytes, &wire::kErrStopped, {});
@@ -370,6 +369,9 @@ void Node::Impl::CheckStop() {
     stop(long_read.read.call, long_read.read.method, long_read.read.arrived, 0);
   }
   long_reads_.clear();
+  member_desk_.FailAll([&](const MemberDesk::Call& call) {
+    stop(call.call, call.change.method, call.arrived, call.bytes);
+  });
   for (const LeaderMove& move : moves_) stop(move.call, Method::kMoveLeader, move.arrived, 0);
   moves_.clear();
   StopAuth();

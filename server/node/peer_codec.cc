@@ -410,7 +410,8 @@ PeerItem ReadItem(Reader& in, raft::NodeId from, raft::NodeId self) {
     case kForwardedOnBehalfKind: {
       ForwardedRequest item;
       item.id = in.Number();
-      item.kind = in.OneOf(ForwardedRequest::Kind::kKeepAlive, ForwardedRequest::Kind::kTimeToLive);
+      item.kind =
+          in.OneOf(ForwardedRequest::Kind::kKeepAlive, ForwardedRequest::Kind::kMemberChange);
       item.body = in.String();
       if (kind == kForwardedRequestKind) return item;
       item.who.user = in.String().ToString();

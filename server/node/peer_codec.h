@@ -40,8 +40,9 @@ inline constexpr size_t kPeerFrameBytesSoftMax = 4u << 20;
 // out.
 struct ForwardedRequest {
   enum class Kind : uint8_t {
-    kKeepAlive = 1,   // body: the lease's id, as 8 bytes little-endian
-    kTimeToLive = 2,  // body: an encoded LeaseTimeToLiveRequest
+    kKeepAlive = 1,     // body: the lease's id, as 8 bytes little-endian
+    kTimeToLive = 2,    // body: an encoded LeaseTimeToLiveRequest
+    kMemberChange = 3,  // body: MemberDesk's; answered only if it is refused
   };
   uint64_t id = 0;  // of the asker
   Kind kind = Kind::kKeepAlive;

@@ -18,16 +18,25 @@ void PeerLinks::SetPeers(const std::vector<raft::NodeId>& peers) {
   }
 }
 
-void PeerLinks::Connected(const PeerConnection& connection) {
+void PeerLinks::Connected(const PeerConnection& connection, Instant now) {
   const auto found = peers_.find(connection.peer);
   if (found == peers_.end()) return;
-  found->second.lanes[LaneOf(connection.lane)].connected = connection.connected;
+  Lane& lane = found->second.lanes[LaneOf(connection.lane)];
+  if (connection.connected && !lane.connected) lane.connected_at = now;
+  lane.connected = connection.connected;
   if (connection.lane == PeerLane::kMessages) found->second.stats.connected = connection.connected;
 }
 
 bool PeerLinks::connected(raft::NodeId peer, PeerLane lane) const {
   const auto found = peers_.find(peer);
   return found != peers_.end() && found->second.lanes[LaneOf(lane)].connected;
+}
+
+Duration PeerLinks::ConnectedFor(raft::NodeId peer, Instant now) const {
+  const auto found = peers_.find(peer);
+  if (found == peers_.end()) return Duration(-1);
+  const Lane& lane = found->second.lanes[LaneOf(PeerLane::kMessages)];
+  return lane.connected ? now - lane.connected_at : Duration(-1);
 }
 
 bool PeerLinks::Send(raft::NodeId to, PeerLane lane, PeerItem item) {

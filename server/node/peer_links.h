@@ -25,6 +25,7 @@ namespace peer_links_internal {
 
 struct Lane {
   bool connected = false;
+  Instant connected_at;  // the last time
   std::vector<PeerItem> items;
 };
 struct Peer {
@@ -43,8 +44,10 @@ class PeerLinks {
   // The other members, from now on.
   void SetPeers(const std::vector<raft::NodeId>& peers);
 
-  void Connected(const PeerConnection& connection);
+  void Connected(const PeerConnection& connection, Instant now);
   bool connected(raft::NodeId peer, PeerLane lane) const;
+  // For how long its messages have gone through without a break; below zero: they do not now.
+  Duration ConnectedFor(raft::NodeId peer, Instant now) const;
 
   // False if the lane is down or nobody's: the item is lost.
   bool Send(raft::NodeId to, PeerLane lane, PeerItem item);

@@ -235,6 +235,8 @@ class RawNode {
   const Entry& EntryAt(Index index) const { return log_.At(index); }
   // The effective configuration: as of the last entry, committed or not.
   const ConfState& conf() const { return confs_.conf(); }
+  // The entry that made it; that of the snapshot, if it is as old.
+  Index conf_entry() const { return confs_.entry(); }
   const ConfState& ConfStateAt(Index index) const { return confs_.At(index); }
   const Counters& counters() const { return counters_; }
   Status status() const;

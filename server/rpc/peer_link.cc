@@ -147,7 +147,9 @@ void PeerLink::ReadAnswer() {
     if (answer_.size() < kPeerLengthBytes + DecodeU32(answer_)) return;
   }
   if (answer_.size() <= kPeerLengthBytes) return Broken(kLinkRetry);
-  LogRefusal(answer_.substr(kPeerLengthBytes));
+  const std::string reason = answer_.substr(kPeerLengthBytes);
+  LogRefusal(reason);
+  if (reason == kRemovedRefusal) loop_->inputs().emplace_back(node::RemovedByPeer{address_.id});
   Broken(kLinkRetryRefused);
 }
 

@@ -156,21 +156,34 @@ class PeerPort::Lane final : public EventLoop::Socket {
     }
   }
 
+  std::string WhyNot(const std::optional<Hello>& hello) const {
+    if (!hello.has_value()) return "not a member of any cluster";
+    std::string reason = CheckHello(*hello, port_->self_);
+    if (!reason.empty()) return reason;
+    if (hello->question) {
+      return port_->directory_.members.empty() ? "this member does not know its cluster yet" : "";
+    }
+    return std::string(port_->WasRemoved(hello->from) ? kRemovedRefusal : "");
+  }
+
   bool Greet() {
     const std::optional<Hello> hello = DecodeHello(head_);
-    const std::string reason =
-        hello.has_value() ? CheckHello(*hello, port_->self_) : "not a member of any cluster";
+    const std::string reason = WhyNot(hello);
     if (!reason.empty()) {
       port_->Reject(fd_, tls_ == nullptr ? std::string() : tls_->server_name(), reason);
-      const std::string answer =
-          absl::StrCat(EncodeU32(static_cast<uint32_t>(reason.size())), reason);
       // As much as the socket takes; the connection ends either way.
-      SendNow(answer);
+      SendNow(absl::StrCat(EncodeU32(static_cast<uint32_t>(reason.size())), reason));
       Close();
       return false;
     }
-    const std::string welcome = EncodeU32(0);
-    if (!SendNow(welcome)) {
+    if (hello->question) {
+      const std::string& members = port_->directory_.members;
+      SendNow(
+          absl::StrCat(EncodeU32(0), EncodeU32(static_cast<uint32_t>(members.size())), members));
+      Close();
+      return false;
+    }
+    if (!SendNow(EncodeU32(0))) {
       Close();
       return false;
     }
@@ -301,6 +314,18 @@ void PeerPort::Replace(Lane* lane) {
 void PeerPort::CloseLanesOf(raft::NodeId from) {
   for (size_t i = lanes_.size(); i-- > 0;) {
     if (lanes_[i]->from() == from) lanes_[i]->Close();
+  }
+}
+
+bool PeerPort::WasRemoved(raft::NodeId member) const {
+  return std::binary_search(directory_.removed.begin(), directory_.removed.end(), member);
+}
+
+void PeerPort::SetDirectory(node::PeerDirectory directory) {
+  directory_ = std::move(directory);
+  // Close takes a lane out of the list.
+  for (size_t i = lanes_.size(); i-- > 0;) {
+    if (!lanes_[i]->is_stranger() && WasRemoved(lanes_[i]->from())) lanes_[i]->Close();
   }
 }
 

@@ -1,6 +1,8 @@
 // PeerPort: the listening sockets of the peer port, and the lanes that other members have opened to
 // us.
 //
+// Whoever asks is told who the members are; whoever was removed is told that, and turned away.
+//
 // Garbage costs the connection that sent it and nothing else: a Hello must be whole and right
 // within kHelloTimeout, and only then are frames read.
 #pragma once
@@ -44,6 +46,8 @@ class PeerPort {
   // Closes the lanes of members whose certificates count no more. `material` is the number of the
   // certificates that do.
   void Sweep(uint64_t material);
+  // From now on. Lanes of members that were removed end.
+  void SetDirectory(node::PeerDirectory directory);
   uint64_t received_bytes(raft::NodeId from) const;
 
   // A member has opened a lane.
@@ -58,12 +62,14 @@ class PeerPort {
   void Forget(Lane* lane);
   // Takes the place of an older lane of the same kind from the same member.
   void Replace(Lane* lane);
+  bool WasRemoved(raft::NodeId member) const;
 
   EventLoop* const loop_;
   const PeerIdentity self_;
   tls::Policy* const tls_policy_;
   const std::function<void(node::LogLine)>* const log_;
   tls::Rejections rejections_;
+  node::PeerDirectory directory_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::vector<std::unique_ptr<Lane>> lanes_;
   size_t strangers_ = 0;

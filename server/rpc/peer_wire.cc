@@ -31,7 +31,7 @@ Number Take(std::string_view* bytes) {
 std::string EncodeHello(const Hello& hello) {
   std::string out(kMagic);
   Put(hello.version, &out);
-  Put(static_cast<uint32_t>(hello.lane), &out);
+  Put(hello.question ? kQuestionLane : static_cast<uint32_t>(hello.lane), &out);
   Put(hello.cluster_id, &out);
   Put(hello.from.value(), &out);
   Put(hello.to.value(), &out);
@@ -50,6 +50,8 @@ std::optional<Hello> DecodeHello(std::string_view bytes) {
   hello.from = raft::NodeId(Take<uint64_t>(&bytes));
   hello.to = raft::NodeId(Take<uint64_t>(&bytes));
   if (Take<uint32_t>(&bytes) != checksum) return std::nullopt;
+  hello.question = lane == kQuestionLane;
+  if (hello.question) return hello;
   if (lane > static_cast<uint32_t>(node::PeerLane::kSnapshot)) return std::nullopt;
   hello.lane = static_cast<node::PeerLane>(lane);
   return hello;
@@ -59,6 +61,7 @@ std::string CheckHello(const Hello& hello, const PeerIdentity& self) {
   if (hello.version != kPeerVersion) {
     return absl::StrCat("peer protocol version ", hello.version, " is not ", kPeerVersion);
   }
+  if (hello.question) return {};
   if (hello.cluster_id != self.cluster_id) {
     return absl::StrCat("cluster ID mismatch: theirs ", Hex(hello.cluster_id), ", ours ",
                         Hex(self.cluster_id));

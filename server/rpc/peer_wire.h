@@ -6,6 +6,10 @@
 // direction, each as a little-endian u32 length and its bytes; what they mean, and their checksums,
 // are the node's.
 //
+// A question has the lane kQuestionLane, and neither cluster nor members: whoever asks may not know
+// them. It is answered with a Welcome, the length and the bytes of the member's directory, and the
+// end.
+//
 //   Hello    "CONCLAVE" | u32 version | u32 lane | u64 cluster | u64 from | u64 to |
 //            u32 CRC32C of all before
 //   Welcome  u32 0
@@ -25,6 +29,12 @@ namespace conclave::rpc {
 inline constexpr uint32_t kPeerVersion = 1;
 inline constexpr size_t kHelloBytes = 44;
 inline constexpr size_t kRefusalBytesMax = 1024;
+inline constexpr uint32_t kQuestionLane = 2;
+inline constexpr size_t kDirectoryBytesMax = 1u << 20;
+// The reason for which a member that was removed is refused. It is not only to be read: who is told
+// so stops for good, so it never changes.
+inline constexpr std::string_view kRemovedRefusal =
+    "the member has been permanently removed from the cluster";
 // The largest frame that is accepted from a member that has shown its identity.
 inline constexpr size_t kPeerFrameBytesMax = 64u << 20;
 inline constexpr size_t kPeerLengthBytes = 4;
@@ -40,6 +50,7 @@ struct Hello {
   uint64_t cluster_id = 0;
   raft::NodeId from;
   raft::NodeId to;
+  bool question = false;  // and no lane
 };
 
 std::string EncodeHello(const Hello& hello);

@@ -13,6 +13,7 @@
 
 #include "absl/synchronization/mutex.h"
 #include "conclave/base/check.h"
+#include "conclave/server/node/own_call.h"
 #include "conclave/server/rpc/event_loop.h"
 #include "conclave/server/rpc/http2_connection.h"
 #include "conclave/server/rpc/http2_host.h"
@@ -21,6 +22,8 @@
 
 namespace conclave::rpc {
 namespace {
+
+static_assert(kLocalCallBit == node::kOwnCallBit);
 
 constexpr Duration kHousekeeping = std::chrono::seconds(1);
 constexpr Duration kStopPoll = std::chrono::milliseconds(5);
@@ -80,6 +83,7 @@ class Transport::Impl {
   void SendToPeers(std::vector<node::PeerSend>* sends);
   void SetPeers(const std::vector<node::PeerAddress>& peers);
   void SweepPeers();
+  void SetDirectory(node::PeerDirectory directory);
   void PublishPeerCounters();
   void StopWorker(Worker* worker, Instant until, Gate* gate);
 
@@ -198,6 +202,15 @@ void Transport::Impl::CarryOut(node::Effects* effects) {
     });
   }
   effects->distrusted.clear();
+  if (effects->directory.has_value()) {
+    if (first().loop.IsCurrent()) {
+      SetDirectory(*std::move(effects->directory));
+    } else {
+      first().loop.Post(
+          [this, directory = *std::move(effects->directory)] { SetDirectory(directory); });
+    }
+    effects->directory.reset();
+  }
   if (effects->peer_sends.empty()) return;
   if (first().loop.IsCurrent()) {
     SendToPeers(&effects->peer_sends);
@@ -249,6 +262,10 @@ void Transport::Impl::SweepPeers() {
   const uint64_t material = options_.peer_tls->Refresh();
   if (peer_port_) peer_port_->Sweep(material);
   for (const auto& link : links_) link->Sweep(material);
+}
+
+void Transport::Impl::SetDirectory(node::PeerDirectory directory) {
+  if (peer_port_ && !peers_closed_) peer_port_->SetDirectory(std::move(directory));
 }
 
 void Transport::Impl::PublishPeerCounters() {

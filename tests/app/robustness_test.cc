@@ -101,7 +101,7 @@ TEST(BadStartTest, EveryBadFlagIsTwoAndOneLineThatNamesIt) {
       {{"--conclave-snapshot-log-bytes=1"}, {"--conclave-snapshot-log-bytes", "from 4096"}},
       {{"--conclave-log-segment-bytes=10000"}, {"--conclave-log-segment-bytes", "multiple"}},
       {{"--log-outputs=/proc/none/log"}, {"--log-outputs", "/proc/none/log"}},
-      {{"--force-new-cluster"}, {"--force-new-cluster", "not there yet"}},
+      {{"--max-learners=0"}, {"--max-learners", "from 1 to 64"}},
       {{"serve"}, {"serve", "is not a flag"}},
   };
   for (const BadStart& start : starts) {

@@ -215,10 +215,6 @@ TEST_F(KvTest, AMalformedRequestIsRefused) {
   }
 }
 
-TEST_F(KvTest, WhatDoesNotExistYetIsUnimplemented) {
-  EXPECT_EQ(machine_.CallRaw(wire::Method::kMemberAdd, "").error->code, Code::kUnimplemented);
-}
-
 // ---- Put ----------------------------------------------------------------------------------------
 
 TEST_F(KvTest, PutGivesThePreviousIfAsked) {

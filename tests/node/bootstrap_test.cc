@@ -5,15 +5,19 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "conclave/base/check.h"
 #include "conclave/base/concat.h"
 #include "conclave/base/crc32c.h"
+#include "conclave/server/apply/command.h"
+#include "conclave/server/apply/member_change.h"
 #include "conclave/server/apply/state_machine.h"
 #include "conclave/server/env/memory/memory_disk.h"
 #include "conclave/server/node/identity.h"
+#include "conclave/server/raft/confchange/confchange.h"
 #include "conclave/server/snapshot/format.h"
 
 namespace conclave::node {
@@ -166,6 +170,130 @@ TEST(BootstrapTest, ADamagedIdentityIsWrittenAnewWhileTheLogKnows) {
     RemoveAll(*without_log, "wal");
     ExpectRefused(*without_log, {"the log of this member is missing"});
   }
+}
+
+// ---- Joining, and going on alone
+// ------------------------------------------------------------------
+
+absl::StatusOr<Opened> OpenJoining(MemoryDisk& disk,
+                                   std::optional<std::vector<PeerAddress>> joining) {
+  Options options;
+  options.name = "new";
+  options.id = raft::NodeId(77);
+  options.cluster_id = 7;
+  return OpenMember(disk, options, nullptr,
+                    {.segment_bytes = wal::kSegmentBytesMin, .joining = std::move(joining)});
+}
+
+TEST(BootstrapTest, AMemberThatJoinsStartsEmptyAndAsksAgainUntilItHasAState) {
+  MemoryDisk disk;
+  const std::vector<PeerAddress> others = {{raft::NodeId(1), {"http://10.0.0.1:1"}}};
+  EXPECT_TRUE(absl::IsNotFound(OpenJoining(disk, std::nullopt).status()));
+  EXPECT_TRUE(*KnowsNoCluster(disk));
+  for (int start = 0; start < 2; ++start) {
+    const auto opened = OpenJoining(disk, others);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    EXPECT_EQ(opened->first_start, start == 0);
+    EXPECT_EQ(opened->recovered.snapshot.index, raft::Index(0));
+    EXPECT_EQ(opened->recovered.acquaintances, others);
+    EXPECT_TRUE(opened->recovered.state->membership().members().empty());
+    EXPECT_TRUE(*KnowsNoCluster(disk));
+    EXPECT_EQ(**ReadIdentity(disk), (Identity{7, raft::NodeId(77)}));
+  }
+}
+
+TEST(BootstrapTest, AJoinThatCrashedAnywhereIsTakenUpAgain) {
+  for (uint64_t last = 1;; ++last) {
+    MemoryDisk disk;
+    uint64_t operations = 0;
+    disk.set_hook([&](MemoryDisk::Operation, std::string_view) {
+      return ++operations > last ? absl::InternalError("power is lost") : absl::OkStatus();
+    });
+    const bool through = OpenJoining(disk, std::vector<PeerAddress>()).ok();
+    disk.set_hook(nullptr);
+    Prng prng(last);
+    disk.Crash(prng);
+    EXPECT_TRUE(OpenJoining(disk, std::vector<PeerAddress>()).ok()) << "after operation " << last;
+    if (through) break;
+  }
+}
+
+raft::Entry PutEntry(uint64_t index, const std::string& key) {
+  std::string payload(apply::kCommandHeaderSize, '\0');
+  apply::WriteCommandHeader(payload.data(), {static_cast<uint8_t>(Method::kPut), 1, index});
+  payload += "\x0a" + std::string(1, static_cast<char>(key.size())) + key + "\x12\x01v";
+  return {.term = raft::Term(2), .index = raft::Index(index), .payload = Bytes::Copy(payload)};
+}
+
+raft::Entry AddEntry(uint64_t index, uint64_t id) {
+  raft::ConfChange change;
+  change.steps.push_back({raft::ConfChangeType::kAddLearner, raft::NodeId(id)});
+  change.context = apply::EncodeMemberChange(
+      1, index, {.method = Method::kMemberAdd, .id = id, .peer_urls = {"http://10.0.0.9:1"}});
+  return {.term = raft::Term(2),
+          .index = raft::Index(index),
+          .type = raft::EntryType::kConfChange,
+          .payload = raft::EncodeConfChange(change)};
+}
+
+TEST(BootstrapTest, ANewClusterIsForcedOutOfOneMembersLog) {
+  for (uint64_t last = 1;; ++last) {
+    MemoryDisk disk;
+    const InitialCluster cluster = Cluster();
+    Options options;
+    options.name = "a";
+    options.id = cluster.Find("a")->id;
+    options.cluster_id = cluster.cluster_id;
+    const OpenOptions plain{.segment_bytes = wal::kSegmentBytesMin};
+    {
+      auto opened = OpenMember(disk, options, &cluster, plain);
+      ASSERT_TRUE(opened.ok());
+      wal::LogBatch batch;
+      batch.hard_state = {raft::Term(2), raft::NodeId(5), raft::Index(1)};
+      const std::vector<raft::Entry> entries = {PutEntry(2, "one"), AddEntry(3, 99),
+                                                PutEntry(4, "two")};
+      batch.entries = entries;
+      ASSERT_TRUE(opened->log->Append(batch).ok());
+      ASSERT_TRUE(opened->log->Sync().ok());
+    }
+    // Whether power is lost on the way or not, the data is there and the member is alone.
+    OpenOptions forced = plain;
+    forced.force_new_cluster = true;
+    uint64_t operations = 0;
+    disk.set_hook([&](MemoryDisk::Operation, std::string_view) {
+      return ++operations > last ? absl::InternalError("power is lost") : absl::OkStatus();
+    });
+    const bool through = OpenMember(disk, options, &cluster, forced).ok();
+    disk.set_hook(nullptr);
+    Prng prng(last);
+    disk.Crash(prng);
+    if (!through) {
+      ASSERT_TRUE(OpenMember(disk, options, &cluster, forced).ok()) << "operation " << last;
+    }
+    const auto opened = OpenMember(disk, options, &cluster, plain);
+    ASSERT_TRUE(opened.ok()) << opened.status() << " operation " << last;
+    const apply::StateMachine& state = *opened->recovered.state;
+    EXPECT_EQ(state.store().current_revision(), 3);
+    ASSERT_EQ(state.membership().members().size(), 1u);
+    EXPECT_NE(state.membership().Find(options.id.value()), nullptr);
+    EXPECT_TRUE(state.membership().removed().contains(cluster.Find("b")->id.value()));
+    EXPECT_TRUE(state.membership().removed().contains(99));
+    EXPECT_EQ(opened->recovered.snapshot.conf.voters, std::vector{options.id});
+    EXPECT_GT(opened->recovered.hard_state.term, raft::Term(2));
+    EXPECT_TRUE(opened->recovered.entries.empty());
+    if (through) break;
+  }
+}
+
+TEST(BootstrapTest, NoClusterIsForcedOutOfAMemberThatHasNoneYet) {
+  MemoryDisk disk;
+  ASSERT_TRUE(OpenJoining(disk, std::vector<PeerAddress>()).ok());
+  Options options;
+  options.id = raft::NodeId(77);
+  options.cluster_id = 7;
+  const auto opened = OpenMember(
+      disk, options, nullptr, {.segment_bytes = wal::kSegmentBytesMin, .force_new_cluster = true});
+  EXPECT_TRUE(absl::IsFailedPrecondition(opened.status())) << opened.status();
 }
 
 }  // namespace

@@ -1,14 +1,15 @@
-// Trio: three members with instant logs, joined by a network that delivers at once and in order.
-// For what needs several members, but no faults; the simulator has those.
+// Trio: three members (or another number) with instant logs, joined by a network that delivers at
+// once and in order. Members may join. For what needs several members, but no faults; the simulator
+// has those.
 #pragma once
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "conclave/base/prng.h"
 #include "conclave/server/apply/state_machine.h"
 #include "conclave/server/node/bootstrap.h"
+#include "conclave/server/node/directory.h"
 #include "conclave/server/node/io.h"
 #include "conclave/server/node/node.h"
 #include "conclave/server/node/stats.h"
@@ -28,55 +30,78 @@ class Trio {
  public:
   static constexpr size_t kMembers = 3;
 
-  Trio() {
+  explicit Trio(size_t count = kMembers) {
     std::vector<FoundingMember> founders;
-    for (size_t i = 0; i < kMembers; ++i) {
-      founders.push_back({"m" + std::to_string(i), {"http://10.0.0." + std::to_string(i)}});
+    for (size_t i = 0; i < count; ++i) {
+      founders.push_back({"m" + std::to_string(i), {UrlOf(i)}});
     }
     cluster_ = *FoundCluster(founders, "trio");
-    for (size_t i = 0; i < kMembers; ++i) {
-      Member& member = members_[i];
-      member.options.name = founders[i].name;
-      member.options.id = cluster_.Find(founders[i].name)->id;
-      member.options.cluster_id = cluster_.cluster_id;
-      member.options.version = "3.5.0";
-      member.options.seed = i + 1;
-      member.options.bcrypt_cost = auth::kBcryptCostMin;
-      member.node =
-          std::make_unique<Node>(member.options, FoundingState(member.options, cluster_), now_);
-    }
-    for (size_t i = 0; i < kMembers; ++i) {
-      for (size_t j = 0; j < kMembers; ++j) {
-        if (i != j) Connect(i, j, true);
-      }
+    for (const FoundingMember& founder : founders) {
+      Options options = OptionsOf(founder.name, cluster_.Find(founder.name)->id);
+      Recovered recovered = FoundingState(options, cluster_);
+      AddMember(std::move(options), std::move(recovered));
     }
     for (int i = 0; i < 100 && !(Leader().has_value() && AllReady()); ++i) {
       Advance(std::chrono::milliseconds(100));
     }
-    CONCLAVE_CHECK(Leader().has_value() && AllReady(), "three members agree within 10 s");
+    CONCLAVE_CHECK(Leader().has_value() && AllReady(), "the members agree within 10 s");
+  }
+
+  static std::string UrlOf(size_t member) {
+    return "http://10.0.0." + std::to_string(member) + ":1";
+  }
+
+  // A server whose disk is empty, as member `id`, which the cluster knows. Its number.
+  size_t Join(raft::NodeId id) {
+    const auto directory = DecodeDirectory(members_[leader()]->directory.members);
+    CONCLAVE_CHECK(directory.ok());
+    std::vector<PeerAddress> others;
+    for (const apply::Member& member : directory->members) {
+      others.push_back({raft::NodeId(member.id), member.peer_urls});
+    }
+    Options options = OptionsOf("m" + std::to_string(members_.size()), id);
+    Recovered recovered = JoiningState(options, std::move(others));
+    return AddMember(std::move(options), std::move(recovered));
+  }
+  // Its process is gone; nothing goes to it or comes from it.
+  void Kill(size_t member) {
+    members_[member]->stopped = true;
+    CutOff(member);
   }
 
   std::optional<size_t> Leader() const {
-    for (size_t i = 0; i < kMembers; ++i) {
-      if (!members_[i].stopped && members_[i].node->raft_status().is_leader) return i;
+    for (size_t i = 0; i < size(); ++i) {
+      if (!members_[i]->stopped && members_[i]->node->raft_status().is_leader) return i;
     }
     return std::nullopt;
   }
   size_t leader() const { return *Leader(); }
-  size_t follower() const { return (leader() + 1) % kMembers; }
-  bool AllReady() const {
-    return std::all_of(members_.begin(), members_.end(), [](const Member& m) { return m.ready; });
+  size_t follower() const {
+    size_t member = (leader() + 1) % size();
+    while (members_[member]->stopped) member = (member + 1) % size();
+    return member;
   }
+  size_t size() const { return members_.size(); }
+  bool ready(size_t member) const { return members_[member]->ready; }
+  bool AllReady() const {
+    return std::all_of(members_.begin(), members_.end(), [](const auto& m) { return m->ready; });
+  }
+  const std::vector<LogLine>& log(size_t member) const { return members_[member]->log; }
+  const std::vector<PeerAddress>& peers(size_t member) const { return members_[member]->peers; }
 
   void Connect(size_t member, size_t peer, bool connected) {
     for (const PeerLane lane : {PeerLane::kMessages, PeerLane::kSnapshot}) {
-      Put(member, PeerConnection{members_[peer].options.id, lane, connected});
+      Put(member, PeerConnection{members_[peer]->options.id, lane, connected});
     }
-    members_[member].linked[peer] = connected;
+    if (connected) {
+      members_[member]->cut.erase(peer);
+    } else {
+      members_[member]->cut.insert(peer);
+    }
   }
   // Nothing goes between this member and the others any more.
   void CutOff(size_t member) {
-    for (size_t peer = 0; peer < kMembers; ++peer) {
+    for (size_t peer = 0; peer < size(); ++peer) {
       if (peer == member) continue;
       Connect(member, peer, false);
       Connect(peer, member, false);
@@ -85,20 +110,21 @@ class Trio {
 
   // The same, and nobody is told.
   void Silence(size_t member) {
-    for (size_t peer = 0; peer < kMembers; ++peer) {
-      members_[member].linked[peer] = members_[peer].linked[member] = false;
+    for (size_t peer = 0; peer < size(); ++peer) {
+      members_[member]->cut.insert(peer);
+      members_[peer]->cut.insert(member);
     }
   }
 
-  void Put(size_t member, Input input) { members_[member].inputs.push_back(std::move(input)); }
+  void Put(size_t member, Input input) { members_[member]->inputs.push_back(std::move(input)); }
   void Settle() {
     bool busy = true;
     for (int round = 0; busy; ++round) {
       CONCLAVE_CHECK(round < 10'000, "the members never come to rest");
       busy = false;
-      for (size_t i = 0; i < kMembers; ++i) {
-        if (members_[i].stopped) continue;
-        if (members_[i].inputs.empty() && members_[i].node->NextDeadline() > now_) continue;
+      for (size_t i = 0; i < size(); ++i) {
+        if (members_[i]->stopped) continue;
+        if (members_[i]->inputs.empty() && members_[i]->node->NextDeadline() > now_) continue;
         Turn(i);
         busy = true;
       }
@@ -154,14 +180,14 @@ class Trio {
   std::shared_ptr<const Stats> StatsOf(size_t member) {
     Put(member, StatsRequest{1});
     Settle();
-    return members_[member].stats;
+    return members_[member]->stats;
   }
 
-  Node& node(size_t member) { return *members_[member].node; }
-  const Options& options(size_t member) const { return members_[member].options; }
+  Node& node(size_t member) { return *members_[member]->node; }
+  const Options& options(size_t member) const { return members_[member]->options; }
   // How often this member has refused another's messages.
-  size_t distrusted(size_t member) const { return members_[member].distrusted; }
-  bool stopped(size_t member) const { return members_[member].stopped; }
+  size_t distrusted(size_t member) const { return members_[member]->distrusted; }
+  bool stopped(size_t member) const { return members_[member]->stopped; }
   Instant now() const { return now_; }
 
  private:
@@ -169,25 +195,92 @@ class Trio {
     Options options;
     std::unique_ptr<Node> node;
     std::vector<Input> inputs;
-    std::array<bool, kMembers> linked{};
+    std::set<size_t> cut;  // frames to these are lost
+    std::vector<PeerAddress> peers;
+    PeerDirectory directory;
+    std::vector<LogLine> log;
+    uint64_t snapshot_bytes = 0;
     std::shared_ptr<const Stats> stats;
     size_t distrusted = 0;
     bool ready = false;
     bool stopped = false;
   };
 
+  Options OptionsOf(const std::string& name, raft::NodeId id) const {
+    Options options;
+    options.name = name;
+    options.id = id;
+    options.cluster_id = cluster_.cluster_id;
+    options.version = "3.5.0";
+    options.seed = members_.size() + 1;
+    options.bcrypt_cost = auth::kBcryptCostMin;
+    return options;
+  }
+
+  size_t AddMember(Options options, Recovered recovered) {
+    auto member = std::make_unique<Member>();
+    member->options = std::move(options);
+    member->node = std::make_unique<Node>(member->options, std::move(recovered), now_);
+    members_.push_back(std::move(member));
+    // Those who know it already connect to it.
+    const size_t self = members_.size() - 1;
+    for (size_t i = 0; i < self; ++i) {
+      for (const PeerAddress& peer : members_[i]->peers) {
+        if (peer.id == members_[self]->options.id && !members_[i]->stopped) Connect(i, self, true);
+      }
+    }
+    return self;
+  }
+
+  std::optional<size_t> NumberOf(raft::NodeId id) const {
+    for (size_t i = 0; i < size(); ++i) {
+      if (members_[i]->options.id == id) return i;
+    }
+    return std::nullopt;
+  }
+
+  // As the transport: new peers are connected to, removed ones are told so when they call.
+  void Follow(size_t which, Effects& effects) {
+    Member& member = *members_[which];
+    if (effects.peers.has_value()) {
+      const std::vector<PeerAddress> before =
+          std::exchange(member.peers, *std::move(effects.peers));
+      for (const PeerAddress& peer : member.peers) {
+        const bool known = std::any_of(before.begin(), before.end(),
+                                       [&](const PeerAddress& old) { return old.id == peer.id; });
+        const auto number = NumberOf(peer.id);
+        if (known || !number.has_value() || members_[*number]->stopped) continue;
+        if (!member.cut.contains(*number)) Connect(which, *number, true);
+      }
+    }
+    if (!effects.directory.has_value()) return;
+    member.directory = *std::move(effects.directory);
+    for (const raft::NodeId removed : member.directory.removed) {
+      const auto number = NumberOf(removed);
+      if (!number.has_value() || members_[*number]->stopped) continue;
+      if (members_[*number]->cut.contains(which)) continue;
+      Put(*number, RemovedByPeer{member.options.id});
+    }
+  }
+
   void Turn(size_t which) {
-    Member& member = members_[which];
+    Member& member = *members_[which];
     Effects effects;
     std::vector<Input> inputs = std::exchange(member.inputs, {});
     member.node->Turn(now_, inputs, &effects);
     member.distrusted += effects.distrusted.size();
     if (effects.append.has_value()) member.inputs.push_back(LogSynced{effects.append->batch, {}});
+    for (const SnapshotPiece& piece : effects.snapshot_pieces) {
+      if (piece.first) member.snapshot_bytes = 0;
+      member.snapshot_bytes += piece.data.size();
+      if (!piece.last) continue;
+      member.inputs.emplace_back(
+          std::make_unique<SnapshotSaved>(SnapshotSaved{piece.meta, member.snapshot_bytes}));
+    }
     for (PeerSend& send : effects.peer_sends) {
-      for (size_t to = 0; to < kMembers; ++to) {
-        if (members_[to].options.id != send.to || !member.linked[to]) continue;
-        Put(to, PeerFrame{member.options.id, send.lane, std::move(send.frame)});
-      }
+      const auto to = NumberOf(send.to);
+      if (!to.has_value() || members_[*to]->stopped || member.cut.contains(*to)) continue;
+      Put(*to, PeerFrame{member.options.id, send.lane, std::move(send.frame)});
     }
     for (Reply& reply : effects.replies) {
       CONCLAVE_CHECK(replies_.emplace(reply.id.value(), std::move(reply)).second);
@@ -202,17 +295,16 @@ class Trio {
           auth::RunPasswordJob(job, /*signer=*/nullptr, /*unix_seconds=*/0, random)));
     }
     for (StatsReply& reply : effects.stats_replies) member.stats = reply.stats;
+    for (LogLine& line : effects.log_lines) member.log.push_back(std::move(line));
     member.ready = member.ready || effects.ready;
-    if (effects.stopped) {
-      member.stopped = true;
-      CutOff(which);
-    }
+    Follow(which, effects);
+    if (effects.stopped) Kill(which);
   }
 
   InitialCluster cluster_;
   Prng prng_{11};
   Instant now_{};
-  std::array<Member, kMembers> members_;
+  std::vector<std::unique_ptr<Member>> members_;
   std::map<uint64_t, Reply> replies_;
   std::map<uint64_t, std::vector<StreamEffect>> streams_;
   uint64_t last_call_ = 0;

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "conclave/server/rpc/event_loop.h"
+#include "conclave/server/rpc/peer_question.h"
 #include "conclave/server/rpc/peer_wire.h"
 #include "conclave/server/rpc/transport.h"
 
@@ -73,6 +74,12 @@ class Member : public BurstHandler {
     transport_->CarryOut(&effects);
   }
 
+  void Publish(std::string members, std::vector<raft::NodeId> removed) {
+    node::Effects effects;
+    effects.directory = node::PeerDirectory{std::move(members), std::move(removed)};
+    transport_->CarryOut(&effects);
+  }
+
   Instant OnBurst(int /*queue*/, std::vector<node::Input>* inputs) override {
     std::lock_guard lock(mutex_);
     for (node::Input& input : *inputs) {
@@ -81,6 +88,8 @@ class Member : public BurstHandler {
       } else if (auto* connection = std::get_if<node::PeerConnection>(&input)) {
         connected_[static_cast<size_t>(connection->lane)] = connection->connected;
         losses_ += connection->connected ? 0 : 1;
+      } else if (std::holds_alternative<node::RemovedByPeer>(input)) {
+        removed_ = true;
       }
     }
     inputs->clear();
@@ -116,6 +125,7 @@ class Member : public BurstHandler {
   std::vector<std::string> frames_[2];
   bool connected_[2] = {};
   int losses_ = 0;
+  bool removed_ = false;
   std::vector<std::string> lines_;
 };
 
@@ -223,6 +233,38 @@ TEST(PeerTest, BytesThatAreNotGrpcCostTheirConnectionOnly) {
   }
   a.Dial(b);
   EXPECT_TRUE(a.WaitConnected(true));
+}
+
+TEST(PeerTest, WhoeverAsksIsToldWhoTheMembersAre) {
+  Member a(1, 7, FreePort());
+  ASSERT_TRUE(a.Start().ok());
+  const std::vector<std::string> urls = {"http://127.0.0.1:" + std::to_string(FreePort()),
+                                         "http://127.0.0.1:" + std::to_string(a.port_)};
+  const auto too_early = AskForDirectory(urls, nullptr, seconds(5));
+  EXPECT_EQ(too_early.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(too_early.status().message()),
+              HasSubstr("this member does not know its cluster yet"));
+  const std::string members(100'000, 'm');
+  a.Publish(members, {});
+  const auto answer = AskForDirectory(urls, nullptr, seconds(5));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(*answer, members);
+  EXPECT_FALSE(AskForDirectory({urls[0]}, nullptr, seconds(5)).ok());
+  EXPECT_FALSE(AskForDirectory({"nonsense"}, nullptr, seconds(5)).ok());
+}
+
+TEST(PeerTest, ARemovedMemberLosesItsLanesAndIsToldWhy) {
+  Member a(1, 7, FreePort());
+  Member b(2, 7, FreePort());
+  ASSERT_TRUE(a.Start().ok());
+  ASSERT_TRUE(b.Start().ok());
+  b.Publish("members", {raft::NodeId(9)});
+  a.Dial(b);
+  ASSERT_TRUE(a.WaitConnected(true));
+  EXPECT_FALSE(a.removed_);
+  b.Publish("members", {raft::NodeId(1), raft::NodeId(9)});
+  EXPECT_TRUE(a.Wait([](const Member& self) { return self.removed_; }));
+  EXPECT_TRUE(a.WaitConnected(false));
 }
 
 TEST(PeerTest, APortInUseIsOneClearLine) {

@@ -65,7 +65,12 @@ class Caller {
  private:
   void Finish(const node::Reply* reply) {
     ++call_;
-    if (OutcomeOf(reply) == Outcome::kUnknown || simulation_->prng().Chance(1, 20)) ChangeMember();
+    // A learner serves nobody.
+    const bool refused = reply != nullptr && reply->error != nullptr &&
+                         reply->error->message == wire::kErrNotSupportedForLearner.message;
+    if (OutcomeOf(reply) == Outcome::kUnknown || refused || simulation_->prng().Chance(1, 20)) {
+      ChangeMember();
+    }
     std::exchange(done_, nullptr)(reply);
   }
 

@@ -33,6 +33,13 @@ struct RecipeCounts {
   uint64_t faults = 0;
 };
 
+// What storms of membership got done.
+struct StormCounts {
+  uint64_t changes = 0;  // acknowledged
+  uint64_t joined = 0;   // servers that were started for a new member
+  uint64_t left = 0;     // removed members that have stopped by themselves
+};
+
 class Client {
  public:
   virtual ~Client() = default;
@@ -43,6 +50,7 @@ class Client {
   // What its own history shows.
   virtual Complaints Check(const TrueHistory& truth) const = 0;
   virtual void Count(RecipeCounts*) const {}
+  virtual void Count(StormCounts*) const {}
 };
 
 // Puts, deletes, swaps and reads a handful of keys, one call after the other.

@@ -10,11 +10,12 @@ namespace conclave::sim {
 using std::chrono::microseconds;
 
 SimMember::SimMember(Schedule* schedule, Prng* prng, node::Options options,
-                     const node::InitialCluster* cluster, Callbacks callbacks)
+                     const node::InitialCluster* cluster, Others others, Callbacks callbacks)
     : schedule_(schedule),
       prng_(prng),
       options_(std::move(options)),
       cluster_(cluster),
+      others_(std::move(others)),
       callbacks_(std::move(callbacks)),
       disk_(options_.name) {}
 
@@ -26,6 +27,7 @@ absl::Status SimMember::Start() {
   options_.seed = prng_->Next();
   node::OpenOptions open;
   open.segment_bytes = wal::kSegmentBytesMin * 4;
+  if (cluster_ == nullptr) open.joining = others_();
   auto opened = node::OpenMember(disk_, options_, cluster_, open);
   if (!opened.ok()) return opened.status();
   log_ = std::move(opened->log);

@@ -36,8 +36,12 @@ class SimMember {
     std::function<void()> stopped;  // the node has said so
   };
 
+  // Who the others are, for a member that joins: asked when it starts without a state.
+  using Others = std::function<std::vector<node::PeerAddress>()>;
+
+  // A founder of `cluster`; null: it joins.
   SimMember(Schedule* schedule, Prng* prng, node::Options options,
-            const node::InitialCluster* cluster, Callbacks callbacks);
+            const node::InitialCluster* cluster, Others others, Callbacks callbacks);
   ~SimMember();
 
   // Recovers from the disk and runs. An error is a failure of the run.
@@ -54,6 +58,7 @@ class SimMember {
   void Put(node::Input input);
 
   node::Node& node() { return *node_; }
+  const apply::StateMachine& state() const { return node_->state(); }
   const node::Options& options() const { return options_; }
   // Counts starts: what was meant for an earlier life is void.
   uint64_t life() const { return life_; }
@@ -73,6 +78,7 @@ class SimMember {
   Prng* const prng_;
   node::Options options_;
   const node::InitialCluster* const cluster_;
+  const Others others_;
   const Callbacks callbacks_;
   env::MemoryDisk disk_;
   DiskLatency latency_;

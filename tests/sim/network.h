@@ -35,6 +35,9 @@ class Network {
 
   Network(Schedule* schedule, Prng* prng, size_t members, Deliver deliver, Tell tell);
 
+  // One more, which is down.
+  void AddMember() { ++members_; }
+
   void Send(size_t from, size_t to, raft::NodeId from_id, node::PeerLane lane, Bytes frame);
 
   void set_quality(const NetworkQuality& quality) { quality_ = quality; }
@@ -49,6 +52,9 @@ class Network {
   void Up(size_t member);
   void Down(size_t member);
 
+  // Whether this member was told so.
+  bool connected(size_t member, size_t peer) const { return connected_.contains({member, peer}); }
+
   uint64_t faults() const { return faults_; }
 
  private:
@@ -58,7 +64,7 @@ class Network {
 
   Schedule* const schedule_;
   Prng* const prng_;
-  const size_t members_;
+  size_t members_;
   const Deliver deliver_;
   const Tell tell_;
   NetworkQuality quality_;

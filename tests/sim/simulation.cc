@@ -8,10 +8,12 @@
 #include "conclave/api/rpc.pb.h"
 #include "conclave/base/check.h"
 #include "conclave/base/crc32c.h"
+#include "conclave/server/node/directory.h"
 #include "conclave/server/node/stats.h"
 #include "conclave/tests/node/request.h"
 #include "conclave/tests/sim/clients.h"
 #include "conclave/tests/sim/recipes/recipe_world.h"
+#include "conclave/tests/sim/storm.h"
 
 namespace conclave::sim {
 
@@ -60,53 +62,147 @@ void Simulation::Configure() {
   network_ = std::make_unique<Network>(
       &schedule_, &prng_, count,
       [this](size_t to, node::PeerFrame frame) { members_[to]->Put(std::move(frame)); },
-      [this](size_t to, size_t peer, bool connected) {
-        for (const auto lane : {node::PeerLane::kMessages, node::PeerLane::kSnapshot}) {
-          members_[to]->Put(node::PeerConnection{members_[peer]->options().id, lane, connected});
-        }
-      });
+      [this](size_t to, size_t peer, bool connected) { TellConnection(to, peer, connected); });
   // Small limits make snapshots, transfers and slow streams common.
-  const bool small = prng_.Chance(2, 3);
+  small_ = prng_.Chance(2, 3);
+  if (guests_ == Guests::kStorm) strict_ = prng_.Chance(2, 3);
   for (size_t i = 0; i < count; ++i) {
-    node::Options options;
-    options.id = cluster_.Find(founders[i].name)->id;
-    options.cluster_id = cluster_.cluster_id;
-    options.name = founders[i].name;
-    options.client_urls = {absl::StrCat("http://10.0.0.", i + 1, ":2379")};
-    options.version = "3.5.0";
-    options.election_timeout = kElectionTimeout;
-    options.heartbeat_interval = kElectionTimeout / 10;
-    if (small) {
-      options.snapshot_log_bytes_min = 16 << 10;
-      options.log_window_bytes = 8 << 10;
-      options.snapshot_chunk_bytes = static_cast<uint64_t>(prng_.Between(100, 4000));
-      options.snapshot_chunks_in_flight_max = static_cast<uint64_t>(prng_.Between(1, 8));
-      options.stream_unsent_bytes_max = 2000;
+    AddServer(OptionsOf(i, cluster_.Find(founders[i].name)->id), /*founder=*/true);
+  }
+}
+
+node::Options Simulation::OptionsOf(size_t number, raft::NodeId id) {
+  node::Options options;
+  options.id = id;
+  options.cluster_id = cluster_.cluster_id;
+  options.name = absl::StrCat("m", number);
+  options.client_urls = {absl::StrCat("http://10.0.0.", number + 1, ":2379")};
+  options.version = "3.5.0";
+  options.election_timeout = kElectionTimeout;
+  options.heartbeat_interval = kElectionTimeout / 10;
+  options.strict_reconfig_check = strict_;
+  options.learners_max = 2;
+  options.health_interval = milliseconds(500);
+  if (small_) {
+    options.snapshot_log_bytes_min = 16 << 10;
+    options.log_window_bytes = 8 << 10;
+    options.snapshot_chunk_bytes = static_cast<uint64_t>(prng_.Between(100, 4000));
+    options.snapshot_chunks_in_flight_max = static_cast<uint64_t>(prng_.Between(1, 8));
+    options.stream_unsent_bytes_max = 2000;
+  }
+  return options;
+}
+
+void Simulation::AddServer(node::Options options, bool founder) {
+  const size_t number = members_.size();
+  peers_.emplace_back();
+  directories_.emplace_back();
+  members_.push_back(std::make_unique<SimMember>(
+      &schedule_, &prng_, std::move(options), founder ? &cluster_ : nullptr,
+      [this] { return Others(); },
+      SimMember::Callbacks{
+          .effects = [this, number](node::Effects& effects) { OnEffects(number, effects); },
+          .turned =
+              [this, number] {
+                observer_.Look(number, members_[number]->node().state(), schedule_.now());
+              },
+          .stopped = [this, number] { OnStopped(number); }}));
+}
+
+// ---- Members that come and go -------------------------------------------------------------------
+
+std::optional<size_t> Simulation::NumberOf(uint64_t id) const {
+  for (size_t i = 0; i < members_.size(); ++i) {
+    if (members_[i]->options().id.value() == id) return i;
+  }
+  return std::nullopt;
+}
+
+void Simulation::Join(uint64_t id, Duration after) {
+  const size_t number = members_.size();
+  Tell(absl::StrCat("server ", number, " is to join as ", absl::Hex(id)));
+  network_->AddMember();
+  AddServer(OptionsOf(number, raft::NodeId(id)), /*founder=*/false);
+  schedule_.After(after, [this, number] {
+    if (!members_[number]->up() && !left(number)) Boot(number);
+  });
+}
+
+// As somebody who is up would tell it.
+std::vector<node::PeerAddress> Simulation::Others() const {
+  size_t newest = 0;
+  for (size_t i = 0; i < members_.size(); ++i) {
+    if (!directories_[i].members.empty() &&
+        directories_[i].removed.size() >= directories_[newest].removed.size()) {
+      newest = i;
     }
-    members_.push_back(std::make_unique<SimMember>(
-        &schedule_, &prng_, std::move(options), &cluster_,
-        SimMember::Callbacks{
-            .effects = [this, i](node::Effects& effects) { OnEffects(i, effects); },
-            .turned = [this,
-                       i] { observer_.Look(i, members_[i]->node().state(), schedule_.now()); },
-            .stopped = [this, i] { OnStopped(i); }}));
+  }
+  std::vector<node::PeerAddress> others;
+  const auto directory = node::DecodeDirectory(directories_[newest].members);
+  if (!directory.ok()) return others;
+  for (const apply::Member& member : directory->members) {
+    others.push_back({raft::NodeId(member.id), member.peer_urls});
+  }
+  return others;
+}
+
+void Simulation::TellRemoved(size_t removed, size_t by) {
+  schedule_.After(milliseconds(prng_.Between(1, 100)),
+                  [this, removed, by, life = members_[removed]->life()] {
+                    if (members_[removed]->life() != life) return;
+                    members_[removed]->Put(node::RemovedByPeer{members_[by]->options().id});
+                  });
+}
+
+void Simulation::TellConnection(size_t to, size_t peer, bool connected) {
+  const std::vector<raft::NodeId>& removed = directories_[peer].removed;
+  if (connected && std::binary_search(removed.begin(), removed.end(), members_[to]->options().id)) {
+    return TellRemoved(to, peer);
+  }
+  for (const auto lane : {node::PeerLane::kMessages, node::PeerLane::kSnapshot}) {
+    members_[to]->Put(node::PeerConnection{members_[peer]->options().id, lane, connected});
+  }
+}
+
+// As the transport: links to new peers come up; removed members are turned away.
+void Simulation::FollowMembers(size_t member, node::Effects& effects) {
+  if (effects.peers.has_value()) {
+    const auto before = std::exchange(peers_[member], *std::move(effects.peers));
+    for (const node::PeerAddress& peer : peers_[member]) {
+      const bool known = std::any_of(before.begin(), before.end(),
+                                     [&](const auto& old) { return old.id == peer.id; });
+      const auto number = NumberOf(peer.id.value());
+      if (!known && number.has_value() && network_->connected(member, *number)) {
+        TellConnection(member, *number, true);
+      }
+    }
+  }
+  if (!effects.directory.has_value()) return;
+  directories_[member] = *std::move(effects.directory);
+  for (const raft::NodeId removed : directories_[member].removed) {
+    const auto number = NumberOf(removed.value());
+    if (number.has_value() && members_[*number]->up() && network_->connected(*number, member)) {
+      TellRemoved(*number, member);
+    }
   }
 }
 
 void Simulation::OnStopped(size_t member) {
   if (!members_[member]->up()) return;
   Tell(absl::StrCat("member ", member, " has stopped"));
+  peers_[member].clear();
   Kill(member, SimMember::Crash::kProcess);
 }
 
 void Simulation::OnEffects(size_t member, node::Effects& effects) {
   trace_.Mix(static_cast<uint64_t>(schedule_.now().time_since_epoch().count()));
   trace_.Mix(member);
+  FollowMembers(member, effects);
   for (node::PeerSend& send : effects.peer_sends) {
     trace_.Mix(Crc32c(send.frame.view()));
-    size_t to = 0;
-    while (members_[to]->options().id != send.to) ++to;
-    network_->Send(member, to, members_[member]->options().id, send.lane, std::move(send.frame));
+    const auto to = NumberOf(send.to.value());
+    if (!to.has_value()) continue;
+    network_->Send(member, *to, members_[member]->options().id, send.lane, std::move(send.frame));
   }
   for (const node::LogLine& line : effects.log_lines) {
     // Bytes may be damaged on their way; a message that is whole makes sense.
@@ -115,9 +211,7 @@ void Simulation::OnEffects(size_t member, node::Effects& effects) {
                    "member ", member, " was told what cannot be: ", line.fields.back().second);
   }
   for (const raft::NodeId peer : effects.distrusted) {
-    size_t from = 0;
-    while (members_[from]->options().id != peer) ++from;
-    network_->Break(from, member);
+    if (const auto from = NumberOf(peer.value())) network_->Break(*from, member);
   }
   for (node::Reply& reply : effects.replies) {
     trace_.Mix(Crc32c(reply.body.view()));
@@ -135,6 +229,9 @@ void Simulation::OnEffects(size_t member, node::Effects& effects) {
   for (node::StreamEffect& effect : effects.streams) OnStream(member, effect);
   for (const node::LogLine& line : effects.log_lines) {
     if (line.message == "leader found") ++elections_;
+    if (line.message == "the member has been permanently removed from the cluster") {
+      left_.insert(member);
+    }
     if (line.message == "applied snapshot") ++installed_;
     if (line.message == "found data inconsistency with peers") {
       Complain(absl::StrCat("member ", member, ": ", line.message));
@@ -247,6 +344,7 @@ void Simulation::Boot(size_t member) {
     return;
   }
   observer_.Restarted(member);
+  peers_[member].clear();
   network_->Up(member);
 }
 
@@ -407,7 +505,7 @@ void Simulation::Heal() {
   for (size_t i = 0; i < members_.size(); ++i) {
     members_[i]->set_latency(DiskLatency());
     members_[i]->Resume();
-    if (!members_[i]->up()) Boot(i);
+    if (!members_[i]->up() && !left(i)) Boot(i);
   }
   healed_at_ = schedule_.now();
   for (const auto& client : clients_) client->Heal();
@@ -424,6 +522,9 @@ void Simulation::CheckLiveness() {
       "alive");
   *attempt = [this, committed, attempt, request, end](size_t member) {
     if (*committed || schedule_.now() >= end) return;
+    for (size_t i = 0; i < members_.size() && !members_[member]->up(); ++i) {
+      member = (member + 1) % members_.size();
+    }
     Call(member, node::Method::kPut, request, [this, committed](const node::Reply* reply) {
       if (reply != nullptr && reply->error == nullptr) *committed = true;
     });
@@ -455,7 +556,7 @@ void Simulation::CheckAgreement() {
   }
   for (size_t i = 0; i < members_.size(); ++i) {
     if (!members_[i]->up()) {
-      Complain(absl::StrCat("member ", i, " is down in the end"));
+      if (!left(i)) Complain(absl::StrCat("member ", i, " is down in the end"));
       continue;
     }
     const apply::StateMachine& state = members_[i]->node().state();
@@ -474,6 +575,7 @@ void Simulation::InviteGuests() {
   for (int i = 0; i < kv_clients; ++i) {
     clients_.push_back(MakeKvClient(this, i, milliseconds(prng_.Between(5, 100))));
   }
+  if (guests_ == Guests::kStorm) clients_.push_back(MakeStorm(this));
   if (recipes) {
     clients_.push_back(MakeRecipeWorld(this));
   } else {
@@ -505,7 +607,10 @@ Verdict Simulation::Run() {
     for (std::string& complaint : client->Check(observer_.truth())) Complain(std::move(complaint));
   }
   Verdict verdict;
-  for (const auto& client : clients_) client->Count(&verdict.recipes);
+  for (const auto& client : clients_) {
+    client->Count(&verdict.recipes);
+    client->Count(&verdict.storm);
+  }
   verdict.seed = seed_;
   verdict.trace_hash = trace_.hash();
   verdict.members = members_.size();

@@ -11,6 +11,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -30,6 +32,7 @@ namespace conclave::sim {
 enum class Guests : uint8_t {
   kPlain,    // more of them: keys, watches, leases, compactions
   kRecipes,  // processes with the production client and the recipes on it
+  kStorm,    // operators who change the membership all the time
 };
 
 struct Verdict {
@@ -44,6 +47,7 @@ struct Verdict {
   uint64_t elections = 0;
   uint64_t snapshots_installed = 0;
   RecipeCounts recipes;
+  StormCounts storm;
   Duration simulated{};
   Complaints complaints;  // empty: all is well
 
@@ -77,6 +81,16 @@ class Simulation {
   void Say(uint64_t stream, const std::string& message);
   void CloseStream(uint64_t stream);
 
+  // ---- For operators
+
+  // The number of the server that is member `id`, or was; nothing: there is none yet.
+  std::optional<size_t> NumberOf(uint64_t id) const;
+  // A new server, as a member that was added. It starts `after` a while.
+  void Join(uint64_t id, Duration after);
+  // Whether it has stopped because it was removed.
+  bool left(size_t member) const { return left_.contains(member); }
+  const SimMember& member(size_t member) const { return *members_[member]; }
+
   bool chaos() const { return chaos_; }
   bool ending() const { return ending_; }
   bool up(size_t member) const { return members_[member]->up(); }
@@ -102,6 +116,12 @@ class Simulation {
   };
 
   void Configure();
+  node::Options OptionsOf(size_t number, raft::NodeId id);
+  void AddServer(node::Options options, bool founder);
+  std::vector<node::PeerAddress> Others() const;
+  void FollowMembers(size_t member, node::Effects& effects);
+  void TellConnection(size_t to, size_t peer, bool connected);
+  void TellRemoved(size_t removed, size_t by);
   void OnEffects(size_t member, node::Effects& effects);
   void OnStream(size_t member, node::StreamEffect& effect);
   void Boot(size_t member);
@@ -133,6 +153,11 @@ class Simulation {
   node::InitialCluster cluster_;
   std::unique_ptr<Network> network_;
   std::vector<std::unique_ptr<SimMember>> members_;
+  std::vector<std::vector<node::PeerAddress>> peers_;  // of each, as last announced
+  std::vector<node::PeerDirectory> directories_;       // likewise
+  std::set<size_t> left_;                              // were removed, and have stopped
+  bool small_ = false;                                 // limits
+  bool strict_ = true;                                 // about changes of membership
   Observer observer_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::map<uint64_t, PendingCall> calls_;

@@ -41,7 +41,6 @@ absl::Status SetPreVote(std::string_view value, Config* /*config*/) {
 
 constexpr char kNameThem[] = "name the members with --initial-cluster";
 constexpr char kNoDiscovery[] = "it tunes --discovery-token";
-constexpr char kNotYet[] = "not there yet";
 
 const FlagEntry kFlags[] = {
     Works("initial-advertise-peer-urls", kList, "as --initial-cluster says",
@@ -51,14 +50,21 @@ const FlagEntry kFlags[] = {
           "addresses at which clients reach this member", SetUrls<&Config::advertise_client_urls>),
     Works("initial-cluster", kText, "${name}=its own address",
           "all members of a new cluster: name=url,...", SetInitialCluster),
-    Works("initial-cluster-state", kText, "new", "new or existing", SetInitialClusterState),
+    Works("initial-cluster-state", kText, "new",
+          "new: found a cluster; existing: join one that has added this member",
+          SetInitialClusterState),
     Works("initial-cluster-token", kText, "etcd-cluster",
           "tells clusters of the same members apart", SetText<&Config::initial_cluster_token>),
     Works("pre-vote", kBool, "true", "always on", SetPreVote),
-    Ignored("strict-reconfig-check", kBool, "changes of membership are not served yet"),
+    Works("strict-reconfig-check", kBool, "true",
+          "refuse changes of membership that too few members could carry",
+          SetBool<&Config::strict_reconfig_check>),
+    Works("max-learners", kNumber, "1", "most learners at a time",
+          SetNumber<&Config::max_learners, 1, 64>),
+    Works("force-new-cluster", kBool, "false",
+          "all other members are lost: go on alone with this one's data",
+          SetBool<&Config::force_new_cluster>),
     Ignored("initial-election-tick-advance", kBool, "a member alone elects itself at once"),
-    Refused("force-new-cluster", kBool, kNotYet),
-    Refused("max-learners", kNumber, kNotYet),
     Refused("discovery", kText, kNameThem),
     Refused("discovery-srv", kText, kNameThem),
     Refused("discovery-srv-name", kText, kNameThem),
