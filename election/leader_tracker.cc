@@ -8,21 +8,30 @@ LeaderInfo LeaderInfoOf(const KeyValue& kv) {
   return {.proposal = kv.value, .key = kv.key, .lease = kv.lease, .term = kv.create_revision};
 }
 
-std::optional<LeaderInfo> LeaderTracker::Current() const {
-  if (candidates_.empty()) return std::nullopt;
-  return LeaderInfoOf(candidates_.begin()->second);
-}
-
-void LeaderTracker::NoteChange(std::vector<std::optional<LeaderInfo>>& changes) {
-  std::optional<LeaderInfo> current = Current();
-  if (told_ && current == last_) return;
-  told_ = true;
-  last_ = current;
-  changes.push_back(std::move(current));
+void LeaderTracker::NoteChange(std::vector<std::optional<KeyValue>>& changes) {
+  const KeyValue* const leader = candidates_.empty() ? nullptr : &candidates_.begin()->second;
+  const int64_t revision = leader == nullptr ? 0 : leader->mod_revision;
+  if (noted_ && revision == last_revision_) return;
+  noted_ = true;
+  last_revision_ = revision;
+  changes.push_back(leader == nullptr ? std::nullopt : std::optional<KeyValue>(*leader));
 }
 
 std::vector<std::optional<LeaderInfo>> LeaderTracker::Apply(const WatchBatch& batch) {
   std::vector<std::optional<LeaderInfo>> changes;
+  for (const std::optional<KeyValue>& leader : ApplyKeys(batch)) {
+    std::optional<LeaderInfo> current;
+    if (leader.has_value()) current = LeaderInfoOf(*leader);
+    if (told_ && current == last_) continue;
+    told_ = true;
+    last_ = current;
+    changes.push_back(std::move(current));
+  }
+  return changes;
+}
+
+std::vector<std::optional<KeyValue>> LeaderTracker::ApplyKeys(const WatchBatch& batch) {
+  std::vector<std::optional<KeyValue>> changes;
   if (batch.resynced) {
     candidates_.clear();
     create_revision_.clear();

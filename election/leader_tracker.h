@@ -17,13 +17,17 @@ class LeaderTracker {
   // What observers must hear after this batch of a watch (with list_first) over the prefix: each
   // change of the leader or of its proposal, in order; the very first answer always.
   std::vector<std::optional<LeaderInfo>> Apply(const WatchBatch& batch);
+  // The same with the leaders' keys as they stand in the store; every write of one is a change. An
+  // observer uses one of the two.
+  std::vector<std::optional<KeyValue>> ApplyKeys(const WatchBatch& batch);
 
  private:
-  std::optional<LeaderInfo> Current() const;
-  void NoteChange(std::vector<std::optional<LeaderInfo>>& changes);
+  void NoteChange(std::vector<std::optional<KeyValue>>& changes);
 
   std::map<int64_t, KeyValue> candidates_;          // by create revision: the first one leads
   std::map<std::string, int64_t> create_revision_;  // by key
+  bool noted_ = false;
+  int64_t last_revision_ = 0;  // in which the leader's key was written; 0: there is no leader
   bool told_ = false;
   std::optional<LeaderInfo> last_;
 };

@@ -192,7 +192,11 @@ void Contender::AdoptOwnKeys(const TxnResult& result) {
 
 void Contender::TryAgain(const absl::Status& why, void (Contender::*step)()) {
   if (!IsRetryable(why) && !IsOutcomeUnknown(why)) {
-    if (absl::IsNotFound(why)) return OnGone(absl::AbortedError("the session's lease is gone"));
+    if (absl::IsNotFound(why)) {
+      absl::Status gone = absl::AbortedError("the session's lease is gone");
+      if (const auto detail = GetErrorDetail(why)) SetErrorDetail(gone, *detail);
+      return OnGone(gone);
+    }
     return OnGone(why);
   }
   timer_ = engine_.After(FullJitter(failures_++, kRetryBase, kRetryCap, engine_.prng()),
@@ -416,6 +420,12 @@ void Contender::Release(Instant deadline, Left left) {
   left_ = std::move(left);
   leave_deadline_ = deadline;
   Leave();
+}
+
+void Contender::Detach() {
+  CONCLAVE_CHECK(state_ == State::kOwning);
+  stray_until_ = Instant{};  // a join that took effect late is what we hand over
+  End();
 }
 
 void Contender::Leave() {

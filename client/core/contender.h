@@ -80,6 +80,9 @@ class Contender : public std::enable_shared_from_this<Contender> {
   // While owning: give it up. OK; Aborted if it was not ours any more; or why the key may still be
   // there (removal goes on behind the scenes as long as the session lives).
   void Release(Instant deadline, Left left);
+  // While owning: stop looking after the keys, which stay. For who hands them over to somebody
+  // else.
+  void Detach();
   // While owning: replace the value of the first key; repeated until the deadline while the outcome
   // is not known. Aborted if it is not ours any more.
   void Update(std::string value, Instant deadline, Left updated);

@@ -61,6 +61,13 @@ std::shared_ptr<SessionCore> SessionCore::Make(Engine& engine, LeaseId lease, Du
   return session;
 }
 
+std::shared_ptr<SessionCore> SessionCore::Borrow(Engine& engine, LeaseId lease) {
+  std::shared_ptr<SessionCore> session(
+      new SessionCore(engine, lease, Duration(0), [](SessionHealth, Instant) {}));
+  session->deadline_ = kNever;
+  return session;
+}
+
 void SessionCore::Begin(Duration margin, Instant sent_at) {
   deadline_ = sent_at + ttl_ - std::min(margin, ttl_ / 2);
   engine_.leases().Keep(lease_, ttl_, margin, sent_at,

@@ -36,6 +36,10 @@ class SessionCore : public std::enable_shared_from_this<SessionCore> {
   static CallId Open(Engine& engine, const Request& request, Instant deadline, Observer observer,
                      Opened opened);
 
+  // On a lease that somebody else keeps alive and ends: it is not renewed from here, and that it is
+  // gone shows by its keys.
+  static std::shared_ptr<SessionCore> Borrow(Engine& engine, LeaseId lease);
+
   Engine& engine() { return engine_; }
   LeaseId lease() const { return lease_; }
   Duration ttl() const { return ttl_; }

@@ -208,6 +208,14 @@ absl::Status Complete(Config* config) {
   if (config->data_dir.empty()) config->data_dir = config->name + ".conclave";
   if (config->listen_client_urls.empty()) config->listen_client_urls = {{"127.0.0.1", 2379}};
   if (config->listen_peer_urls.empty()) config->listen_peer_urls = {{"127.0.0.1", 2380}};
+  for (const Url& url : config->listen_client_http_urls) {
+    const auto& grpc = config->listen_client_urls;
+    if (url.port != 0 && std::find(grpc.begin(), grpc.end(), url) != grpc.end()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--listen-client-http-urls and --listen-client-urls must not share ",
+                       url.Text()));
+    }
+  }
   if (config->advertise_client_urls.empty()) {
     config->advertise_client_urls = Reachable(config->listen_client_urls);
   }

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "conclave/base/time.h"
 #include "conclave/server/app/log.h"
+#include "conclave/server/http/access_policy.h"
 #include "conclave/server/tls/policy.h"
 
 namespace conclave::app {
@@ -51,6 +52,8 @@ struct Config {
   std::vector<Url> listen_peer_urls;
   std::vector<Url> initial_advertise_peer_urls;
   std::vector<Url> listen_metrics_urls;
+  std::vector<Url> listen_client_http_urls;  // empty: listen_client_urls serve HTTP as well
+  http::AccessPolicy http_access;
   std::vector<Url> listen_xds_urls;  // empty: nobody is served by xDS
 
   std::map<std::string, std::vector<Url>> initial_cluster;  // by member name

@@ -33,6 +33,7 @@
 #include "conclave/server/posix/disk.h"
 #include "conclave/server/posix/log_thread.h"
 #include "conclave/server/posix/worker.h"
+#include "conclave/server/recipes/recipe_door.h"
 #include "conclave/server/recipes/xds_door.h"
 #include "conclave/server/rpc/transport.h"
 #include "conclave/server/wal/log.h"
@@ -166,7 +167,7 @@ absl::StatusOr<auth::JwtProvider> TokenProvider(const Config& config) {
 
 }  // namespace
 
-class Server::Impl final : public http::Backend {
+class Server::Impl final : public http::Backend, private rpc::Door {
  public:
   explicit Impl(ServerOptions options) : options_(std::move(options)) {}
   ~Impl() override { Stop(Duration::zero()); }
@@ -207,6 +208,15 @@ class Server::Impl final : public http::Backend {
  private:
   std::vector<size_t> AddEndpoints(const std::vector<Url>& urls, http::Serves serves,
                                    std::vector<http::Endpoint>* endpoints) const;
+  // rpc::Door
+  void Begin(rpc::Door::Call call) override {
+    recipe_door_->Begin(
+        {call.id, std::string(call.method), std::move(call.request), std::move(call.credentials)});
+  }
+  void Cancel(node::CallId id) override { recipe_door_->Cancel(id); }
+  void Sent(node::CallId id, uint64_t bytes) override { recipe_door_->Sent(id, bytes); }
+
+  void OpenRecipeDoor();
   absl::Status BindDoor();
   absl::Status OpenMember(node::Options* settings, node::Opened* opened);
   absl::Status OpenXdsDoor();
@@ -232,6 +242,7 @@ class Server::Impl final : public http::Backend {
   std::unique_ptr<posix::LogThread> log_thread_;
   std::unique_ptr<Core> core_;
   std::unique_ptr<PasswordWorker> password_worker_;
+  std::unique_ptr<recipes::RecipeDoor> recipe_door_;  // asked by the transport, and answers to it
   std::unique_ptr<rpc::Transport> transport_;
   std::unique_ptr<local::LocalChannel> local_;
   std::unique_ptr<AutoCompactor> compactor_;
@@ -274,8 +285,11 @@ std::vector<size_t> Server::Impl::AddEndpoints(const std::vector<Url>& urls, htt
 
 absl::Status Server::Impl::BindDoor() {
   std::vector<http::Endpoint> endpoints;
+  const std::vector<Url>& http_urls = options_.config.listen_client_http_urls;
+  const http::Serves serves = http_urls.empty() ? http::Serves::kAll : http::Serves::kGrpcOnly;
   const std::vector<size_t> indices =
-      AddEndpoints(options_.config.listen_client_urls, http::Serves::kAll, &endpoints);
+      AddEndpoints(options_.config.listen_client_urls, serves, &endpoints);
+  AddEndpoints(http_urls, http::Serves::kHttpOnly, &endpoints);
   AddEndpoints(options_.config.listen_metrics_urls, http::Serves::kMetrics, &endpoints);
   CONCLAVE_ASSIGN_OR_RETURN(
       door_, http::FrontDoor::Bind(endpoints, {.log =
@@ -395,6 +409,17 @@ absl::Status Server::Impl::OpenXdsDoor() {
   return absl::OkStatus();
 }
 
+// Nothing is asked of either before the transport serves clients.
+void Server::Impl::OpenRecipeDoor() {
+  local_ = std::make_unique<local::LocalChannel>([this](int fd) { transport_->HandOver({fd, nullptr, nullptr}); });
+  recipes::RecipeDoor::Options options;
+  options.channel = local_.get();
+  options.seed = RandomSeed();
+  options.reply = [this](node::Reply reply) { transport_->Answer(std::move(reply)); };
+  options.stream = [this](node::StreamEffect effect) { transport_->Answer(std::move(effect)); };
+  recipe_door_ = std::make_unique<recipes::RecipeDoor>(std::move(options));
+}
+
 CoreSinks Server::Impl::Sinks() {
   CoreSinks sinks;
   sinks.append = [this](node::LogAppend append) {
@@ -445,6 +470,7 @@ absl::Status Server::Impl::Start() {
   network.member = settings.id;
   network.cluster_id = settings.cluster_id;
   network.local_reply = [this](node::Reply reply) { core_->OnLocalReply(std::move(reply)); };
+  network.door = this;
   network.log = [log = options_.log](const node::LogLine& line) { log->Write("server/rpc", line); };
 
   auto node = std::make_unique<node::Node>(settings, std::move(opened.recovered), rpc::Now());
@@ -453,15 +479,17 @@ absl::Status Server::Impl::Start() {
   StartDiskThreads(settings.cluster_id, std::move(opened.log));
   // Its client's connection waits in the client port's backlog until there is who serves it.
   CONCLAVE_RETURN_IF_ERROR(OpenXdsDoor());
+  OpenRecipeDoor();
   CONCLAVE_ASSIGN_OR_RETURN(transport_, rpc::Transport::Start(std::move(network), core_.get()));
   core_->Start(transport_.get());
   rpc::Transport* const transport = transport_.get();
-  local_ = std::make_unique<local::LocalChannel>([transport](int fd) { transport->HandOver(fd); });
   door_->Start(
       [transport](http::Handed handed) {
         transport->HandOver({handed.fd, std::move(handed.tls), std::move(handed.slot)});
       },
-      this, {.message_bytes_max = kJsonOverhead * (config.max_request_bytes + kReceiveOverhead)});
+      this,
+      {.access = config.http_access,
+       .message_bytes_max = kJsonOverhead * (config.max_request_bytes + kReceiveOverhead)});
   if (config.auto_compaction_mode != CompactionMode::kOff) {
     compactor_ = std::make_unique<AutoCompactor>(config, this, options_.log);
   }
@@ -515,6 +543,7 @@ void Server::Impl::Stop(Duration timeout) {
   }
   xds_door.reset();
   compactor_.reset();
+  if (recipe_door_) recipe_door_->Stop();
   if (core_ && transport_ && timeout > Duration::zero()) {
     core_->Post(node::StopRequest{});
     std::unique_lock lock(mutex_);

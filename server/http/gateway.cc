@@ -118,7 +118,10 @@ void GatewayCall::Abandon() {
 // -----------------------------------------------------------------------------------
 
 void GatewayCall::OnBody(std::string_view piece) {
-  const absl::Status fed = body_.Feed(piece, shared_->message_bytes_max);
+  // Where there is one request only, what follows it does not matter.
+  const bool whole = !method_->client_streams && (sent_one_ || sending_);
+  absl::Status fed = whole ? absl::OkStatus() : body_.Feed(piece, shared_->message_bytes_max);
+  if (!method_->client_streams && body_.has_next()) fed = absl::OkStatus();
   Hold(body_.bytes());
   if (!fed.ok() && sent_one_ && method_->client_streams) {
     // What came before is answered first.
@@ -140,14 +143,10 @@ void GatewayCall::OnBodyEnd() {
 
 void GatewayCall::SendNext() {
   if (sending_) return;
-  // Where there is one request only, what follows it is read and dropped.
-  const bool done = sent_one_ && !method_->client_streams;
-  if (done && !body_ended_) {
-    while (body_.Next().has_value()) {
-    }
-    return client_->WantBody();
+  if (sent_one_ && !method_->client_streams) {
+    if (!body_ended_) client_->WantBody();
+    return;
   }
-  if (done) return;
   if (std::optional<std::string> object = body_.Next()) {
     sending_ = true;
     const size_t bytes = object->size();

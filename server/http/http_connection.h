@@ -22,6 +22,7 @@
 #include <string>
 #include <string_view>
 
+#include "conclave/server/http/access_policy.h"
 #include "conclave/server/http/backend.h"
 #include "conclave/server/http/gateway.h"
 #include "conclave/server/http/http_stream.h"
@@ -45,12 +46,6 @@ enum class Serves : uint8_t {
   kGrpcOnly,  // --listen-client-urls beside --listen-client-http-urls
   kHttpOnly,  // --listen-client-http-urls
   kMetrics,   // --listen-metrics-urls: some pages
-};
-
-// Whom browsers may call in whose name (--cors, --host-whitelist). "*": everybody.
-struct AccessPolicy {
-  std::set<std::string, std::less<>> origins{"*"};
-  std::set<std::string, std::less<>> hosts{"*"};
 };
 
 class HttpConnection;

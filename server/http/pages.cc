@@ -130,6 +130,24 @@ void AnswerVersion(Backend* backend, std::function<void(Response)> done) {
   });
 }
 
+// What Go programs publish by its package expvar, as far as it means something here.
+void AnswerVariables(Backend* backend, std::function<void(Response)> done) {
+  backend->GetStats([done = std::move(done)](auto stats) {
+    Response response;
+    response.content_type = kJson;
+    const char* const state = stats->is_learner  ? "StateLearner"
+                              : stats->is_leader ? "StateLeader"
+                                                 : "StateFollower";
+    response.body = absl::StrCat(
+        "{\n\"raft.status\": {\"id\":\"", absl::Hex(stats->member.value()), "\",\"term\":",
+        stats->term.value(), ",\"commit\":", stats->commit.value(), ",\"applied\":",
+        stats->applied.value(), ",\"lead\":\"", absl::Hex(stats->leader.value()),
+        "\",\"raftState\":\"", state, "\"},\n\"proposals_pending\": ",
+        stats->proposals_pending, "\n}\n");
+    done(std::move(response));
+  });
+}
+
 void AnswerMetrics(Backend* backend, std::function<void(Response)> done) {
   backend->GetStats([backend, done = std::move(done)](auto stats) {
     Response response;
@@ -183,7 +201,8 @@ void Answer(const Request& request, Backend* backend, std::function<void(Respons
                          : ParseQuery(std::string_view(request.target).substr(question + 1));
   const bool is_check = path == "/livez" || path == "/readyz" || path.starts_with("/livez/") ||
                         path.starts_with("/readyz/");
-  if (!is_check && path != "/health" && path != "/version" && path != "/metrics") {
+  if (!is_check && path != "/health" && path != "/version" && path != "/metrics" &&
+      path != "/debug/vars") {
     return done({.status = 404, .body = "404 page not found\n"});
   }
   if (request.method != "GET") {
@@ -192,6 +211,7 @@ void Answer(const Request& request, Backend* backend, std::function<void(Respons
   if (path == "/health") return AnswerHealth(query, backend, std::move(done));
   if (path == "/version") return AnswerVersion(backend, std::move(done));
   if (path == "/metrics") return AnswerMetrics(backend, std::move(done));
+  if (path == "/debug/vars") return AnswerVariables(backend, std::move(done));
 
   std::vector<std::string> names =
       path.starts_with("/livez") ? std::vector<std::string>{"serializable_read"}

@@ -117,7 +117,9 @@ class LiveCall final : public Call, public std::enable_shared_from_this<LiveCall
       case Step::kHalfClose:
         return;
       case Step::kFinish:
-        return listener_->OnDone(static_cast<int>(status_.error_code()), status_.error_message());
+        // The listener holds the call, so this ends a circle.
+        return std::exchange(listener_, nullptr)
+            ->OnDone(static_cast<int>(status_.error_code()), status_.error_message());
     }
   }
 
@@ -179,10 +181,10 @@ class LiveCall final : public Call, public std::enable_shared_from_this<LiveCall
       outgoing_.Clear();
       Proceed();
     }
-    if (ok) listener_->OnSent();  // what fails shows as the end of the reading
+    if (ok && listener_ != nullptr) listener_->OnSent();  // what fails shows as the end of the reading
   }
 
-  const std::shared_ptr<Listener> listener_;
+  std::shared_ptr<Listener> listener_;  // of the channel's thread
   std::shared_ptr<grpc::Channel> channel_;
   grpc::ClientContext context_;
   std::mutex mutex_;  // guards all below

@@ -103,7 +103,7 @@ void Http2Call::OnHeadersComplete() {
   counters_ = &host_->loop().counters().methods[method_ - AllMethods().data()];
   counters_->started.Add();
   arrived_ = host_->loop().now();
-  if (method_->served == Served::kNotYet) {
+  if (method_->served == Served::kNotYet || (at_door() && host_->options().door == nullptr)) {
     return Refuse(Code::kUnimplemented, RejectMessage(method_->path));
   }
   if (host_->stopping()) return Refuse(wire::kErrStopped);
@@ -186,7 +186,16 @@ void Http2Call::OnEndOfRequest() {
                                                         require_leader_, std::move(credentials_)});
     return;
   }
+  if (at_door()) return KnockAtDoor(std::move(request));
   HealthRequest(request);
+}
+
+void Http2Call::KnockAtDoor(Bytes request) {
+  at_core_ = true;
+  const size_t headroom = is_unary() ? node::kRequestHeadroom : 0;
+  host_->options().door->Begin({id(), method_->path,
+                                request.Slice(headroom, request.size() - headroom), nullptr,
+                                require_leader_});
 }
 
 // Only the server as a whole ("") is known. A watch of its health says so once, and stays open
@@ -213,7 +222,9 @@ void Http2Call::OnStreamGone() {
 void Http2Call::TellCoreGone() {
   if (!at_core_ || core_told_) return;
   core_told_ = true;
-  if (is_unary()) {
+  if (at_door()) {
+    host_->options().door->Cancel(id());
+  } else if (is_unary()) {
     host_->loop().inputs().emplace_back(node::CallCancelled{id()});
   } else {
     host_->loop().inputs().emplace_back(node::StreamClosed{id()});
@@ -308,7 +319,9 @@ void Http2Call::TakeOut(size_t length, OutBuffer* out) {
 }
 
 void Http2Call::GiveCredit() {
-  if (credit_ > 0 && at_core_) {
+  if (credit_ > 0 && at_core_ && at_door()) {
+    host_->options().door->Sent(id(), credit_);
+  } else if (credit_ > 0 && at_core_) {
     host_->loop().inputs().emplace_back(node::StreamSent{id(), credit_});
   }
   credit_ = 0;

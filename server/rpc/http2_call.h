@@ -93,6 +93,9 @@ class Http2Call {
   bool streams_from_node() const {
     return method_->served == Served::kNodeStream || method_->served == Served::kNodeServerStream;
   }
+  // Answered by TransportOptions::door, which stands for the core then.
+  bool at_door() const { return method_->served == Served::kDoor; }
+  void KnockAtDoor(Bytes request);
   void StartMessage();
   void MessageComplete();
   void HealthRequest(const Bytes& request);

@@ -21,6 +21,9 @@ constexpr MethodEntry Stream(const char* path, StreamKind kind) {
 constexpr MethodEntry ServerStream(const char* path, StreamKind kind) {
   return {path, CallType::kServerStream, Served::kNodeServerStream, {}, kind, false};
 }
+constexpr MethodEntry Door(const char* path, CallType type = CallType::kUnary) {
+  return {path, type, Served::kDoor, {}, {}, false};
+}
 constexpr MethodEntry NotYet(const char* path, CallType type = CallType::kUnary) {
   return {path, type, Served::kNotYet, {}, {}, false};
 }
@@ -68,13 +71,13 @@ constexpr MethodEntry kMethods[] = {
     Unary("/etcdserverpb.Auth/RoleDelete", Method::kRoleDelete),
     Unary("/etcdserverpb.Auth/RoleGrantPermission", Method::kRoleGrantPermission),
     Unary("/etcdserverpb.Auth/RoleRevokePermission", Method::kRoleRevokePermission),
-    NotYet("/v3lockpb.Lock/Lock"),
-    NotYet("/v3lockpb.Lock/Unlock"),
-    NotYet("/v3electionpb.Election/Campaign"),
-    NotYet("/v3electionpb.Election/Proclaim"),
-    NotYet("/v3electionpb.Election/Leader"),
-    NotYet("/v3electionpb.Election/Observe", CallType::kServerStream),
-    NotYet("/v3electionpb.Election/Resign"),
+    Door("/v3lockpb.Lock/Lock"),
+    Door("/v3lockpb.Lock/Unlock"),
+    Door("/v3electionpb.Election/Campaign"),
+    Door("/v3electionpb.Election/Proclaim"),
+    Door("/v3electionpb.Election/Leader"),
+    Door("/v3electionpb.Election/Observe", CallType::kServerStream),
+    Door("/v3electionpb.Election/Resign"),
     {"/grpc.health.v1.Health/Check", CallType::kUnary, Served::kHealthCheck},
     {"/grpc.health.v1.Health/Watch", CallType::kServerStream, Served::kHealthWatch},
 };

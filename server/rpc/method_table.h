@@ -20,6 +20,7 @@ enum class Served : uint8_t {
   kNodeUnary,         // `method` says which
   kNodeStream,        // `stream` says which
   kNodeServerStream,  // likewise; the client sends one message
+  kDoor,              // by TransportOptions::door
   kHealthCheck,       // by the transport itself
   kHealthWatch,
   kNotYet,  // UNIMPLEMENTED

@@ -338,6 +338,17 @@ absl::StatusOr<std::unique_ptr<Transport>> Transport::Start(TransportOptions opt
 }
 
 void Transport::HandOver(Accepted accepted) { impl_->HandOver(std::move(accepted)); }
+void Transport::Answer(node::Reply reply) {
+  Http2Call* const call = Http2Call::Find(reply.id);
+  call->host()->loop().Post([call, reply = std::make_shared<node::Reply>(std::move(reply))] {
+    call->Answer(std::move(*reply));
+  });
+}
+void Transport::Answer(node::StreamEffect effect) {
+  Http2Call* const call = Http2Call::Find(effect.id);
+  call->host()->loop().Post([call, effect = std::make_shared<node::StreamEffect>(
+                                       std::move(effect))] { call->Add(std::move(*effect)); });
+}
 void Transport::CarryOut(node::Effects* effects) { impl_->CarryOut(effects); }
 void Transport::Wake(int queue) { impl_->Wake(queue); }
 void Transport::Stop(Duration grace) { impl_->Stop(grace); }

@@ -26,6 +26,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -48,6 +49,25 @@ class BurstHandler {
   // *inputs empty. Called also without inputs after Wake. Returns until when the thread may sleep:
   // kNever, or a time.
   virtual Instant OnBurst(int queue, std::vector<node::Input>* inputs) = 0;
+};
+
+// Who answers the methods that are Served::kDoor. Called on a queue's thread, which must not be
+// blocked. The answers go to Transport::Answer, by the node's contract: one reply to a unary call,
+// and stream effects that end with a `finish` to one that streams, also after its Cancel.
+class Door {
+ public:
+  struct Call {
+    node::CallId id;
+    std::string_view method;  // "/package.Service/Method"; lives as long as the process
+    Bytes request;
+    node::CredentialsRef credentials{};
+    bool require_leader = false;
+  };
+  virtual ~Door() = default;
+  virtual void Begin(Call call) = 0;
+  virtual void Cancel(node::CallId id) = 0;
+  // Messages whose charges sum up to `bytes` have left.
+  virtual void Sent(node::CallId id, uint64_t bytes) = 0;
 };
 
 // A client's connection, from whoever accepted it.
@@ -84,6 +104,7 @@ struct TransportOptions {
   // the thread that calls CarryOut.
   std::function<void(node::Reply)> local_reply;
   std::function<void(node::LogLine)> log;
+  Door* door = nullptr;  // outlives the transport
 };
 
 inline constexpr uint64_t kLocalCallBit = uint64_t{1} << 63;
@@ -112,6 +133,10 @@ class Transport {
   // Carries out replies, streams, peer_sends, peers and distrusted of one turn, and takes them out
   // of *effects. One thread at a time: the core's.
   void CarryOut(node::Effects* effects);
+
+  // From the door. Any thread, but not after Stop was called.
+  void Answer(node::Reply reply);
+  void Answer(node::StreamEffect effect);
 
   // The handler of this queue will be called. Any thread; cheap when it is already on its way.
   void Wake(int queue);

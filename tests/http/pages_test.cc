@@ -125,6 +125,16 @@ TEST_F(PagesTest, VersionSaysWhatIsNotDecidedYet) {
             R"({"etcdserver":"3.6.0","etcdcluster":"3.6.0","storage":"3.6.0"})");
 }
 
+TEST_F(PagesTest, VariablesTellWhereRaftStands) {
+  backend_.stats.member = raft::NodeId(0xab);
+  backend_.stats.is_leader = true;
+  const Response response = Get("/debug/vars");
+  EXPECT_EQ(response.content_type, "application/json; charset=utf-8");
+  EXPECT_THAT(response.body, HasSubstr(R"("id":"ab")"));
+  EXPECT_THAT(response.body, HasSubstr(R"("raftState":"StateLeader")"));
+  EXPECT_EQ(Get("/debug/vars", "POST").status, 405);
+}
+
 TEST_F(PagesTest, OtherPathsAndMethodsAreToldSo) {
   EXPECT_EQ(Get("/").status, 404);
   EXPECT_EQ(Get("/healthy").status, 404);
