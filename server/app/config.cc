@@ -211,9 +211,8 @@ absl::Status Complete(Config* config) {
   for (const Url& url : config->listen_client_http_urls) {
     const auto& grpc = config->listen_client_urls;
     if (url.port != 0 && std::find(grpc.begin(), grpc.end(), url) != grpc.end()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--listen-client-http-urls and --listen-client-urls must not share ",
-                       url.Text()));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--listen-client-http-urls and --listen-client-urls must not share ", url.Text()));
     }
   }
   if (config->advertise_client_urls.empty()) {

@@ -411,7 +411,7 @@ absl::Status Server::Impl::OpenXdsDoor() {
 
 // Nothing is asked of either before the transport serves clients.
 void Server::Impl::OpenRecipeDoor() {
-  local_ = std::make_unique<local::LocalChannel>([this](int fd) { transport_->HandOver({fd, nullptr, nullptr}); });
+  local_ = std::make_unique<local::LocalChannel>([this](int fd) { transport_->HandOver(fd); });
   recipes::RecipeDoor::Options options;
   options.channel = local_.get();
   options.seed = RandomSeed();

@@ -284,7 +284,8 @@ void HttpConnection::ReadBody() {
 
 // While the answer is awaited.
 void HttpConnection::ReadAhead() {
-  if (reading_ahead_ || buffer_.size() + kReadAheadBytes > buffer_.max_size()) return;
+  // Whoever has sent the next request already has not gone.
+  if (reading_ahead_ || buffer_.size() > 0) return;
   reading_ahead_ = true;
   stream_.async_read_some(buffer_.prepare(kReadAheadBytes),
                           [self = shared_from_this()](error_code error, size_t bytes) {

@@ -138,12 +138,12 @@ void AnswerVariables(Backend* backend, std::function<void(Response)> done) {
     const char* const state = stats->is_learner  ? "StateLearner"
                               : stats->is_leader ? "StateLeader"
                                                  : "StateFollower";
-    response.body = absl::StrCat(
-        "{\n\"raft.status\": {\"id\":\"", absl::Hex(stats->member.value()), "\",\"term\":",
-        stats->term.value(), ",\"commit\":", stats->commit.value(), ",\"applied\":",
-        stats->applied.value(), ",\"lead\":\"", absl::Hex(stats->leader.value()),
-        "\",\"raftState\":\"", state, "\"},\n\"proposals_pending\": ",
-        stats->proposals_pending, "\n}\n");
+    response.body =
+        absl::StrCat("{\n\"raft.status\": {\"id\":\"", absl::Hex(stats->member.value()),
+                     "\",\"term\":", stats->term.value(), ",\"commit\":", stats->commit.value(),
+                     ",\"applied\":", stats->applied.value(), ",\"lead\":\"",
+                     absl::Hex(stats->leader.value()), "\",\"raftState\":\"", state,
+                     "\"},\n\"proposals_pending\": ", stats->proposals_pending, "\n}\n");
     done(std::move(response));
   });
 }
