@@ -194,8 +194,8 @@ void Http2Call::KnockAtDoor(Bytes request) {
   at_core_ = true;
   const size_t headroom = is_unary() ? node::kRequestHeadroom : 0;
   host_->options().door->Begin({id(), method_->path,
-                                request.Slice(headroom, request.size() - headroom), nullptr,
-                                require_leader_});
+                                request.Slice(headroom, request.size() - headroom),
+                                std::move(credentials_), require_leader_});
 }
 
 // Only the server as a whole ("") is known. A watch of its health says so once, and stays open

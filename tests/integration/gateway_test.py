@@ -333,6 +333,22 @@ class OtherPorts(GatewayTest):
             self.assertEqual(request(f"127.0.0.1:{metrics_port}", "GET", path)[0], status, path)
 
 
+class OneConnection(GatewayTest):
+    def test_concurrent_streams_are_bounded_for_all_calls_together(self):
+        cluster = Cluster("conclave", ARGS.conclave, flags=["--max-concurrent-streams", "3"])
+        self.addCleanup(cluster.stop)
+        server = cluster.clients[0]
+        streams = [Stream(server, "/v3/watch", {"create_request": {"key": b64("w")}}) for _ in range(3)]
+        for stream in streams:
+            self.assertTrue(stream.next()["result"]["created"])
+        with self.assertRaises(TimeoutError):
+            post(server, "/v3/kv/range", {"key": b64("w")}, seconds=1)
+        streams.pop().close()
+        self.assertEqual(post(server, "/v3/kv/range", {"key": b64("w")})[0], 200)
+        for stream in streams:
+            stream.close()
+
+
 def main():
     global CLUSTER, ARGS
     parser = argparse.ArgumentParser()
