@@ -168,7 +168,9 @@ void HttpConnection::OnHeader(error_code error) {
 bool HttpConnection::RefuseByPolicy() {
   const auto& request = parser_->get();
   const std::string_view host = HostOf(View(request[beast_http::field::host]));
-  if (!shared_->access.hosts.contains("*") && !shared_->access.hosts.contains(host)) {
+  // With TLS the certificate has settled whom the client meant.
+  const bool any_host = stream_.is_tls() || shared_->access.hosts.contains("*");
+  if (!any_host && !shared_->access.hosts.contains(host)) {
     Response response;
     response.status = 421;
     response.body =
