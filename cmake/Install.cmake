@@ -5,8 +5,8 @@
 #   conclave::client, ::registry, ::discovery, ::lock, ::election, ::coordination, ::server, ::testing
 #                            for find_package(conclave CONFIG); the same names as pkg-config files
 #
-# Inside the build each folder is a static library; here they are joined. Only namespace conclave is visible
-# from outside (exports.map), so that an application may link its own protobuf messages and helpers.
+# Inside the build each folder is a static library; here they are joined. Only namespace conclave and the
+# protocol's messages are visible from outside (exports.map), so that an application may link helpers of its own.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 

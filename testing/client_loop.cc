@@ -30,6 +30,14 @@ WireStatus WireOf(const node::CallError* error) {
 
 std::string_view NameOf(std::string_view method) { return method.substr(method.rfind('/') + 1); }
 
+std::optional<node::StreamKind> StreamKindOf(std::string_view name) {
+  if (name == "Watch") return node::StreamKind::kWatch;
+  if (name == "LeaseKeepAlive") return node::StreamKind::kLeaseKeepAlive;
+  if (name == "RangeStream") return node::StreamKind::kRangeStream;
+  if (name == "Snapshot") return node::StreamKind::kSnapshot;
+  return std::nullopt;
+}
+
 std::optional<node::Method> MethodOf(std::string_view name) {
   for (int i = 1; i < kMethodsEnd; ++i) {
     const auto method = static_cast<node::Method>(i);
@@ -226,6 +234,19 @@ void ClientLoop::OnReply(WireId id, node::Reply reply) {
 // ---- Streams -----------------------------------------------------------------------------------
 
 void ClientLoop::OpenStream(WireId id, size_t, std::string_view method) {
+  Open(id, method, /*require_leader=*/true);
+}
+
+void ClientLoop::OpenDownload(WireId id, size_t, std::string_view method,
+                              std::string_view request) {
+  Open(id, method, /*require_leader=*/false);
+  SendOnStream(id, request);
+  const auto found = streams_.find(id);
+  if (found == streams_.end() || found->second.server.value() == 0) return;
+  ToServer(node::StreamHalfClosed{found->second.server});
+}
+
+void ClientLoop::Open(WireId id, std::string_view method, bool require_leader) {
   Stream& stream = streams_[id];
   const std::string_view name = NameOf(method);
   Fault fault;
@@ -238,9 +259,9 @@ void ClientLoop::OpenStream(WireId id, size_t, std::string_view method) {
   if (!world_->member().up() && !Silent())
     return EndStream(id, Unavailable("cannot connect", false));
   stream.server = world_->Open(this, id);
-  const bool watch = name == "Watch";
-  CONCLAVE_CHECK(watch || name == "LeaseKeepAlive", "an unknown stream: ", name);
-  stream.renews = !watch;
+  const std::optional<node::StreamKind> kind = StreamKindOf(name);
+  CONCLAVE_CHECK(kind.has_value(), "an unknown stream: ", name);
+  stream.renews = kind == node::StreamKind::kLeaseKeepAlive;
   if (!connected_) {
     world_->At(world_->now() + kConnectTimeout, [this, id, server = stream.server] {
       auto found = streams_.find(id);
@@ -248,9 +269,7 @@ void ClientLoop::OpenStream(WireId id, size_t, std::string_view method) {
       EndStream(id, Unavailable("cannot connect", false));
     });
   }
-  ToServer(node::StreamOpened{stream.server,
-                              watch ? node::StreamKind::kWatch : node::StreamKind::kLeaseKeepAlive,
-                              /*require_leader=*/true, credentials_});
+  ToServer(node::StreamOpened{stream.server, *kind, require_leader, credentials_});
 }
 
 void ClientLoop::SetToken(std::string_view token) {

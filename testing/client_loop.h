@@ -96,6 +96,8 @@ class ClientLoop final : public EngineLoop, private Transport {
   void StartUnary(const Unary& unary) override;
   void CancelUnary(WireId id) override;
   void OpenStream(WireId id, size_t endpoint, std::string_view method) override;
+  void OpenDownload(WireId id, size_t endpoint, std::string_view method,
+                    std::string_view request) override;
   void SendOnStream(WireId id, std::string_view message) override;
   void CloseStream(WireId id) override;
   void PauseStream(WireId id, bool paused) override;
@@ -103,6 +105,7 @@ class ClientLoop final : public EngineLoop, private Transport {
 
   bool Silent() const { return (cut_ && !privileged_) || world_->paused(); }
   void ToServer(node::Input input);
+  void Open(WireId id, std::string_view method, bool require_leader);
   void FinishCall(WireId id, WireStatus status, std::string body);
   void TakeBack(const Call& call);
   void EndStream(WireId id, WireStatus status);

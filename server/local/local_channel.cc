@@ -105,6 +105,10 @@ class LiveCall final : public Call, public std::enable_shared_from_this<LiveCall
     Proceed();
   }
 
+  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
+  // On the channel's thread, when it has ended.
+  bool ended_unavailable() const { return status_.error_code() == grpc::StatusCode::UNAVAILABLE; }
+
   // On the channel's thread.
   void Completed(Step step, bool ok) {
     switch (step) {
@@ -236,11 +240,9 @@ class LocalChannel::Impl {
 
  private:
   // The connection ends only with the server, or by a defect; then the next call makes a new one.
+  // A channel over a descriptor does not tell its state, so its calls do: see Forget.
   bool Connect() {
-    if (channel_ != nullptr) {
-      const grpc_connectivity_state state = channel_->GetState(false);
-      if (state != GRPC_CHANNEL_SHUTDOWN && state != GRPC_CHANNEL_TRANSIENT_FAILURE) return true;
-    }
+    if (channel_ != nullptr) return true;
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) return false;
     grpc::ChannelArguments args;
@@ -267,6 +269,11 @@ class LocalChannel::Impl {
   // Nothing begins on the queue once it is shut down: a call has its last word after all its steps.
   void Forget(LiveCall* call) {
     std::lock_guard lock(mutex_);
+    // Unavailable may be the server's own word, too; then the new connection costs little.
+    if (call->ended_unavailable() && call->channel() == channel_) {
+      stub_.reset();
+      channel_.reset();
+    }
     calls_.erase(call);
     if (stopped_ && calls_.empty() && !std::exchange(queue_down_, true)) queue_.Shutdown();
   }

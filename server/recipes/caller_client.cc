@@ -3,6 +3,8 @@
 #include <deque>
 #include <utility>
 
+#include "conclave/base/check.h"
+
 namespace conclave::recipes {
 
 // One unary call. Hears on the channel's thread, and passes it on.
@@ -173,6 +175,11 @@ void CallerClient::OpenStream(WireId id, size_t /*endpoint*/, std::string_view m
   auto link = std::make_shared<StreamLink>(weak_from_this(), post_, id);
   streams_[id] = link;
   link->Begin(channel_->Start(OptionsFor(method, /*require_leader=*/true), link));
+}
+
+void CallerClient::OpenDownload(WireId /*id*/, size_t /*endpoint*/, std::string_view method,
+                                std::string_view /*request*/) {
+  CONCLAVE_CHECK(false, "recipes download nothing: ", method);
 }
 
 void CallerClient::SendOnStream(WireId id, std::string_view message) {

@@ -44,6 +44,8 @@ class CallerClient final : public std::enable_shared_from_this<CallerClient>, pr
   void StartUnary(const Unary& call) override;
   void CancelUnary(WireId id) override;
   void OpenStream(WireId id, size_t endpoint, std::string_view method) override;
+  void OpenDownload(WireId id, size_t endpoint, std::string_view method,
+                    std::string_view request) override;
   void SendOnStream(WireId id, std::string_view message) override;
   void CloseStream(WireId id) override;
   void PauseStream(WireId id, bool paused) override;
