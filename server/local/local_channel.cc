@@ -185,7 +185,8 @@ class LiveCall final : public Call, public std::enable_shared_from_this<LiveCall
       outgoing_.Clear();
       Proceed();
     }
-    if (ok && listener_ != nullptr) listener_->OnSent();  // what fails shows as the end of the reading
+    if (ok && listener_ != nullptr)
+      listener_->OnSent();  // what fails shows as the end of the reading
   }
 
   std::shared_ptr<Listener> listener_;  // of the channel's thread
