@@ -212,7 +212,7 @@ def ours(arguments):
             cluster.wait(member)
         written = load.stop()
         for member in (1, 2):
-            _, out, _ = ctl.run("get", "load", "--prefix", "--count-only", "--write-out=fields",
+            _, out, _ = ctl.run("get", "load", "--prefix", "--limit=1", "--write-out=fields",
                                 endpoints=cluster.clients[member])
             check(f'"Count" : {written}' in out, f"member {member} has all {written} keys: {out}")
 
@@ -243,7 +243,7 @@ def ours(arguments):
         cluster.wait(1)
         _, out, _ = ctl.run("member", "list")
         check(len(out.splitlines()) == 1, f"one member is left: {out}")
-        _, out, _ = ctl.run("get", "load", "--prefix", "--count-only", "--write-out=fields")
+        _, out, _ = ctl.run("get", "load", "--prefix", "--limit=1", "--write-out=fields")
         check(f'"Count" : {written}' in out, f"all {written} keys are left: {out}")
         cluster.kill(1)
         cluster.start(1, listed=[1])
@@ -253,7 +253,7 @@ def ours(arguments):
         check(code == 0, f"add m3: {err}")
         cluster.start(3)
         cluster.wait(3)
-        _, out, _ = ctl.run("get", "load", "--prefix", "--count-only", "--write-out=fields",
+        _, out, _ = ctl.run("get", "load", "--prefix", "--limit=1", "--write-out=fields",
                             endpoints=cluster.clients[3])
         check(f'"Count" : {written}' in out, f"the new member has all {written} keys: {out}")
         print(f"{written} keys lived through it")
