@@ -33,15 +33,17 @@ class TlsTest : public ::testing::TestWithParam<ServerKind> {
     alice_ = authority_.Issue({.name = "alice"});
   }
 
-  // With mutual TLS on a port, and in plain text on a unix socket.
+  // With mutual TLS on a port; ours also in plain text on a unix socket (etcd 3.4 takes no paths).
   void StartServer() {
     port_ = testing::FreePort();
     const std::string url = absl::StrCat("https://127.0.0.1:", port_);
     const std::string peer = absl::StrCat("http://127.0.0.1:", testing::FreePort());
+    const std::string listen =
+        GetParam() == ServerKind::kEtcd ? url : absl::StrCat(url, ",unix://", socket());
     std::vector<std::string> command = {binary_,
                                         "--name=m",
                                         "--data-dir=" + (directory_ / "data"),
-                                        "--listen-client-urls=" + url + ",unix://" + socket(),
+                                        "--listen-client-urls=" + listen,
                                         "--advertise-client-urls=" + url,
                                         "--listen-peer-urls=" + peer,
                                         "--initial-advertise-peer-urls=" + peer,
@@ -146,6 +148,7 @@ TEST_P(TlsTest, NewFilesAreTakenUpByARunningClient) {
 }
 
 TEST_P(TlsTest, UnixSockets) {
+  if (GetParam() == ServerKind::kEtcd) GTEST_SKIP() << "etcd 3.4 takes no path of a socket";
   StartServer();
   auto client = Client::Connect({.endpoints = {"unix://" + socket()}});
   ASSERT_TRUE(client.ok()) << client.status();
