@@ -103,7 +103,7 @@ void Http2Call::OnHeadersComplete() {
   counters_ = &host_->loop().counters().methods[method_ - AllMethods().data()];
   counters_->started.Add();
   arrived_ = host_->loop().now();
-  if (method_->served == Served::kNotYet || (at_door() && host_->options().door == nullptr)) {
+  if (at_door() && host_->options().door == nullptr) {
     return Refuse(Code::kUnimplemented, RejectMessage(method_->path));
   }
   if (host_->stopping()) return Refuse(wire::kErrStopped);

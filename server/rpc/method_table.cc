@@ -24,9 +24,6 @@ constexpr MethodEntry ServerStream(const char* path, StreamKind kind) {
 constexpr MethodEntry Door(const char* path, CallType type = CallType::kUnary) {
   return {path, type, Served::kDoor, {}, {}, false};
 }
-constexpr MethodEntry NotYet(const char* path, CallType type = CallType::kUnary) {
-  return {path, type, Served::kNotYet, {}, {}, false};
-}
 
 constexpr MethodEntry kMethods[] = {
     Unary("/etcdserverpb.KV/Range", Method::kRange, true),
@@ -109,7 +106,7 @@ const MethodEntry* FindMethod(std::string_view path) {
 std::string RejectMessage(std::string_view path) {
   if (const MethodEntry* entry = FindMethod(path); entry != nullptr) {
     return absl::StrCat("conclave: ", std::string(entry->service()), "/",
-                        std::string(entry->name()), " is not served yet");
+                        std::string(entry->name()), " is not served here");
   }
   const size_t slash = path.rfind('/');
   const std::string service(path.substr(0, slash).substr(path.empty() || path[0] != '/' ? 0 : 1));

@@ -1,7 +1,7 @@
 // Every method of the protocol's services, and who answers it.
 //
 // One table for three readers: the client port registers what is served, its catch-all tells a
-// method that exists but is not served yet from one that never existed, and the metrics start all
+// method that exists but is not served here from one that never existed, and the metrics start all
 // of them at zero.
 #pragma once
 
@@ -23,7 +23,6 @@ enum class Served : uint8_t {
   kDoor,              // by TransportOptions::door
   kHealthCheck,       // by the transport itself
   kHealthWatch,
-  kNotYet,  // UNIMPLEMENTED
 };
 
 struct MethodEntry {
@@ -43,7 +42,7 @@ std::span<const MethodEntry> AllMethods();
 // Null if there is no such method.
 const MethodEntry* FindMethod(std::string_view path);
 
-// Why a call to `path` is UNIMPLEMENTED: not served yet, or unknown.
+// Why a call to `path` is UNIMPLEMENTED: not served here (there is no door), or unknown.
 std::string RejectMessage(std::string_view path);
 
 }  // namespace conclave::rpc
