@@ -112,11 +112,17 @@ absl::StatusOr<Membership> Group::Join(const Session& session, std::string_view 
           absl::StrCat("another session is member \"",
                        absl::CEscape(absl::string_view(id.data(), id.size())), "\" of ", name_));
     }
-    revision = there->create_revision;
-    absl::StatusOr<TxnResult> renewed =
-        client_.Txn().If(CreateRevision(key) == revision).Then(put).Commit(call);
-    if (!renewed.ok()) return renewed.status();
-    if (!renewed->succeeded) return absl::AbortedError("the member's key was deleted meanwhile");
+    // From an earlier membership, or an earlier try. A leave of that may still be on its way: it
+    // names the revision, so it cannot end this membership if this has a key of its own.
+    absl::StatusOr<TxnResult> removed = client_.Txn()
+                                            .If(CreateRevision(key) == there->create_revision)
+                                            .Then(Delete(key))
+                                            .Commit(call);
+    if (!removed.ok()) return removed.status();
+    joined = client_.Txn().If(Absent(key)).Then(put).Commit(call);
+    if (!joined.ok()) return joined.status();
+    if (!joined->succeeded) return absl::AbortedError("somebody else has joined meanwhile");
+    revision = joined->revision;
   }
   auto rep = std::make_unique<Membership::Rep>(Membership::Rep{.client = client_,
                                                                .group = name_,

@@ -76,8 +76,8 @@ class Group {
   // What cannot be a name makes every call InvalidArgument.
   Group(const Client& client, std::string_view name);
 
-  // AlreadyExists: another session is the member of that id. The same session joins again: the key
-  // is kept, and gets the new data.
+  // AlreadyExists: another session is the member of that id. The same session joins again: its
+  // earlier membership is over, and the new one has a key of its own.
   absl::StatusOr<Membership> Join(const Session& session, std::string_view id,
                                   std::string_view data = "", const CallOptions& call = {});
   // In the order of their ids.

@@ -111,10 +111,14 @@ TEST_P(GroupTest, AnIdBelongsToOneSession) {
   EXPECT_EQ(group.Join(b, "one").status().code(), absl::StatusCode::kAlreadyExists);
   auto again = group.Join(a, "one", "2");
   ASSERT_TRUE(again.ok());
-  EXPECT_EQ(again->revision(), first->revision());
+  EXPECT_GT(again->revision(), first->revision());
+  EXPECT_EQ(group.Members()->at(0).data, "2");
+  // The first one is over: it can neither change the second one nor take it along.
+  EXPECT_EQ(first->Update("3").code(), absl::StatusCode::kAborted);
+  EXPECT_TRUE(first->Leave().ok());
   EXPECT_EQ(group.Members()->at(0).data, "2");
   ASSERT_TRUE(client().Delete(name_ + "/one").ok());
-  EXPECT_EQ(first->Update("3").code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(again->Update("3").code(), absl::StatusCode::kAborted);
 }
 
 TEST_P(GroupTest, WaitsUntilThereAreEnough) {
