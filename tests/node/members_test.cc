@@ -9,6 +9,7 @@
 #include "conclave/api/rpc.pb.h"
 #include "conclave/api/wire/errors.h"
 #include "conclave/server/node/own_call.h"
+#include "conclave/tests/node/reply.h"
 #include "conclave/tests/node/trio.h"
 
 namespace conclave::node {
@@ -48,14 +49,6 @@ std::string UpdateOf(uint64_t id, const std::string& url) {
   request.set_id(id);
   request.add_peerurls(url);
   return request.SerializeAsString();
-}
-
-template <typename Response>
-Response Parsed(const Reply& reply) {
-  EXPECT_EQ(reply.error, nullptr) << reply.error->message;
-  Response response;
-  EXPECT_TRUE(response.ParseFromArray(reply.body.data(), static_cast<int>(reply.body.size())));
-  return response;
 }
 
 std::string ErrorOf(const Reply& reply) { return reply.error ? reply.error->message : "no error"; }

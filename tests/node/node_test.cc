@@ -7,6 +7,7 @@
 #include "conclave/api/rpc.pb.h"
 #include "conclave/api/wire/errors.h"
 #include "conclave/server/node/stats.h"
+#include "conclave/tests/node/reply.h"
 #include "conclave/tests/node/solo.h"
 
 namespace conclave::node {
@@ -28,13 +29,6 @@ std::string RangeOf(std::string key, bool serializable = false) {
   request.set_key(std::move(key));
   request.set_serializable(serializable);
   return request.SerializeAsString();
-}
-template <typename Response>
-Response Parsed(const Reply& reply) {
-  EXPECT_EQ(reply.error, nullptr) << reply.error->message;
-  Response response;
-  EXPECT_TRUE(response.ParseFromArray(reply.body.data(), static_cast<int>(reply.body.size())));
-  return response;
 }
 pb::WatchResponse Joined(const StreamEffect& effect) {
   pb::WatchResponse response;

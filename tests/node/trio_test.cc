@@ -9,6 +9,7 @@
 #include "conclave/api/rpc.pb.h"
 #include "conclave/api/wire/errors.h"
 #include "conclave/server/node/peer_codec.h"
+#include "conclave/tests/node/reply.h"
 
 namespace conclave::node {
 namespace {
@@ -38,13 +39,6 @@ std::string GrantOf(int64_t id, int64_t ttl) {
   request.set_id(id);
   request.set_ttl(ttl);
   return request.SerializeAsString();
-}
-template <typename Response>
-Response Parsed(const Reply& reply) {
-  EXPECT_EQ(reply.error, nullptr) << reply.error->message;
-  Response response;
-  EXPECT_TRUE(response.ParseFromArray(reply.body.data(), static_cast<int>(reply.body.size())));
-  return response;
 }
 
 TEST(TrioNode, EveryMemberWritesAndReads) {
