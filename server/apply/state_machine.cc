@@ -69,17 +69,9 @@ const char* AlarmName(int32_t type) {
   return type == static_cast<int32_t>(wire::AlarmType::kNoSpace) ? "NOSPACE" : "CORRUPT";
 }
 
-// Methods whose requests stand in the log.
-bool IsWrite(Method method) {
+// Those of the methods below that are about users and roles.
+bool IsAuthWrite(Method method) {
   switch (method) {
-    case Method::kPut:
-    case Method::kTxn:
-    case Method::kDeleteRange:
-    case Method::kCompact:
-    case Method::kLeaseGrant:
-    case Method::kLeaseRevoke:
-    case Method::kAlarm:
-    case Method::kDowngrade:
     case Method::kAuthEnable:
     case Method::kAuthDisable:
     case Method::kAuthenticate:
@@ -95,6 +87,23 @@ bool IsWrite(Method method) {
       return true;
     default:
       return false;
+  }
+}
+
+// Methods whose requests stand in the log.
+bool IsWrite(Method method) {
+  switch (method) {
+    case Method::kPut:
+    case Method::kTxn:
+    case Method::kDeleteRange:
+    case Method::kCompact:
+    case Method::kLeaseGrant:
+    case Method::kLeaseRevoke:
+    case Method::kAlarm:
+    case Method::kDowngrade:
+      return true;
+    default:
+      return IsAuthWrite(method);
   }
 }
 
@@ -237,20 +246,10 @@ ApplyResult StateMachine::Execute(const ApplyContext& context, const CommandHead
       return ApplyAlarm(context, body);
     case Method::kDowngrade:
       return ApplyDowngrade(context, body);
-    case Method::kAuthEnable:
-    case Method::kAuthDisable:
-    case Method::kAuthenticate:
-    case Method::kUserAdd:
-    case Method::kUserDelete:
-    case Method::kUserChangePassword:
-    case Method::kUserGrantRole:
-    case Method::kUserRevokeRole:
-    case Method::kRoleAdd:
-    case Method::kRoleDelete:
-    case Method::kRoleGrantPermission:
-    case Method::kRoleRevokePermission:
-      return ApplyAuth(context, static_cast<Method>(header.kind), body);
     default:
+      if (const auto method = static_cast<Method>(header.kind); IsAuthWrite(method)) {
+        return ApplyAuth(context, method, body);
+      }
       return ExecuteInternal(context, header, body);
   }
 }
