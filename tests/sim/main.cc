@@ -1,6 +1,7 @@
 // sim: runs simulations, one seed or as many as there is time for.
 //
 //   sim --recipes ...            the same with the recipes' processes as guests
+//   sim --storm ...              the same with operators who change the membership
 //   sim --seed N [--verbose]     replays one run and says what happened
 //   sim --seconds S [--from N]   explores seeds from N on (1 if not given) for S seconds
 //   sim --count C [--from N]     explores C seeds
@@ -22,9 +23,10 @@ using conclave::sim::Simulation;
 using conclave::sim::Verdict;
 
 [[noreturn]] void Usage() {
-  std::fprintf(stderr,
-               "usage: sim [--recipes] --seed N [--verbose] | --seconds S [--from N] | --count C "
-               "[--from N]\n");
+  std::fprintf(
+      stderr,
+      "usage: sim [--recipes|--storm] --seed N [--verbose] | --seconds S [--from N] | --count C "
+      "[--from N]\n");
   std::exit(2);
 }
 
@@ -68,10 +70,18 @@ void Print(const Verdict& verdict, Guests guests) {
       if (count != 0) std::printf("  %llu %s\n", static_cast<unsigned long long>(count), what);
     }
   }
+  if (guests == Guests::kStorm) {
+    std::printf("  %llu changes of membership, %llu servers joined, %llu left\n",
+                static_cast<unsigned long long>(verdict.storm.changes),
+                static_cast<unsigned long long>(verdict.storm.joined),
+                static_cast<unsigned long long>(verdict.storm.left));
+  }
   for (const std::string& complaint : verdict.complaints) std::printf("  %s\n", complaint.c_str());
   if (!verdict.ok()) {
     std::printf("  replay: scripts/sim%s --seed %llu --verbose\n",
-                guests == Guests::kRecipes ? " --recipes" : "",
+                guests == Guests::kRecipes ? " --recipes"
+                : guests == Guests::kStorm ? " --storm"
+                                           : "",
                 static_cast<unsigned long long>(verdict.seed));
   }
   std::fflush(stdout);
@@ -93,8 +103,8 @@ int main(int argc, char** argv) {
       verbose = true;
       continue;
     }
-    if (flag == "--recipes") {
-      guests = Guests::kRecipes;
+    if (flag == "--recipes" || flag == "--storm") {
+      guests = flag == "--storm" ? Guests::kStorm : Guests::kRecipes;
       continue;
     }
     if (i + 1 >= argc) Usage();

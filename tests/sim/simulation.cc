@@ -13,6 +13,7 @@
 #include "conclave/tests/node/request.h"
 #include "conclave/tests/sim/clients.h"
 #include "conclave/tests/sim/recipes/recipe_world.h"
+#include "conclave/tests/sim/storm.h"
 
 namespace conclave::sim {
 
@@ -574,6 +575,7 @@ void Simulation::InviteGuests() {
   for (int i = 0; i < kv_clients; ++i) {
     clients_.push_back(MakeKvClient(this, i, milliseconds(prng_.Between(5, 100))));
   }
+  if (guests_ == Guests::kStorm) clients_.push_back(MakeStorm(this));
   if (recipes) {
     clients_.push_back(MakeRecipeWorld(this));
   } else {
