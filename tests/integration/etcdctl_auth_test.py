@@ -6,12 +6,11 @@ usage: etcdctl_auth_test.py --etcdctl PATH --etcd PATH --conclave PATH
 
 import argparse
 import pathlib
-import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from etcdctl_test import FAILURES, Ctl, blank, fail  # noqa: E402
+from etcdctl_test import FAILURES, Ctl, fail, outcome  # noqa: E402
 from servers import Cluster  # noqa: E402
 
 ROOT = ["--user", "root:pw"]
@@ -75,14 +74,6 @@ NEWER = [
     (["member", "list"], (1, "", "<warning>\nError: etcdserver: user name is empty\n")),
     (["lease", "grant", "10"], (1, "", "<warning>\nError: failed to grant lease (etcdserver: user name is empty)\n")),
 ]
-
-
-def outcome(ctl, arguments, stdin):
-    try:
-        code, out, err = ctl.run(*arguments, stdin=stdin)
-    except subprocess.TimeoutExpired:
-        return "no end"
-    return code, blank(ctl.cluster, out), blank(ctl.cluster, err)
 
 
 def check_newer(ctl):

@@ -79,8 +79,19 @@ class GrowingCluster(Cluster):
         return self.processes[member].returncode
 
     def put(self, key, value, member=0):
+        """Until it is acknowledged: while a leader is chosen, it may be refused or its outcome unknown."""
         message = b"\x0a" + bytes([len(key)]) + key + b"\x12" + bytes([len(value)]) + value
-        self.unary("/etcdserverpb.KV/Put", member)(message, timeout=20, wait_for_ready=True)
+        call = self.unary("/etcdserverpb.KV/Put", member)
+
+        def attempt():
+            try:
+                call(message, timeout=20, wait_for_ready=True)
+                return True
+            except grpc.RpcError as error:
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    raise
+                return False
+        wait_for(attempt, f"put {key}")
 
     def stop(self):
         self.processes = [p for p in self.processes if p is not None]

@@ -1,6 +1,7 @@
 """Real server processes of either kind, on free ports and empty data directories, for the tests in Python."""
 
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -15,12 +16,19 @@ STOP_SECONDS_MAX = 10
 
 
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
+    """Ports below those that the system gives to outgoing connections: nobody takes them by chance before, or between
+    two starts of, the servers that listen there."""
+    ports = []
+    while len(ports) < count:
+        port = random.randrange(12_000, 32_000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in ports:
+            ports.append(port)
     return ports
 
 
