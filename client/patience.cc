@@ -59,9 +59,11 @@ absl::StatusOr<TxnResult> Patience::Read(const TxnRequest& request) {
 }
 
 absl::StatusOr<TxnResult> Patience::CommitIdempotent(const TxnRequest& request) {
+  left_stray_ = false;
   for (;;) {
     if (absl::Status left = Check(); !left.ok()) return left;
     absl::StatusOr<TxnResult> result = Client(impl_).Commit(request, ForCall());
+    left_stray_ |= IsOutcomeUnknown(result.status());
     if (result.ok()) {
       Succeeded();
       return result;

@@ -43,6 +43,9 @@ class Patience {
   absl::StatusOr<TxnResult> Read(const TxnRequest& request);
   // Commits a transaction that may be repeated: if its outcome is unknown, too.
   absl::StatusOr<TxnResult> CommitIdempotent(const TxnRequest& request);
+  // Whether an attempt of the last CommitIdempotent got no answer: it may take effect even after
+  // what was returned (see UndoStray).
+  bool left_stray() const { return left_stray_; }
   // OK: look again.
   absl::Status WaitForChange(const ChangeWait::Request& request);
   // A pause before the next try: full jitter, longer with each in a row until Succeeded. Not OK:
@@ -66,6 +69,7 @@ class Patience {
   const Instant deadline_;
   const std::stop_token stop_;
   int failures_ = 0;
+  bool left_stray_ = false;
 };
 
 }  // namespace conclave

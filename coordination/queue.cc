@@ -6,11 +6,22 @@
 #include "absl/strings/str_cat.h"
 #include "conclave/client/claim.h"
 #include "conclave/client/client_impl.h"
+#include "conclave/client/core/undo.h"
 #include "conclave/client/patience.h"
 #include "conclave/coordination/coordination_metrics.h"
 #include "conclave/coordination/names.h"
 
 namespace conclave {
+
+namespace {
+
+void TakeBack(const std::shared_ptr<SessionRep>& session, TxnRequest undo) {
+  session->impl()->loop().Post([core = session->core(), undo = std::move(undo)](Engine&) mutable {
+    UndoStray(std::move(core), std::move(undo));
+  });
+}
+
+}  // namespace
 
 // ---- TakenItem
 // -------------------------------------------------------------------------------------
@@ -21,7 +32,8 @@ struct TakenItem::Rep {
   QueueItem item;
   std::string item_key;
   std::string taken_key;
-  int64_t revision = 0;  // of the mark
+  int64_t revision = 0;               // of the mark
+  std::optional<TxnRequest> stray{};  // what takes back an attempt that may come late
   bool settled = false;
 
   Client client() const { return Client(session->impl()); }
@@ -30,6 +42,10 @@ struct TakenItem::Rep {
   }
   TxnRequest GiveBack() const {
     return {.conditions = {CreateRevision(taken_key) == revision}, .success = {Delete(taken_key)}};
+  }
+  // Once the item is not ours: nothing may mark it for us again.
+  void TakeBackStray() {
+    if (stray.has_value()) TakeBack(session, *std::exchange(stray, std::nullopt));
   }
 };
 
@@ -44,6 +60,7 @@ TakenItem::~TakenItem() {
   rep_->Count("given_back");
   // If this fails the lease gives it back.
   rep_->client().TxnAsync(rep_->GiveBack(), {}, [](const absl::StatusOr<TxnResult>&) {});
+  rep_->TakeBackStray();
 }
 
 const std::string& TakenItem::id() const { return rep_->item.id; }
@@ -73,6 +90,7 @@ absl::Status TakenItem::Nack(const CallOptions& call) {
   absl::StatusOr<TxnResult> back = rep_->client().Commit(rep_->GiveBack(), call);
   if (!back.ok()) return back.status();
   rep_->settled = true;
+  rep_->TakeBackStray();
   if (!back->succeeded) return absl::AbortedError("the item was not ours any more");
   rep_->Count("given_back");
   return absl::OkStatus();
@@ -205,10 +223,16 @@ Queue::Seize Queue::TakeInto(std::optional<TakenItem>* taken) const {
     // Tells attempts apart, of other processes as well: a lease may be taken over.
     const std::string mark = absl::StrCat(absl::Hex(patience.Draw()));
     absl::StatusOr<TxnResult> result = patience.CommitIdempotent(plan_.Take(item, lease_, mark));
-    if (!result.ok()) return result.status();
-    if (!QueuePlan::TookIt(*result, lease_, mark)) return false;
-    const KeyValue* put = result->get(result->succeeded ? 1 : 0);
-    if (put == nullptr) return false;
+    const KeyValue* put = nullptr;
+    if (result.ok() && QueuePlan::TookIt(*result, lease_, mark)) {
+      put = result->get(result->succeeded ? 1 : 0);
+    }
+    if (put == nullptr) {
+      // Else the item might stay hidden, marked for nobody, as long as the session lives.
+      if (patience.left_stray()) TakeBack(session_, plan_.Untake(item.key, mark));
+      if (!result.ok()) return result.status();
+      return false;
+    }
     auto rep = std::make_unique<TakenItem::Rep>();
     rep->session = session_;
     rep->queue = name_;
@@ -216,6 +240,7 @@ Queue::Seize Queue::TakeInto(std::optional<TakenItem>* taken) const {
     rep->item_key = item.key;
     rep->taken_key = put->key;
     rep->revision = put->create_revision;
+    if (patience.left_stray()) rep->stray = plan_.Untake(item.key, mark);
     rep->Count("taken");
     *taken = TakenItem(std::move(rep));
     return true;

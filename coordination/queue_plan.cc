@@ -55,6 +55,11 @@ TxnRequest QueuePlan::Take(const KeyValue& item, LeaseId lease, std::string_view
           .failure = {Get(taken)}};
 }
 
+TxnRequest QueuePlan::Untake(std::string_view item_key, std::string_view mark) const {
+  const std::string taken = TakenKey(item_key);
+  return {.conditions = {Value(taken) == mark}, .success = {Delete(taken)}};
+}
+
 bool QueuePlan::TookIt(const TxnResult& result, LeaseId lease, std::string_view mark) {
   if (result.succeeded) return true;
   const KeyValue* taken = result.get(0);

@@ -51,6 +51,9 @@ class QueuePlan {
   // Of a Take: it is ours. Also when an earlier attempt had done it.
   static bool TookIt(const TxnResult& result, LeaseId lease, std::string_view mark);
 
+  // Takes a Take back, if it is the one with this mark.
+  TxnRequest Untake(std::string_view item_key, std::string_view mark) const;
+
   std::string TakenKey(std::string_view item_key) const;
   // The id that users see, "<rank>/<ticket>".
   std::string IdOf(std::string_view item_key) const;

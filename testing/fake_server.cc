@@ -172,12 +172,13 @@ void FakeServer::FailNext(std::string_view method, const absl::Status& status, i
   }
 }
 
-void FakeServer::DropNext(std::string_view method) {
-  impl_->AddFault({.kind = Fault::Kind::kDrop, .method = std::string(method)});
+void FakeServer::DropNext(std::string_view method, int passing) {
+  impl_->AddFault({.kind = Fault::Kind::kDrop, .method = std::string(method), .passing = passing});
 }
 
-void FakeServer::LoseAnswer(std::string_view method) {
-  impl_->AddFault({.kind = Fault::Kind::kLoseAnswer, .method = std::string(method)});
+void FakeServer::LoseAnswer(std::string_view method, int passing) {
+  impl_->AddFault(
+      {.kind = Fault::Kind::kLoseAnswer, .method = std::string(method), .passing = passing});
 }
 
 // ---- Processes ---------------------------------------------------------------------------------

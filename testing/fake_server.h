@@ -85,16 +85,17 @@ class FakeServer {
 
   // ---- Single calls. `method` is the protocol's name without the service: "Put", "Range", "Txn",
   // "DeleteRange", "LeaseGrant", "LeaseRevoke", ...; for streams "Watch", "LeaseKeepAlive" (when
-  // one is opened). A fault waits for the next call of its method.
+  // one is opened). A fault waits for the next call of its method, or lets `passing` of them by
+  // first.
 
   // The server refuses the next `count` calls with this status and does nothing.
   void FailNext(std::string_view method, const absl::Status& status, int count = 1);
   // The next call gets lost together with its connection: it is not carried out, and the caller
   // cannot know that.
-  void DropNext(std::string_view method);
+  void DropNext(std::string_view method, int passing = 0);
   // The next call is carried out, and its answer gets lost together with the connection. For the
   // caller it looks the same.
-  void LoseAnswer(std::string_view method);
+  void LoseAnswer(std::string_view method, int passing = 0);
 
   // ---- The server's process.
 

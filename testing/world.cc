@@ -265,6 +265,7 @@ node::CallId World::Open(ClientLoop* loop, uint64_t wire_id) {
 bool World::TakeFault(std::string_view method, bool answer, Fault* fault) {
   for (auto it = faults_.begin(); it != faults_.end(); ++it) {
     if (it->method != method || (it->kind == Fault::Kind::kLoseAnswer) != answer) continue;
+    if (it->passing-- > 0) return false;
     *fault = std::move(*it);
     faults_.erase(it);
     return true;

@@ -43,6 +43,7 @@ struct Fault {
   Kind kind = Kind::kFail;
   std::string method{};  // "Put"
   absl::Status status{};
+  int passing = 0;  // so many calls of the method go by first
 };
 
 class World {

@@ -7,6 +7,7 @@
 #include "conclave/base/check.h"
 #include "conclave/client/core/calls.h"
 #include "conclave/client/core/error.h"
+#include "conclave/client/core/undo.h"
 
 namespace conclave {
 namespace {
@@ -16,9 +17,6 @@ constexpr Duration kRetryBase = std::chrono::milliseconds(20);
 constexpr Duration kRetryCap = std::chrono::seconds(1);
 // How long a cancelled contender keeps its caller waiting for the removal of its key.
 constexpr Duration kCancelPatience = std::chrono::seconds(1);
-// A server forgets a request after its own timeout (5 s and two elections); a join of unknown
-// outcome cannot take effect later than this.
-constexpr Duration kStrayJoinMax = std::chrono::seconds(12);
 // How often a rule may change its mind about how to join: each time somebody else was faster.
 constexpr int kJoinsMax = 16;
 
@@ -113,7 +111,7 @@ void Contender::Join() {
 void Contender::OnJoined(absl::StatusOr<TxnResult> result) {
   call_ = 0;
   if (!result.ok() && IsOutcomeUnknown(result.status())) {
-    stray_until_ = engine_.now() + kStrayJoinMax;
+    stray_until_ = engine_.now() + kStrayMax;
   }
   if (state_ == State::kLeaving) return Leave();  // cancelled meanwhile
   if (state_ != State::kJoining) return;

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "conclave/base/check.h"
 #include "conclave/client/core/calls.h"
 #include "conclave/client/core/convert.h"
 #include "conclave/client/core/error.h"
@@ -14,7 +15,8 @@ namespace conclave {
 namespace {
 
 constexpr std::string_view kMethod = "/etcdserverpb.Watch/Watch";
-constexpr Duration kListTimeout = std::chrono::seconds(10);
+constexpr Duration kListTimeout = std::chrono::seconds(10);  // of a page
+constexpr int64_t kListPage = 1000;                          // keys
 constexpr Duration kListRetryBase = std::chrono::milliseconds(50);
 constexpr Duration kListRetryCap = std::chrono::seconds(2);
 constexpr int kPatienceDoublingsMax = 6;
@@ -99,58 +101,96 @@ std::optional<int64_t> WatchMux::SlowestReceived() const {
 // ---- Listing
 // ---------------------------------------------------------------------------------------
 
+// Begins anew: a list that was begun is dropped.
 void WatchMux::List(WatchHandle handle, Watcher& watcher) {
-  watcher.state = State::kListing;
-  RangeRequest request{.range = watcher.range};
-  request.options.serializable = watcher.options.serializable_list && !watcher.must_be_linearizable;
-  watcher.list = calls::Range(
-      engine_, request, engine_.now() + kListTimeout,
-      [this, handle](absl::StatusOr<RangeResult> result) { OnListed(handle, std::move(result)); });
+  watcher.listed.clear();
+  watcher.pages.emplace(watcher.range,
+                        PagesOptions{.page_size = kListPage,
+                                     .serializable = watcher.options.serializable_list &&
+                                                     !watcher.must_be_linearizable});
+  AskForPage(handle, watcher);
 }
 
-void WatchMux::ListLater(WatchHandle handle, Watcher& watcher) {
+void WatchMux::AskForPage(WatchHandle handle, Watcher& watcher) {
+  watcher.state = State::kListing;
+  absl::StatusOr<RangeRequest> request = watcher.pages->Request();
+  CONCLAVE_CHECK(request.ok());
+  watcher.list = calls::Range(
+      engine_, *request, engine_.now() + kListTimeout,
+      [this, handle](absl::StatusOr<RangeResult> result) { OnPage(handle, std::move(result)); });
+}
+
+void WatchMux::AskLater(WatchHandle handle, Watcher& watcher) {
   watcher.state = State::kListing;
   const Duration delay =
       FullJitter(watcher.list_failures++, kListRetryBase, kListRetryCap, engine_.prng());
   watcher.list_again = engine_.After(delay, [this, handle] {
     auto again = watches_.find(handle);
-    if (again != watches_.end()) List(handle, again->second);
+    if (again == watches_.end()) return;
+    Watcher& watcher = again->second;
+    if (!watcher.pages.has_value()) return List(handle, watcher);
+    AskForPage(handle, watcher);
   });
 }
 
-void WatchMux::OnListed(WatchHandle handle, absl::StatusOr<RangeResult> result) {
+void WatchMux::ListLater(WatchHandle handle, Watcher& watcher) {
+  watcher.pages.reset();
+  watcher.listed.clear();
+  AskLater(handle, watcher);
+}
+
+void WatchMux::OnPage(WatchHandle handle, absl::StatusOr<RangeResult> result) {
   auto found = watches_.find(handle);
   if (found == watches_.end()) return;
   Watcher& watcher = found->second;
   watcher.list = 0;
-  if (!result.ok()) {
-    if (!IsRetryable(result.status())) return End(handle, result.status());
+  const int64_t revision = result.ok() ? result->revision : 0;
+  if (result.ok() && !IsRevision(revision)) {
+    engine_.OnNonsense("list without a revision", std::to_string(revision));
+    return ListLater(handle, watcher);
+  }
+  absl::StatusOr<std::optional<Page>> page = watcher.pages->Accept(std::move(result));
+  if (IsCompacted(page.status())) return ListLater(handle, watcher);
+  if (!page.ok()) {
+    if (revision != 0) {
+      engine_.OnNonsense("page that goes back", std::string(page.status().message()));
+      return ListLater(handle, watcher);
+    }
+    if (!IsRetryable(page.status())) return End(handle, page.status());
     SetConnected(handle, watcher, false);
-    return ListLater(handle, watcher);
+    return AskLater(handle, watcher);
   }
-  if (!IsRevision(result->revision)) {
-    engine_.OnNonsense("list without a revision", std::to_string(result->revision));
-    return ListLater(handle, watcher);
+  if (page->has_value()) {
+    for (KeyValue& kv : (*page)->kvs) {
+      if (watcher.range.Contains(kv.key)) {
+        watcher.listed.push_back(std::move(kv));
+      } else {
+        engine_.OnNonsense("key outside the range", kv.key);
+      }
+    }
   }
-  if (result->revision + 1 < watcher.next_revision) {
+  if (watcher.pages->revision() != 0 && watcher.pages->revision() + 1 < watcher.next_revision) {
     // A member that lags behind what was delivered: its state would turn time back.
     const bool asked_the_quorum = std::exchange(watcher.must_be_linearizable, true);
     if (!asked_the_quorum && watcher.options.serializable_list) return List(handle, watcher);
-    engine_.OnNonsense("store that went back", std::to_string(result->revision));
+    engine_.OnNonsense("store that went back", std::to_string(watcher.pages->revision()));
     return ListLater(handle, watcher);
   }
-  std::erase_if(result->kvs, [this, &watcher](const KeyValue& kv) {
-    const bool stranger = !watcher.range.Contains(kv.key);
-    if (stranger) engine_.OnNonsense("key outside the range", kv.key);
-    return stranger;
-  });
+  if (!watcher.pages->done()) return AskForPage(handle, watcher);
+  OnListed(handle, watcher);
+}
+
+void WatchMux::OnListed(WatchHandle handle, Watcher& watcher) {
+  WatchBatch batch{.revision = watcher.pages->revision(),
+                   .resynced = true,
+                   .state = std::exchange(watcher.listed, {})};
+  watcher.pages.reset();
   watcher.must_be_linearizable = true;
-  MoveTo(watcher, result->revision + 1);
+  MoveTo(watcher, batch.revision + 1);
   watcher.state = State::kUncreated;
   watcher.connected = true;
   if (stream_.open()) Create(handle, watcher);
   if (engine_.observer() != nullptr) engine_.observer()->OnResync();
-  WatchBatch batch{.revision = result->revision, .resynced = true, .state = std::move(result->kvs)};
   if (watcher.options.diff_on_resync) batch.events = Difference(watcher, batch);
   Deliver(handle, std::move(batch));
 }

@@ -28,6 +28,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "conclave/client/core/engine.h"
+#include "conclave/client/core/page_cursor.h"
 #include "conclave/client/core/resuming_stream.h"
 #include "conclave/client/core/types.h"
 
@@ -81,6 +82,9 @@ class WatchMux : private ResumingStream::Owner {
     bool must_be_linearizable = false;  // the next list
     int token_refusals = 0;             // in a row
     int list_failures = 0;              // and lists that led to nothing, in a row
+    // The list under way, page by page at one revision: a large range is never in one answer.
+    std::optional<PageCursor> pages{};
+    std::vector<KeyValue> listed{};
     CallId list = 0;
     TimerId list_again{};
     std::vector<WatchEvent> fragments{};
@@ -94,8 +98,11 @@ class WatchMux : private ResumingStream::Owner {
 
   void Handle(std::string_view message);
   void List(WatchHandle handle, Watcher& watcher);
+  void AskForPage(WatchHandle handle, Watcher& watcher);
+  void AskLater(WatchHandle handle, Watcher& watcher);
   void ListLater(WatchHandle handle, Watcher& watcher);
-  void OnListed(WatchHandle handle, absl::StatusOr<RangeResult> result);
+  void OnPage(WatchHandle handle, absl::StatusOr<RangeResult> result);
+  void OnListed(WatchHandle handle, Watcher& watcher);
   void Create(WatchHandle handle, Watcher& watcher);
   void SendCancel(int64_t server_id);
   void OnCreated(const etcdserverpb::WatchResponse& response);

@@ -99,6 +99,43 @@ TEST(LockOnFakeServerTest, ALockWhoseAnswerWasLostIsStillGrantedOnceAndLeavesNoK
   EXPECT_EQ(server.Keys("locks/a/").size(), 0u);
 }
 
+// ---- Queue -------------------------------------------------------------------------------------
+
+class QueueOnFakeServerTest : public ::testing::Test {
+ protected:
+  // The first session marks an item, and hears nothing of it until its time is over.
+  void TakeWithoutAnAnswer() {
+    ASSERT_TRUE(queue_.Push("letter").ok());
+    server_.LoseAnswer("Txn", 1);  // the first one looks
+    for (int i = 0; i < 40; ++i) server_.LoseAnswer("Txn");
+    const absl::StatusOr<std::optional<TakenItem>> taken =
+        queue_.TryTake({.timeout = absl::Seconds(3)});
+    ASSERT_FALSE(taken.ok());
+    ASSERT_EQ(server_.Keys("mail/item-taken/").size(), 1u);  // or the test tests nothing
+  }
+
+  FakeServer server_{{.auto_advance = true}};
+  Client first_ = server_.Connect();
+  Client second_ = server_.Connect();
+  Session session_ = Open(first_, absl::Seconds(30));
+  Session other_ = Open(second_, absl::Seconds(30));
+  Queue queue_{session_, "mail"};
+};
+
+TEST_F(QueueOnFakeServerTest, AnItemWhoseTakerGaveUpIsThereForTheNextOne) {
+  TakeWithoutAnAnswer();
+  EXPECT_TRUE(server_.AdvanceUntil([&] { return server_.Keys("mail/item-taken/").empty(); },
+                                   absl::Seconds(20)));
+  absl::StatusOr<std::optional<TakenItem>> next = Queue(other_, "mail").TryTake();
+  ASSERT_TRUE(next.ok()) << next.status();
+  ASSERT_TRUE(next->has_value());
+  EXPECT_EQ((*next)->value(), "letter");
+  // What takes the first one's mark back leaves the second one's alone.
+  server_.Advance(absl::Seconds(20));
+  EXPECT_TRUE((*next)->Ack().ok());
+  EXPECT_TRUE(session_.alive());
+}
+
 // ---- Election ----------------------------------------------------------------------------------
 
 TEST(ElectionOnFakeServerTest, ALeaderWhoseLeaseIsRevokedIsTold) {
