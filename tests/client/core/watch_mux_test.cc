@@ -173,6 +173,85 @@ TEST_F(WatchMuxTest, CompactionListsAgainAndNeverTurnsTimeBack) {
   EXPECT_EQ(StartOf(LastStream().sent.size() - 1), 61);
 }
 
+// ---- Lists of more than one page
+// -------------------------------------------------------------------
+
+class ListTest : public WatchMuxTest {
+ protected:
+  void AddAll() {
+    engine_.watches().Add(AllKeys(), {.list_first = true, .serializable_list = true},
+                          [this](WatchBatch batch) { batches_.push_back(std::move(batch)); });
+    engine_.Advance(now_);
+  }
+  etcdserverpb::RangeRequest Asked() {
+    etcdserverpb::RangeRequest request;
+    EXPECT_TRUE(request.ParseFromString(LastCall().request));
+    return request;
+  }
+  void Page(int64_t revision, const std::vector<std::string>& keys, bool more) {
+    etcdserverpb::RangeResponse page;
+    page.mutable_header()->set_revision(revision);
+    page.set_more(more);
+    for (const std::string& key : keys) page.add_kvs()->set_key(key);
+    Answer(page);
+  }
+};
+
+TEST_F(ListTest, ItsPagesAreOfOneRevision) {
+  AddAll();
+  EXPECT_GT(Asked().limit(), 0);
+  EXPECT_EQ(Asked().revision(), 0);
+  Page(20, {"a", "b"}, true);
+  EXPECT_TRUE(batches_.empty());
+  EXPECT_EQ(Asked().revision(), 20);
+  EXPECT_EQ(Asked().key(), std::string("b\0", 2));
+  EXPECT_TRUE(Asked().serializable());
+  Page(25, {"c"}, false);  // the store has gone on meanwhile
+  ASSERT_EQ(batches_.size(), 1u);
+  EXPECT_TRUE(batches_[0].resynced);
+  EXPECT_EQ(batches_[0].revision, 20);
+  ASSERT_EQ(batches_[0].state.size(), 3u);
+  EXPECT_EQ(batches_[0].state[2].key, "c");
+  EXPECT_EQ(StartOf(0), 21);
+}
+
+TEST_F(ListTest, AFailedPageIsAskedForAgainAndNotTheWholeList) {
+  AddAll();
+  Page(20, {"a"}, true);
+  const size_t calls = wire_.calls.size();
+  FailCall(14, "gone");
+  while (wire_.calls.size() == calls) Go(seconds(1));
+  EXPECT_EQ(Asked().key(), std::string("a\0", 2));
+  Page(22, {"b"}, false);
+  ASSERT_EQ(batches_.back().state.size(), 2u);
+  EXPECT_EQ(batches_.back().revision, 20);
+}
+
+TEST_F(ListTest, WhereItsRevisionIsCompactedItBeginsAnew) {
+  AddAll();
+  Page(20, {"a"}, true);
+  const size_t calls = wire_.calls.size();
+  FailCall(11, "etcdserver: mvcc: required revision has been compacted");
+  while (wire_.calls.size() == calls) Go(seconds(1));
+  EXPECT_EQ(Asked().revision(), 0);
+  EXPECT_TRUE(Asked().key() == std::string(1, '\0'));
+  Page(30, {"c"}, false);
+  ASSERT_EQ(batches_.size(), 1u);
+  EXPECT_EQ(batches_[0].revision, 30);
+  ASSERT_EQ(batches_[0].state.size(), 1u);
+  EXPECT_EQ(batches_[0].state[0].key, "c");
+}
+
+TEST_F(ListTest, AServerWhosePagesGoBackIsAskedAllOverAgain) {
+  AddAll();
+  Page(20, {"m"}, true);
+  const size_t calls = wire_.calls.size();
+  Page(20, {"a"}, true);
+  EXPECT_TRUE(batches_.empty());
+  while (wire_.calls.size() == calls) Go(seconds(1));
+  EXPECT_EQ(Asked().revision(), 0);
+}
+
 // ---- The difference after a compaction
 // -------------------------------------------------------------
 
