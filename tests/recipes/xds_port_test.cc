@@ -11,8 +11,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "conclave/tests/discovery/greeter_backend.h"
@@ -118,6 +122,36 @@ TEST(XdsPortTest, ACppClientBalancesAndFollows) {
   EXPECT_TRUE(WaitFor([&] {
     return client.Answers() == Addresses{two.address(), three.address()};
   }));
+}
+
+// What the member's metrics page says of `name`; -1 where it does not.
+double Metric(const TestCluster& cluster, const std::string& name) {
+  const auto page =
+      RunCommand({"/usr/bin/curl", "-sS", absl::StrCat(cluster.endpoints()[0], "/metrics")});
+  EXPECT_TRUE(page.ok()) << page.status();
+  double value = -1;
+  if (!page.ok()) return value;
+  for (absl::string_view line : absl::StrSplit(*page, '\n')) {
+    if (absl::ConsumePrefix(&line, name + " ")) EXPECT_TRUE(absl::SimpleAtod(line, &value));
+  }
+  return value;
+}
+
+TEST(XdsPortTest, TheMetricsPageTellsOfTheClients) {
+  START_SERVERS(cluster, 1, 0);
+  EXPECT_EQ(Metric(*cluster, "conclave_xds_streams"), 0);
+  EXPECT_EQ(Metric(*cluster, "conclave_xds_responses_total"), 0);
+  GreeterBackend one;
+  Register(*cluster, one.address());
+  XdsClient client(XdsAddress(*cluster, 0), "my-service");
+  ASSERT_TRUE(WaitFor([&] { return client.Answers() == Addresses{one.address()}; }));
+  EXPECT_EQ(Metric(*cluster, "conclave_xds_streams"), 1);
+  EXPECT_EQ(Metric(*cluster, "conclave_xds_services_watched"), 1);
+  EXPECT_EQ(Metric(*cluster, "conclave_xds_services_waiting"), 0);
+  const double responses = Metric(*cluster, "conclave_xds_responses_total");
+  EXPECT_GE(responses, 3);  // the listener with its route, the cluster, the endpoints
+  EXPECT_TRUE(WaitFor([&] { return Metric(*cluster, "conclave_xds_acks_total") >= responses; }));
+  EXPECT_EQ(Metric(*cluster, "conclave_xds_nacks_total"), 0);
 }
 
 TEST(XdsPortTest, APythonClientBalancesAndFollows) {
