@@ -108,8 +108,9 @@ std::string RejectMessage(std::string_view path) {
     return absl::StrCat("conclave: ", std::string(entry->service()), "/",
                         std::string(entry->name()), " is not served here");
   }
-  const size_t slash = path.rfind('/');
-  const std::string service(path.substr(0, slash).substr(path.empty() || path[0] != '/' ? 0 : 1));
+  if (path.starts_with('/')) path.remove_prefix(1);
+  const size_t slash = path.rfind('/');  // of a path with one part there is none left
+  const std::string service(path.substr(0, slash));
   const std::string method(slash == std::string_view::npos ? "" : path.substr(slash + 1));
   const bool known =
       std::any_of(std::begin(kMethods), std::end(kMethods),

@@ -340,6 +340,12 @@ TEST(RejectMessageTest, TellsWhatIsMissing) {
             "conclave: v3lockpb.Lock/Lock is not served here");
   EXPECT_EQ(RejectMessage(""), "unknown service ");
   EXPECT_EQ(RejectMessage("nonsense"), "unknown service nonsense");
+  EXPECT_EQ(RejectMessage("/"), "unknown service ");
+  EXPECT_EQ(RejectMessage("//"), "unknown service ");
+  EXPECT_EQ(RejectMessage("/nonsense"), "unknown service nonsense");
+  EXPECT_EQ(RejectMessage("/etcdserverpb.KV"), "unknown method  for service etcdserverpb.KV");
+  EXPECT_EQ(RejectMessage("/etcdserverpb.KV/Nonsense"),
+            "unknown method Nonsense for service etcdserverpb.KV");
 }
 
 TEST(MethodTableTest, HoldsEveryMethodOfTheProtocolOnce) {

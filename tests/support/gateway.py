@@ -21,9 +21,15 @@ def prefix(text):
     return {"key": b64(raw), "range_end": b64(raw[:-1] + bytes([raw[-1] + 1]))}
 
 
-def request(address, method, path, body=None, headers=None, seconds=SECONDS_MAX):
-    """Status, headers (lower case) and body of one request on a connection of its own."""
-    connection = http.client.HTTPConnection(address, timeout=seconds)
+def connect(address, seconds, context):
+    if context is None:
+        return http.client.HTTPConnection(address, timeout=seconds)
+    return http.client.HTTPSConnection(address, timeout=seconds, context=context)
+
+
+def request(address, method, path, body=None, headers=None, seconds=SECONDS_MAX, context=None):
+    """Status, headers (lower case) and body of one request on a connection of its own; over TLS with a `context`."""
+    connection = connect(address, seconds, context)
     try:
         connection.request(method, path, body=body, headers=headers or {})
         response = connection.getresponse()
@@ -32,18 +38,18 @@ def request(address, method, path, body=None, headers=None, seconds=SECONDS_MAX)
         connection.close()
 
 
-def post(address, path, fields, headers=None, seconds=SECONDS_MAX):
+def post(address, path, fields, headers=None, seconds=SECONDS_MAX, context=None):
     """Status and JSON of one call."""
-    status, _, body = request(address, "POST", path, json.dumps(fields), headers, seconds)
+    status, _, body = request(address, "POST", path, json.dumps(fields), headers, seconds, context)
     return status, json.loads(body)
 
 
 class Stream:
     """An answer of many lines; close() lets it go."""
 
-    def __init__(self, address, path, *fields, seconds=SECONDS_MAX):
-        self.connection = http.client.HTTPConnection(address, timeout=seconds)
-        self.connection.request("POST", path, body="".join(json.dumps(f) for f in fields))
+    def __init__(self, address, path, *fields, seconds=SECONDS_MAX, context=None, headers=None):
+        self.connection = connect(address, seconds, context)
+        self.connection.request("POST", path, body="".join(json.dumps(f) for f in fields), headers=headers or {})
         self.response = None
 
     def next(self):

@@ -5,6 +5,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -32,20 +33,46 @@ def free_ports(count):
     return ports
 
 
+class Tls:
+    """What secures the client ports of a cluster: a certificate of `authority` (pki.Authority) for the servers; with
+    `mutual`, clients must show one too, and `client` is the one that the tests' own channels show."""
+
+    def __init__(self, authority, mutual=False, client="client"):
+        self.authority, self.mutual = authority, mutual
+        self.server = authority.issue("server")
+        self.client = authority.issue(client) if mutual else None
+
+    @property
+    def flags(self):
+        flags = ["--cert-file", str(self.server[0]), "--key-file", str(self.server[1])]
+        return flags + (["--trusted-ca-file", str(self.authority.cert), "--client-cert-auth"] if self.mutual else [])
+
+    def credentials(self, client=None):
+        client = client or self.client
+        chain, key = (client[0].read_bytes(), client[1].read_bytes()) if client else (None, None)
+        return grpc.ssl_channel_credentials(self.authority.cert.read_bytes(), key, chain)
+
+    def context(self, client=None):
+        """For sockets of one's own."""
+        context = ssl.create_default_context(cafile=str(self.authority.cert))
+        if client or self.client:
+            context.load_cert_chain(*map(str, client or self.client))
+        return context
+
+
 class Cluster:
     """`members` processes of one binary; stop() removes their data. `prepare(cluster, member)` comes before a member's
     first start, when its ports are known."""
 
-    def __init__(self, name, binary, members=1, prepare=None, flags=()):
-        self.name, self.binary, self.flags = name, binary, list(flags)
+    def __init__(self, name, binary, members=1, prepare=None, flags=(), tls=None):
+        self.name, self.binary, self.flags, self.tls = name, binary, [*flags, *(tls.flags if tls else [])], tls
+        self.scheme = "https" if tls else "http"
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"conclave-test-{name}-"))
         ports = free_ports(2 * members)
         self.clients = [f"127.0.0.1:{port}" for port in ports[:members]]
         self.peers = [f"http://127.0.0.1:{port}" for port in ports[members:]]
         self.processes = [None] * members
-        self.channels = [grpc.insecure_channel(
-            client, options=[("grpc.max_receive_message_length", -1),
-                             ("grpc.use_local_subchannel_pool", 1)]) for client in self.clients]
+        self.channels = [self.channel(member) for member in range(members)]
         for member in range(members):
             if prepare is not None:
                 prepare(self, member)
@@ -55,7 +82,15 @@ class Cluster:
 
     @property
     def endpoints(self):
-        return ",".join(self.clients)
+        return ",".join(f"https://{client}" for client in self.clients) if self.tls else ",".join(self.clients)
+
+    def channel(self, member=0, client=None):
+        """A new connection; `client` is a certificate to show in place of the usual one."""
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1),
+                   ("grpc.use_local_subchannel_pool", 1)]
+        if self.tls:
+            return grpc.secure_channel(self.clients[member], self.tls.credentials(client), options)
+        return grpc.insecure_channel(self.clients[member], options)
 
     @property
     def initial_cluster(self):
@@ -71,8 +106,8 @@ class Cluster:
         with open(self.log(member), "ab") as log:
             self.processes[member] = subprocess.Popen(
                 [self.binary, "--name", f"m{member}", "--data-dir", str(self.data_dir(member)),
-                 "--listen-client-urls", f"http://{self.clients[member]}",
-                 "--advertise-client-urls", f"http://{self.clients[member]}",
+                 "--listen-client-urls", f"{self.scheme}://{self.clients[member]}",
+                 "--advertise-client-urls", f"{self.scheme}://{self.clients[member]}",
                  "--listen-peer-urls", self.peers[member],
                  "--initial-advertise-peer-urls", self.peers[member],
                  "--initial-cluster", self.initial_cluster, *self.flags],
@@ -87,8 +122,8 @@ class Cluster:
                 read(b"\x0a\x06health", timeout=1, wait_for_ready=True)  # key (field 1): "health"
                 return
             except grpc.RpcError as error:
-                if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
-                    return  # it serves, but only users who say who they are
+                if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED):
+                    return  # it serves, but only users who say who they are, or whom it knows
                 if self.processes[member].poll() is not None or time.monotonic() > deadline:
                     raise SystemExit(f"{self.name} does not serve: {error.details()}\n"
                                      + self.log(member).read_text()[-2000:]) from error
