@@ -217,7 +217,8 @@ class Permissions(Vulnerability):
             asked += 1
         self.assertGreater(asked, 35)
         for method, fields in (("Compact", {"revision": 1}), ("MemberAdd", {"peerURLs": ["http://127.0.0.1:1"]}),
-                               ("MemberRemove", {"ID": 1}), ("MemberUpdate", {"ID": 1}), ("MemberPromote", {"ID": 1}),
+                               ("MemberUpdate", {"ID": 1, "peerURLs": ["http://127.0.0.1:1"]}),
+                               ("MemberRemove", {"ID": 1}), ("MemberPromote", {"ID": 1}),
                                ("Alarm", {"action": 1, "alarm": 1}), ("Alarm", {"action": 2}), ("Defragment", {}),
                                ("Hash", {}), ("HashKV", {}), ("MoveLeader", {"targetID": 1}), ("Downgrade", {}),
                                ("UserList", {}), ("RoleList", {}), ("UserAdd", {"name": "eve", "password": "e"}),
