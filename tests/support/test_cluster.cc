@@ -99,7 +99,6 @@ TestCluster::TestCluster(Options options, std::string binary, std::string direct
     member.directory = absl::StrCat(directory_, "/", member.name);
     members_.push_back(std::move(member));
   }
-  ChoosePorts();
 }
 
 TestCluster::~TestCluster() {
@@ -108,11 +107,21 @@ TestCluster::~TestCluster() {
   std::filesystem::remove_all(directory_, ignored);
 }
 
-void TestCluster::ChoosePorts() {
+absl::Status TestCluster::ChoosePorts() {
   for (MemberProcess& member : members_) {
     member.client_port = FreePort();
     member.peer_port = FreePort();
+    if (!options_.peer_proxies) continue;
+    absl::StatusOr<std::unique_ptr<TcpProxy>> proxy = TcpProxy::Start(member.peer_port);
+    if (!proxy.ok()) return proxy.status();
+    member.peer_proxy = *std::move(proxy);
   }
+  return absl::OkStatus();
+}
+
+std::string TestCluster::PeerUrl(const MemberProcess& member) {
+  return absl::StrCat("http://127.0.0.1:",
+                      member.peer_proxy != nullptr ? member.peer_proxy->port() : member.peer_port);
 }
 
 absl::StatusOr<std::unique_ptr<TestCluster>> TestCluster::Start(const Options& options) {
@@ -125,6 +134,7 @@ absl::StatusOr<std::unique_ptr<TestCluster>> TestCluster::Start(const Options& o
       return absl::InternalError(absl::StrCat("cannot make ", directory));
     }
     std::unique_ptr<TestCluster> cluster(new TestCluster(options, *binary, directory));
+    if (absl::Status chosen = cluster->ChoosePorts(); !chosen.ok()) return chosen;
     for (MemberProcess& member : cluster->members_) {
       why = cluster->Launch(member);
       if (!why.ok()) break;
@@ -157,7 +167,7 @@ TestCluster* TestCluster::Shared(const ServerUnderTest& server) {
 absl::Status TestCluster::Launch(MemberProcess& member) {
   std::vector<std::string> peers;
   for (const MemberProcess& each : members_) {
-    peers.push_back(absl::StrCat(each.name, "=http://127.0.0.1:", each.peer_port));
+    peers.push_back(absl::StrCat(each.name, "=", PeerUrl(each)));
   }
   const std::string client_url = absl::StrCat("http://127.0.0.1:", member.client_port);
   const std::string peer_url = absl::StrCat("http://127.0.0.1:", member.peer_port);
@@ -168,7 +178,7 @@ absl::Status TestCluster::Launch(MemberProcess& member) {
       absl::StrCat("--listen-client-urls=", client_url),
       absl::StrCat("--advertise-client-urls=", client_url),
       absl::StrCat("--listen-peer-urls=", peer_url),
-      absl::StrCat("--initial-advertise-peer-urls=", peer_url),
+      absl::StrCat("--initial-advertise-peer-urls=", PeerUrl(member)),
       absl::StrCat("--initial-cluster=", absl::StrJoin(peers, ",")),
       absl::StrCat("--initial-cluster-token=",
                    std::filesystem::path(directory_).filename().string()),

@@ -24,6 +24,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "conclave/tests/support/tcp_proxy.h"
 #include "gtest/gtest.h"
 
 namespace conclave::testing {
@@ -57,7 +58,8 @@ class TestCluster {
     int members = 1;
     std::vector<std::string> extra_flags{};
     int heartbeat_ms = 50;
-    int election_ms = 500;  // so the shortest lease is 1 s
+    int election_ms = 500;      // so the shortest lease is 1 s
+    bool peer_proxies = false;  // members reach each other through TcpProxies
   };
 
   // Starts all members and waits until each serves a linearizable read. NotFound: no binary.
@@ -78,6 +80,9 @@ class TestCluster {
   // "127.0.0.1:port" of the client ports.
   std::vector<std::string> endpoints() const;
   std::string endpoint(int member) const;
+  int client_port(int member) const { return members_.at(member).client_port; }
+  // With peer_proxies: what stands in front of the member's peer port.
+  TcpProxy& peer_proxy(int member) { return *members_.at(member).peer_proxy; }
   std::string JoinedEndpoints() const;  // with commas, for command lines
   pid_t pid(int member) const;
   std::string log_path(int member) const;
@@ -99,12 +104,14 @@ class TestCluster {
     std::string directory;
     int client_port = 0;
     int peer_port = 0;
+    std::unique_ptr<TcpProxy> peer_proxy{};  // null: others connect directly
     pid_t pid = -1;
     bool paused = false;
   };
 
   TestCluster(Options options, std::string binary, std::string directory);
-  void ChoosePorts();
+  absl::Status ChoosePorts();
+  static std::string PeerUrl(const MemberProcess& member);  // as others know it
   absl::Status Launch(MemberProcess& member);
   void Reap(MemberProcess& member, int signal, absl::Duration patience);
   std::string LogTail(const MemberProcess& member) const;

@@ -1,0 +1,149 @@
+#include "conclave/tests/nemesis/faults.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "conclave/base/check.h"
+
+namespace conclave::nemesis {
+
+using testing::TcpProxy;
+
+namespace {
+
+constexpr absl::Duration kFaultMax = absl::Seconds(4);
+constexpr absl::Duration kRestMax = absl::Seconds(2);
+constexpr absl::Duration kDelayMax = absl::Milliseconds(300);
+constexpr absl::Duration kHealPatience = absl::Seconds(60);
+
+}  // namespace
+
+Faults::Faults(testing::TestCluster* cluster, std::vector<TcpProxy*> clients, uint64_t seed)
+    : cluster_(cluster), clients_(std::move(clients)), prng_(seed) {}
+
+std::string_view Faults::NameOf(Kind kind) {
+  static constexpr std::array<std::string_view, static_cast<size_t>(Kind::kCount)> kNames = {
+      "kill",
+      "terminate",
+      "pause",
+      "kill the leader",
+      "pause the leader",
+      "kill all",
+      "cut peers",
+      "stall to peers",
+      "stall from peers",
+      "delay peers",
+      "half-close peers",
+      "reset peers",
+      "cut clients",
+      "stall clients",
+      "stall to clients",
+      "delay clients",
+      "half-close clients",
+      "reset clients"};
+  return kNames[static_cast<size_t>(kind)];
+}
+
+absl::Status Faults::Run(absl::Duration duration) {
+  const absl::Time end = absl::Now() + duration;
+  while (absl::Now() < end) {
+    // One thing, or two at once: of two different members, or of a member and its own network.
+    const int at_once = prng_.Chance(1, 3) ? 2 : 1;
+    for (int i = 0; i < at_once; ++i) {
+      const auto kind = static_cast<Kind>(prng_.Below(static_cast<uint64_t>(Kind::kCount)));
+      ++counts_[std::string(NameOf(kind))];
+      Begin(kind, static_cast<int>(prng_.Below(static_cast<uint64_t>(cluster_->size()))));
+    }
+    Rest(kFaultMax);
+    if (absl::Status healed = HealAll(); !healed.ok()) return healed;
+    Rest(kRestMax);
+  }
+  return cluster_->WaitAllHealthy(kHealPatience);
+}
+
+void Faults::Rest(absl::Duration longest) { absl::SleepFor(longest * prng_.Unit()); }
+
+void Faults::Begin(Kind kind, int member) {
+  if (kind == Kind::kKillLeader || kind == Kind::kPauseLeader) {
+    const absl::StatusOr<int> leader = cluster_->Leader(absl::Seconds(2));
+    if (leader.ok()) member = *leader;
+  }
+  const bool runs = cluster_->pid(member) > 0;
+  const bool paused = std::count(paused_.begin(), paused_.end(), member) > 0;
+  switch (kind) {
+    case Kind::kKill:
+    case Kind::kKillLeader:
+      if (runs) cluster_->Kill(member);
+      std::erase(paused_, member);
+      return;
+    case Kind::kTerminate:
+      if (runs && !paused) cluster_->Terminate(member);
+      return;
+    case Kind::kPause:
+    case Kind::kPauseLeader:
+      if (!runs || paused) return;
+      cluster_->Pause(member);
+      paused_.push_back(member);
+      return;
+    case Kind::kKillAll:
+      for (int i = 0; i < cluster_->size(); ++i) cluster_->Kill(i);
+      paused_.clear();
+      return;
+    default:
+      HarmPeers(kind, cluster_->peer_proxy(member));
+      HarmClients(kind, *clients_.at(static_cast<size_t>(member)));
+  }
+}
+
+void Faults::HarmPeers(Kind kind, TcpProxy& proxy) {
+  switch (kind) {
+    case Kind::kCutPeers:
+      return proxy.Cut();
+    case Kind::kStallPeers:
+      return proxy.Stall(TcpProxy::Direction::kToServer);
+    case Kind::kStallFromPeers:
+      return proxy.Stall(TcpProxy::Direction::kToClient);
+    case Kind::kDelayPeers:
+      return proxy.Delay(kDelayMax * prng_.Unit());
+    case Kind::kHalfClosePeers:
+      return proxy.HalfClose(TcpProxy::Direction::kToServer);
+    case Kind::kResetPeers:
+      return proxy.Reset();
+    default:
+      return;
+  }
+}
+
+void Faults::HarmClients(Kind kind, TcpProxy& proxy) {
+  switch (kind) {
+    case Kind::kCutClients:
+      return proxy.Cut();
+    case Kind::kStallClients:
+      return proxy.Stall();
+    case Kind::kStallToClients:
+      return proxy.Stall(TcpProxy::Direction::kToClient);
+    case Kind::kDelayClients:
+      return proxy.Delay(kDelayMax * prng_.Unit());
+    case Kind::kHalfCloseClients:
+      return proxy.HalfClose(TcpProxy::Direction::kToClient);
+    case Kind::kResetClients:
+      return proxy.Reset();
+    default:
+      return;
+  }
+}
+
+absl::Status Faults::HealAll() {
+  for (int i = 0; i < cluster_->size(); ++i) {
+    cluster_->peer_proxy(i).Heal();
+    clients_[static_cast<size_t>(i)]->Heal();
+    if (cluster_->pid(i) > 0) continue;
+    if (absl::Status restarted = cluster_->Restart(i); !restarted.ok()) return restarted;
+  }
+  for (const int member : std::exchange(paused_, {})) cluster_->Resume(member);
+  return absl::OkStatus();
+}
+
+}  // namespace conclave::nemesis

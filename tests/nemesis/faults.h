@@ -1,0 +1,68 @@
+// Faults: what goes wrong with the processes and networks of a cluster, one thing after the other,
+// as a seed says.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "conclave/base/prng.h"
+#include "conclave/tests/support/tcp_proxy.h"
+#include "conclave/tests/support/test_cluster.h"
+
+namespace conclave::nemesis {
+
+class Faults {
+ public:
+  // `clients`: the proxies in front of the members' client ports, in their order. The cluster was
+  // started with peer proxies. Only the thread that started the cluster may call (its processes die
+  // with it).
+  Faults(testing::TestCluster* cluster, std::vector<testing::TcpProxy*> clients, uint64_t seed);
+
+  // Does harm for `duration`, with pauses; everything is whole again at its end.
+  absl::Status Run(absl::Duration duration);
+  // By name: how often.
+  const std::map<std::string, int>& counts() const { return counts_; }
+
+ private:
+  enum class Kind {
+    kKill,
+    kTerminate,
+    kPause,
+    kKillLeader,
+    kPauseLeader,
+    kKillAll,
+    kCutPeers,
+    kStallPeers,
+    kStallFromPeers,
+    kDelayPeers,
+    kHalfClosePeers,
+    kResetPeers,
+    kCutClients,
+    kStallClients,
+    kStallToClients,
+    kDelayClients,
+    kHalfCloseClients,
+    kResetClients,
+    kCount,
+  };
+  static std::string_view NameOf(Kind kind);
+
+  void Begin(Kind kind, int member);
+  void HarmPeers(Kind kind, testing::TcpProxy& proxy);
+  void HarmClients(Kind kind, testing::TcpProxy& proxy);
+  absl::Status HealAll();
+  void Rest(absl::Duration longest);
+
+  testing::TestCluster* const cluster_;
+  const std::vector<testing::TcpProxy*> clients_;
+  Prng prng_;
+  std::map<std::string, int> counts_;
+  std::vector<int> paused_;
+};
+
+}  // namespace conclave::nemesis

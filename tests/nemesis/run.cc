@@ -1,0 +1,61 @@
+#include "conclave/tests/nemesis/run.h"
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "conclave/tests/nemesis/faults.h"
+#include "conclave/tests/nemesis/workload.h"
+#include "conclave/tests/support/tcp_proxy.h"
+
+namespace conclave::nemesis {
+
+using testing::TcpProxy;
+using testing::TestCluster;
+
+absl::StatusOr<Report> Run(const RunOptions& options) {
+  absl::StatusOr<std::unique_ptr<TestCluster>> cluster = TestCluster::Start(
+      TestCluster::Options{.kind = options.kind, .members = options.members, .peer_proxies = true});
+  if (!cluster.ok()) return cluster.status();
+  std::vector<std::unique_ptr<TcpProxy>> proxies;
+  std::vector<TcpProxy*> fronts;
+  std::vector<std::string> endpoints;
+  for (int i = 0; i < options.members; ++i) {
+    absl::StatusOr<std::unique_ptr<TcpProxy>> proxy = TcpProxy::Start((*cluster)->client_port(i));
+    if (!proxy.ok()) return proxy.status();
+    fronts.push_back(proxy->get());
+    endpoints.push_back((*proxy)->endpoint());
+    proxies.push_back(*std::move(proxy));
+  }
+  HistoryKeeper keeper;
+  absl::StatusOr<std::unique_ptr<Workload>> workload =
+      Workload::Start({.seed = options.seed}, endpoints, (*cluster)->endpoints(), &keeper);
+  if (!workload.ok()) return workload.status();
+  Faults faults(cluster->get(), fronts, options.seed);
+  if (absl::Status whole = faults.Run(options.duration); !whole.ok()) return whole;
+  if (absl::Status finished = (*workload)->Finish(); !finished.ok()) return finished;
+  absl::StatusOr<sim::Complaints> complaints = keeper.Check((*cluster)->endpoints());
+  if (!complaints.ok()) return complaints.status();
+  return Report{
+      .complaints = *std::move(complaints), .counts = keeper.counts(), .faults = faults.counts()};
+}
+
+std::string Describe(const Report& report) {
+  const HistoryKeeper::Counts& counts = report.counts;
+  std::string text = absl::StrCat(
+      counts.done, " calls done, ", counts.refused, " refused, ", counts.unknown,
+      " of unknown outcome; ", counts.revisions, " revisions, ", counts.watches, " watches, ",
+      counts.leases, " leases, ", counts.holdings,
+      " times a lock was held\nlongest time without a "
+      "write: ",
+      absl::FormatDuration(absl::Trunc(counts.longest_pause, absl::Milliseconds(1))), "\nfaults:");
+  for (const auto& [name, times] : report.faults)
+    absl::StrAppend(&text, " ", name, " x", times, ",");
+  text.back() = '\n';
+  for (const std::string& complaint : report.complaints) absl::StrAppend(&text, complaint, "\n");
+  absl::StrAppend(&text, report.complaints.size(), " complaints\n");
+  return text;
+}
+
+}  // namespace conclave::nemesis
