@@ -1,10 +1,13 @@
-"""Seeded random requests over KV, Txn, Lease and Watch, made to meet each other: few keys, few leases, revisions
+"""Seeded random requests over all services but the recipes', by gRPC and through the gateway, made to meet each other: few keys, few leases, revisions
 round the current and the compacted one, options in all combinations, and some nonsense."""
 
 import random
 
 from conclave.api import rpc_pb2 as rpc
 
+from pair import GATEWAY_PATHS
+
+GATEWAY_PERCENT = 12
 KEYS = [b"a", b"b", b"c", b"c/1", b"c/2", b"c/22", b"d", b"\xff", b"\xff\xff", b"z"]
 ENDS = [b"", b"\0", b"b", b"c/", b"c0", b"d", b"e", b"zz", b"\xff\xff", b"a"]
 LEASES = [11, 12, 13, 14]
@@ -127,9 +130,28 @@ class Generator:
                 TTL=self.random.choice([600, 700, 1000, 9_000_000_000, 9_000_000_001]))
         if kind < 6:
             return "LeaseRevoke", rpc.LeaseRevokeRequest(ID=lease)
+        if kind < 7:
+            return "LeaseKeepAlive", rpc.LeaseKeepAliveRequest(ID=lease)
         if kind < 9:
             return "LeaseTimeToLive", rpc.LeaseTimeToLiveRequest(ID=lease, keys=self.chance(70))
         return "LeaseLeases", rpc.LeaseLeasesRequest()
+
+    def look(self):
+        """What concerns members and maintenance, and changes nothing: lists, and changes that are refused."""
+        member = self.random.choice([1, 12345, (1 << 64) - 1])
+        urls = self.random.choice([[], ["nonsense"], ["http://127.0.0.1"], ["ftp://127.0.0.1:1"], ["http://127.0.0.1:1/x"]])
+        return self.random.choice([
+            ("MemberList", rpc.MemberListRequest()), ("Status", rpc.StatusRequest()), ("Alarm", rpc.AlarmRequest()),
+            ("Hash", rpc.HashRequest()), ("Defragment", rpc.DefragmentRequest()),
+            ("MoveLeader", rpc.MoveLeaderRequest(targetID=member)),
+            ("MemberAdd", rpc.MemberAddRequest(peerURLs=urls, isLearner=self.chance(50))),
+            ("MemberUpdate", rpc.MemberUpdateRequest(ID=member, peerURLs=urls)),
+            ("MemberRemove", rpc.MemberRemoveRequest(ID=member)),
+            ("MemberPromote", rpc.MemberPromoteRequest(ID=member)),
+            ("AuthDisable", rpc.AuthDisableRequest()), ("AuthEnable", rpc.AuthEnableRequest()),
+            ("Authenticate", rpc.AuthenticateRequest(name="u0", password="x")),
+            ("UserList", rpc.AuthUserListRequest()), ("RoleList", rpc.AuthRoleListRequest()),
+        ])
 
     def request(self):
         kind = self.random.randrange(1000)
@@ -143,7 +165,9 @@ class Generator:
             return "Txn", self.txn()
         if kind < 975:
             return self.lease()
-        if kind < 985:
+        if kind < 979:
+            return self.look()
+        if kind < 987:
             return "HashKV", rpc.HashKVRequest(revision=self.past() if self.chance(50) else 0)
         return "Compact", rpc.CompactionRequest(
             revision=self.past() if self.chance(30) else self.random.randint(
@@ -160,11 +184,17 @@ class Generator:
                 return  # the two have gone apart, or one has gone
 
     def send(self, method, request):
-        theirs, _ = self.pair.send(method, request)
-        if theirs.ok and theirs.message.HasField("header"):
+        if method == "LeaseKeepAlive":
+            theirs, _ = self.pair.keep_alive(request.ID)
+        elif method in GATEWAY_PATHS and self.chance(GATEWAY_PERCENT):
+            theirs, _ = self.pair.send_json(method, request, self.random.randrange(4))
+        else:
+            theirs, _ = self.pair.send(method, request)
+        if theirs.ok and "header" in theirs.message.DESCRIPTOR.fields_by_name:
             self.revision = max(self.revision, theirs.message.header.revision)
             if method == "Compact":
                 self.compacted = max(self.compacted, request.revision)
+        return theirs
 
     def plain_put(self, key):
         return rpc.PutRequest(key=key, value=b"1")

@@ -1,35 +1,31 @@
-"""The same request to etcd and to us, and the comparison of the two answers."""
+"""The same request to etcd and to us, by gRPC or through the JSON gateway, and the comparison of the two answers."""
 
+import collections
+import http.client
+import json
 import queue
 import threading
 
 import grpc
+from google.protobuf import json_format
 
 from conclave.api import rpc_pb2 as rpc
 
 from differences import explain
+from protocol import METHODS
 
 CALL_SECONDS_MAX = 20
 WATCH_SECONDS_MAX = 20
-
-# method -> (path, request type, response type)
-METHODS = {
-    "Range": ("/etcdserverpb.KV/Range", rpc.RangeRequest, rpc.RangeResponse),
-    "Put": ("/etcdserverpb.KV/Put", rpc.PutRequest, rpc.PutResponse),
-    "DeleteRange": ("/etcdserverpb.KV/DeleteRange", rpc.DeleteRangeRequest, rpc.DeleteRangeResponse),
-    "Txn": ("/etcdserverpb.KV/Txn", rpc.TxnRequest, rpc.TxnResponse),
-    "Compact": ("/etcdserverpb.KV/Compact", rpc.CompactionRequest, rpc.CompactionResponse),
-    "LeaseGrant": ("/etcdserverpb.Lease/LeaseGrant", rpc.LeaseGrantRequest, rpc.LeaseGrantResponse),
-    "LeaseRevoke": ("/etcdserverpb.Lease/LeaseRevoke", rpc.LeaseRevokeRequest, rpc.LeaseRevokeResponse),
-    "LeaseTimeToLive": ("/etcdserverpb.Lease/LeaseTimeToLive", rpc.LeaseTimeToLiveRequest,
-                        rpc.LeaseTimeToLiveResponse),
-    "LeaseLeases": ("/etcdserverpb.Lease/LeaseLeases", rpc.LeaseLeasesRequest, rpc.LeaseLeasesResponse),
-    "MemberList": ("/etcdserverpb.Cluster/MemberList", rpc.MemberListRequest, rpc.MemberListResponse),
-    "Status": ("/etcdserverpb.Maintenance/Status", rpc.StatusRequest, rpc.StatusResponse),
-    "HashKV": ("/etcdserverpb.Maintenance/HashKV", rpc.HashKVRequest, rpc.HashKVResponse),
-    "MoveLeader": ("/etcdserverpb.Maintenance/MoveLeader", rpc.MoveLeaderRequest, rpc.MoveLeaderResponse),
+CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+# The gateway's paths, without /v3/.
+GATEWAY_PATHS = {
+    "Range": "kv/range", "Put": "kv/put", "DeleteRange": "kv/deleterange", "Txn": "kv/txn", "Compact": "kv/compaction",
+    "LeaseGrant": "lease/grant", "LeaseRevoke": "lease/revoke", "LeaseTimeToLive": "lease/timetolive",
+    "LeaseLeases": "lease/leases", "MemberList": "cluster/member/list",
+    "UserGet": "auth/user/get", "UserList": "auth/user/list", "RoleGet": "auth/role/get", "RoleList": "auth/role/list",
+    "Lock": "lock/lock", "Unlock": "lock/unlock", "Campaign": "election/campaign", "Proclaim": "election/proclaim",
+    "Leader": "election/leader", "Resign": "election/resign",
 }
-
 
 class Answer:
     """A response with its ids blanked out, or an error."""
@@ -52,7 +48,7 @@ class Answer:
 
 def blank_header(message):
     """Cluster, member and term differ between two clusters by their nature."""
-    if message.HasField("header"):
+    if "header" in message.DESCRIPTOR.fields_by_name and message.HasField("header"):
         message.header.cluster_id = message.header.member_id = message.header.raft_term = 0
 
 
@@ -68,6 +64,8 @@ def normalize(method, request, message):
         ids = sorted(min(status.ID, 1 << 32) for status in message.leases)
         del message.leases[:]
         message.leases.extend(rpc.LeaseStatus(ID=i) for i in ids)
+    if method == "Hash":
+        message.hash = 0  # of the file's bytes
     if method == "MemberList":
         for member in message.members:
             member.ID = 0
@@ -93,12 +91,19 @@ class WatchPair:
             side.requests.put(request)
 
     def create(self, **fields):
+        self._count()
         self.send(rpc.WatchRequest(create_request=rpc.WatchCreateRequest(**fields)))
 
     def cancel(self, watch_id):
+        self._count()
         self.send(rpc.WatchRequest(cancel_request=rpc.WatchCancelRequest(watch_id=watch_id)))
 
+    def _count(self):
+        self.pair.requests += 1
+        self.pair.sent["Watch"] += 1
+
     def progress(self):
+        self._count()
         self.send(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
 
     def read(self, done, what):
@@ -116,7 +121,6 @@ class WatchPair:
         if not self.read(done, what):
             return
         theirs, ours = (flatten(side.responses) for side in self.sides)
-        self.pair.requests += 1
         if theirs != ours:
             reason = explain("Watch", what, theirs, ours)
             if reason:
@@ -205,11 +209,9 @@ class Pair:
         self.unexplained = []
         self.oracle_died = False  # of a request that we have answered; then there is nothing more to compare
         self.metadata = [None, None]  # that calls and streams carry, per server
-        self.stubs = {}
-        self.add_methods(METHODS)
-
-    def add_methods(self, methods):
-        self.stubs.update({m: [s.unary(METHODS[m][0]) for s in self.servers] for m in methods})
+        self.sent = collections.Counter()  # per method, with " by gateway" where it went there
+        self.stubs = {m.name: [s.unary(m.path) for s in self.servers] for m in METHODS.values()}
+        self.doors = [http.client.HTTPConnection(s.clients[0], timeout=CALL_SECONDS_MAX) for s in self.servers]
 
     def watch(self):
         return WatchPair(self)
@@ -218,31 +220,73 @@ class Pair:
         self.unexplained.append(f"[{self.context}] {what}\n    etcd: {theirs}\n    we:   {ours}")
 
     def call(self, method, **fields):
-        return self.send(method, METHODS[method][1](**fields))
+        return self.send(method, METHODS[method].request(**fields))
 
     def send(self, method, request):
         """Sends to both, compares, and returns both answers."""
-        self.requests += 1
         raw = request.SerializeToString()
-        futures = [stub.future(raw, timeout=CALL_SECONDS_MAX, metadata=metadata)
-                   for stub, metadata in zip(self.stubs[method], self.metadata)]
-        theirs, ours = (self._answer(method, request, future) for future in futures)
+        return self._compare(method, method, request, [
+            self._answer(method, request, lambda: stub(raw, timeout=CALL_SECONDS_MAX, metadata=metadata))
+            for stub, metadata in zip(self.stubs[method], self.metadata)])
+
+    def keep_alive(self, lease):
+        """One request and one response of the stream."""
+        request = rpc.LeaseKeepAliveRequest(ID=lease)
+
+        def ask(server, metadata):
+            stream = server.channels[0].stream_stream(METHODS["LeaseKeepAlive"].path)(
+                iter([request.SerializeToString()]), timeout=CALL_SECONDS_MAX, metadata=metadata)
+            try:
+                return next(stream)
+            finally:
+                stream.cancel()
+        return self._compare("LeaseKeepAlive", "LeaseKeepAlive", request, [
+            self._answer("LeaseKeepAlive", request, lambda: ask(server, metadata))
+            for server, metadata in zip(self.servers, self.metadata)])
+
+    def send_json(self, method, request, form):
+        """As send(), through the gateway. `form` says how the fields are written."""
+        body = json_format.MessageToJson(request, preserving_proto_field_name=bool(form & 1),
+                                         use_integers_for_enums=bool(form & 2), indent=None)
+        return self._compare(method, f"{method} by gateway", request, [
+            self._json_answer(method, request, body, door, metadata)
+            for door, metadata in zip(self.doors, self.metadata)])
+
+    def _compare(self, method, label, request, answers):
+        theirs, ours = answers
+        self.requests += 1
+        self.sent[label] += 1
         if theirs.code == "UNAVAILABLE" and ours.code != "UNAVAILABLE" and self.servers[0].has_died():
             self.oracle_died = True
-        if theirs != ours:
-            reason = explain(method, request, theirs, ours)
+        unanswered = "DEADLINE_EXCEEDED" in (theirs.code, ours.code)  # nothing here may wait
+        if theirs != ours or unanswered:
+            reason = None if unanswered else explain(method, request, theirs, ours)
             if reason:
                 self.explained[reason] = self.explained.get(reason, 0) + 1
             else:
-                self.differ(f"{method} {{{' '.join(str(request).split())}}}", theirs, ours)
+                self.differ(f"{label} {{{' '.join(str(request).split())}}}", theirs, ours)
         return theirs, ours
 
-    def _answer(self, method, request, future):
+    def _answer(self, method, request, ask):
         try:
-            message = METHODS[method][2].FromString(future.result())
+            message = METHODS[method].response.FromString(ask())
         except grpc.RpcError as error:
             return Answer(code=error.code().name, text=error.details())
         return Answer(normalize(method, request, message))
+
+    def _json_answer(self, method, request, body, door, metadata):
+        headers = {"Authorization": dict(metadata)["token"]} if metadata else {}
+        try:
+            door.request("POST", f"/v3/{GATEWAY_PATHS[method]}", body, headers)
+            response = door.getresponse()
+            said = json.loads(response.read())
+        except (OSError, http.client.HTTPException) as error:
+            door.close()
+            return Answer(code="UNAVAILABLE", text=str(error))
+        if response.status != 200:
+            return Answer(code=CODE_NAMES[said["code"]], text=said["message"])
+        return Answer(normalize(method, request, json_format.ParseDict(
+            said, METHODS[method].response(), ignore_unknown_fields=True)))
 
     @property
     def over(self):
