@@ -1,11 +1,13 @@
 """Go's clientv3 (Debian's) and our recipes, on one cluster: mutexes exclude each other, elections follow each other,
 and each side finds the endpoints that the other has registered. Against our server and against etcd.
 
-usage: go_client_test.py --go-client PATH --conclave PATH --etcd PATH --bin FOLDER
+usage: go_client_test.py --messages FOLDER --go-client PATH --conclave PATH --etcd PATH --bin FOLDER
 """
 
 import argparse
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,7 +16,9 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
-from servers import Cluster  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from pki import Authority  # noqa: E402
+from servers import Cluster, Tls  # noqa: E402
 
 SECONDS_MAX = 30
 ARGS = None
@@ -34,10 +38,11 @@ def range_count(cluster, prefix):
 class Process:
     """A program that talks by lines."""
 
-    def __init__(self, *command):
+    def __init__(self, *command, environment=None):
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.PIPE, text=True,
-                                        stdout=subprocess.PIPE, stderr=self.errors, bufsize=1)
+                                        stdout=subprocess.PIPE, stderr=self.errors, bufsize=1,
+                                        env={**os.environ, **(environment or {})})
 
     def expect(self, word):
         """The next line that has `word`."""
@@ -246,6 +251,65 @@ class WithGo:
         follower.expect(f"add deleted-by-go/{address}")
 
 
+class WithUserAndCertificates:
+    """A user of few rights, over mutual TLS; the token ends while it is in use."""
+
+    kind, members = None, 1
+
+    def setUp(self):
+        folder = tempfile.mkdtemp(prefix="conclave-go-")
+        self.addCleanup(shutil.rmtree, folder)
+        self.tls = Tls(Authority(folder, "ca"), mutual=True, client="root")
+        self.cluster = Cluster(self.kind, getattr(ARGS, self.kind), self.members,
+                               flags=["--bcrypt-cost", "4"], tls=self.tls)
+        self.addCleanup(self.cluster.stop)
+        self.root = Caller(self.cluster.channels[0])  # by the certificate's name
+        set_up_users(self.root)
+        for prefix in (b"go/", b"locks/", b"elections/"):
+            self.root.call("RoleGrantPermission", name="some", perm=auth_pb2.Permission(
+                permType=auth_pb2.Permission.READWRITE, key=prefix, range_end=prefix[:-1] + b"0"))
+
+    def go(self, command, *arguments, user="ann"):
+        cert, key = self.tls.client
+        process = Process(ARGS.go_client, command, self.cluster.endpoints, *arguments, environment={
+            "GO_CLIENT_USER": user, "GO_CLIENT_PASSWORD": user, "GO_CLIENT_CACERT": str(self.tls.authority.cert),
+            "GO_CLIENT_CERT": str(cert), "GO_CLIENT_KEY": str(key)})
+        self.addCleanup(process.stop)
+        return process
+
+    def end_all_tokens(self):
+        self.root.call("AuthDisable")
+        self.root.call("AuthEnable")
+
+    def test_what_is_the_users_and_what_is_not(self):
+        self.assertEqual(self.go("kv", user="root").finish(), "ok\n")  # it compacts, which is root's alone
+        self.assertEqual(self.go("denied", "secret").finish(), "denied\n")
+
+    def test_locks_and_elections_outlive_their_token(self):
+        first = self.go("lock", "locks/go")
+        held = number(first.expect("locked"))
+        second = self.go("lock", "locks/go")
+        leader = self.go("campaign", "elections/go", "one")
+        leader.expect("leader")
+        observer = self.go("observe", "elections/go")
+        self.assertEqual(observer.expect("one"), "one")
+        self.end_all_tokens()
+        first.go_on()
+        first.expect("unlocked")
+        self.assertGreater(number(second.expect("locked")), held)
+        leader.go_on()
+        leader.expect("resigned")
+        self.assertEqual(number(self.go("count", "locks/n", 5).expect("counted")), 5)
+
+
+class WithUserOnConclave(WithUserAndCertificates, unittest.TestCase):
+    kind, members = "conclave", 3
+
+
+class WithUserOnEtcd(WithUserAndCertificates, unittest.TestCase):
+    kind = "etcd"
+
+
 class OnConclave(WithGo, unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -261,12 +325,15 @@ class OnEtcd(WithGo, unittest.TestCase):
 
 
 def main():
-    global ARGS
+    global ARGS, Caller, set_up_users, auth_pb2
     parser = argparse.ArgumentParser()
-    for name in ("--go-client", "--conclave", "--etcd", "--bin"):
+    for name in ("--messages", "--go-client", "--conclave", "--etcd", "--bin"):
         parser.add_argument(name, required=True)
-    ARGS = parser.parse_args()
-    done = unittest.main(argv=["go_client_test", "-v"], exit=False)
+    ARGS, rest = parser.parse_known_args()
+    sys.path.insert(0, ARGS.messages)
+    from conclave.api import auth_pb2
+    from protocol import Caller, set_up_users
+    done = unittest.main(argv=["go_client_test", "-v", *rest], exit=False)
     return 0 if done.result.wasSuccessful() and done.result.testsRun else 1
 
 

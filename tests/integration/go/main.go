@@ -12,14 +12,18 @@
 //	go-client endpoints ENDPOINTS SERVICE    prints KEY ADDRESS METADATA for each endpoint
 //	go-client follow ENDPOINTS SERVICE       prints "add KEY ADDRESS" and "delete KEY" as they happen
 //	go-client put ENDPOINTS KEY VALUE
+//	go-client denied ENDPOINTS KEY           KEY must be refused in every way, by etcd's own error
 //	go-client call ENDPOINTS SERVICE METHOD N   N calls over etcd's resolver with round robin; prints each reply
 //
+// GO_CLIENT_USER, _PASSWORD, _CACERT, _CERT and _KEY in the environment say who the client is and how it is secured.
 // With GO_CLIENT_NAMESPACE in the environment everything happens within that prefix (clientv3/namespace).
 package main
 
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -33,6 +37,7 @@ import (
 	"go.etcd.io/etcd/clientv3/namespace"
 	"go.etcd.io/etcd/clientv3/naming/endpoints"
 	"go.etcd.io/etcd/clientv3/naming/resolver"
+	"go.etcd.io/etcd/etcdserver/api/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 )
 
@@ -248,10 +253,46 @@ func call(client *clientv3.Client, service, method string, count int) {
 	}
 }
 
+func denied(client *clientv3.Client, key string) {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	_, err := client.Put(ctx, key, "x")
+	expect(err == rpctypes.ErrPermissionDenied, "a put that is denied", err)
+	_, err = client.Get(ctx, key, clientv3.WithFromKey())
+	expect(err == rpctypes.ErrPermissionDenied, "a range that is denied", err)
+	_, err = client.Txn(ctx).Then(clientv3.OpTxn(nil, []clientv3.Op{clientv3.OpPut("go/a", "x")},
+		[]clientv3.Op{clientv3.OpGet("go/a")}), clientv3.OpDelete(key)).Commit()
+	expect(err == rpctypes.ErrPermissionDenied, "a transaction that is denied", err)
+	_, err = client.UserList(ctx)
+	expect(err == rpctypes.ErrPermissionDenied, "a list of users that is denied", err)
+	response := <-client.Watch(ctx, key)
+	expect(response.Canceled && strings.Contains(response.Err().Error(), "permission denied"),
+		"a watch that is denied", response)
+	fmt.Println("denied")
+}
+
+// What the environment says of user and certificates.
+func config(endpoints []string) clientv3.Config {
+	config := clientv3.Config{Endpoints: endpoints, DialTimeout: callTimeout,
+		Username: os.Getenv("GO_CLIENT_USER"), Password: os.Getenv("GO_CLIENT_PASSWORD")}
+	if authority := os.Getenv("GO_CLIENT_CACERT"); authority != "" {
+		pem, err := os.ReadFile(authority)
+		check(err)
+		config.TLS = &tls.Config{RootCAs: x509.NewCertPool()}
+		expect(config.TLS.RootCAs.AppendCertsFromPEM(pem), "certificates in", authority)
+		if cert := os.Getenv("GO_CLIENT_CERT"); cert != "" {
+			own, err := tls.LoadX509KeyPair(cert, os.Getenv("GO_CLIENT_KEY"))
+			check(err)
+			config.TLS.Certificates = []tls.Certificate{own}
+		}
+	}
+	return config
+}
+
 func main() {
 	args := os.Args[1:]
 	expect(len(args) >= 2, "a command and endpoints")
-	client, err := clientv3.New(clientv3.Config{Endpoints: strings.Split(args[1], ","), DialTimeout: callTimeout})
+	client, err := clientv3.New(config(strings.Split(args[1], ",")))
 	check(err)
 	defer client.Close()
 	if space := os.Getenv("GO_CLIENT_NAMESPACE"); space != "" {
@@ -280,6 +321,8 @@ func main() {
 		follow(client, args[2])
 	case command == "endpoints" && len(args) == 3:
 		list(client, args[2])
+	case command == "denied" && len(args) == 3:
+		denied(client, args[2])
 	case command == "put" && len(args) == 4:
 		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 		defer cancel()
