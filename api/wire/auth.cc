@@ -1,5 +1,9 @@
 #include "conclave/api/wire/auth.h"
 
+#include <initializer_list>
+
+#include "absl/functional/function_ref.h"
+
 namespace conclave::wire {
 namespace {
 
@@ -16,97 +20,61 @@ bool MergeOptions(std::string_view encoded, bool* no_password) {
   return reader.ok();
 }
 
+// A field that is a string (UTF-8) or bytes; or, without a place for it, a message.
+struct Field {
+  std::string_view* into = nullptr;
+  bool is_text = false;
+};
+Field Text(std::string_view* into) { return {into, true}; }
+Field Raw(std::string_view* into) { return {into, false}; }
+constexpr Field kMessage;
+
+bool NoMessage(std::string_view) { return false; }
+
+// Of a message whose fields 1, 2, ... are these, one after the other.
+bool MergeTexts(std::string_view encoded, std::initializer_list<Field> fields,
+                absl::FunctionRef<bool(std::string_view)> merge_message = NoMessage) {
+  Reader reader(encoded);
+  while (reader.Next()) {
+    uint32_t number = 1;
+    const Field* field = fields.begin();
+    while (field != fields.end() && reader.tag() != LengthTag(number)) {
+      ++field;
+      ++number;
+    }
+    if (field == fields.end()) {
+      reader.Skip(static_cast<uint32_t>(fields.size()));
+    } else if (field->into == nullptr) {
+      if (!merge_message(reader.Bytes())) reader.Fail();
+    } else {
+      *field->into = field->is_text ? reader.String() : reader.Bytes();
+    }
+  }
+  return reader.ok();
+}
+
 }  // namespace
 
 bool AuthenticateRequest::Merge(std::string_view encoded) {
-  Reader reader(encoded);
-  while (reader.Next()) {
-    switch (reader.tag()) {
-      case LengthTag(1):
-        name = reader.String();
-        break;
-      case LengthTag(2):
-        password = reader.String();
-        break;
-      default:
-        reader.Skip(2);
-    }
-  }
-  return reader.ok();
+  return MergeTexts(encoded, {Text(&name), Text(&password)});
 }
 
 bool AuthUserAddRequest::Merge(std::string_view encoded) {
-  Reader reader(encoded);
-  while (reader.Next()) {
-    switch (reader.tag()) {
-      case LengthTag(1):
-        name = reader.String();
-        break;
-      case LengthTag(2):
-        password = reader.String();
-        break;
-      case LengthTag(3):
-        if (!MergeOptions(reader.Bytes(), &no_password)) reader.Fail();
-        break;
-      case LengthTag(4):
-        hashed_password = reader.String();
-        break;
-      default:
-        reader.Skip(4);
-    }
-  }
-  return reader.ok();
+  const auto merge_options = [this](std::string_view options) {
+    return MergeOptions(options, &no_password);
+  };
+  return MergeTexts(encoded, {Text(&name), Text(&password), kMessage, Text(&hashed_password)},
+                    merge_options);
 }
 
 bool AuthUserChangePasswordRequest::Merge(std::string_view encoded) {
-  Reader reader(encoded);
-  while (reader.Next()) {
-    switch (reader.tag()) {
-      case LengthTag(1):
-        name = reader.String();
-        break;
-      case LengthTag(2):
-        password = reader.String();
-        break;
-      case LengthTag(3):
-        hashed_password = reader.String();
-        break;
-      default:
-        reader.Skip(3);
-    }
-  }
-  return reader.ok();
+  return MergeTexts(encoded, {Text(&name), Text(&password), Text(&hashed_password)});
 }
 
-bool AuthNameRequest::Merge(std::string_view encoded) {
-  Reader reader(encoded);
-  while (reader.Next()) {
-    switch (reader.tag()) {
-      case LengthTag(1):
-        name = reader.String();
-        break;
-      default:
-        reader.Skip(1);
-    }
-  }
-  return reader.ok();
-}
+bool AuthNameRequest::Merge(std::string_view encoded) { return MergeTexts(encoded, {Text(&name)}); }
 
 bool AuthUserRoleRequest::Merge(std::string_view encoded) {
-  Reader reader(encoded);
-  while (reader.Next()) {
-    switch (reader.tag()) {
-      case LengthTag(1):
-        user = reader.String();
-        break;
-      case LengthTag(2):
-        role = reader.String();
-        break;
-      default:
-        reader.Skip(2);
-    }
-  }
-  return reader.ok();
+  return MergeTexts(encoded, {Text(&user), Text(&role)});
 }
 
 bool AuthPermission::Merge(std::string_view encoded) {
@@ -130,41 +98,15 @@ bool AuthPermission::Merge(std::string_view encoded) {
 }
 
 bool AuthRoleGrantPermissionRequest::Merge(std::string_view encoded) {
-  Reader reader(encoded);
-  while (reader.Next()) {
-    switch (reader.tag()) {
-      case LengthTag(1):
-        name = reader.String();
-        break;
-      case LengthTag(2):
-        has_permission = true;
-        if (!permission.Merge(reader.Bytes())) reader.Fail();
-        break;
-      default:
-        reader.Skip(2);
-    }
-  }
-  return reader.ok();
+  const auto merge_permission = [this](std::string_view given) {
+    has_permission = true;
+    return permission.Merge(given);
+  };
+  return MergeTexts(encoded, {Text(&name), kMessage}, merge_permission);
 }
 
 bool AuthRoleRevokePermissionRequest::Merge(std::string_view encoded) {
-  Reader reader(encoded);
-  while (reader.Next()) {
-    switch (reader.tag()) {
-      case LengthTag(1):
-        role = reader.String();
-        break;
-      case LengthTag(2):
-        key = reader.Bytes();
-        break;
-      case LengthTag(3):
-        range_end = reader.Bytes();
-        break;
-      default:
-        reader.Skip(3);
-    }
-  }
-  return reader.ok();
+  return MergeTexts(encoded, {Text(&role), Raw(&key), Raw(&range_end)});
 }
 
 Bytes EncodeAuthStatus(const ResponseHeader& header, bool enabled, uint64_t revision) {

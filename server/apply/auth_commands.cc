@@ -138,7 +138,6 @@ ApplyResult StateMachine::ApplyOnBehalf(const ApplyContext& context, CommandHead
 
 ApplyResult StateMachine::ApplyAuth(const ApplyContext& context, Method method,
                                     std::string_view body) {
-  if (method == Method::kAuthenticate) return ApplyAuthenticate(context, body);
   const std::optional<Refusal> refusal = ChangeAuth(method, body);
   if (!refusal.has_value()) return Refuse(&wire::kErrMalformed);
   if (*refusal != Refusal::kNone) return Refuse(ErrorOf(*refusal));

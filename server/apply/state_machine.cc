@@ -3,6 +3,8 @@
 #include "conclave/server/apply/state_machine.h"
 
 #include <algorithm>
+#include <array>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -69,45 +71,42 @@ const char* AlarmName(int32_t type) {
   return type == static_cast<int32_t>(wire::AlarmType::kNoSpace) ? "NOSPACE" : "CORRUPT";
 }
 
-// Those of the methods below that are about users and roles.
-bool IsAuthWrite(Method method) {
-  switch (method) {
-    case Method::kAuthEnable:
-    case Method::kAuthDisable:
-    case Method::kAuthenticate:
-    case Method::kUserAdd:
-    case Method::kUserDelete:
-    case Method::kUserChangePassword:
-    case Method::kUserGrantRole:
-    case Method::kUserRevokeRole:
-    case Method::kRoleAdd:
-    case Method::kRoleDelete:
-    case Method::kRoleGrantPermission:
-    case Method::kRoleRevokePermission:
-      return true;
-    default:
-      return false;
-  }
-}
-
-// Methods whose requests stand in the log.
-bool IsWrite(Method method) {
-  switch (method) {
-    case Method::kPut:
-    case Method::kTxn:
-    case Method::kDeleteRange:
-    case Method::kCompact:
-    case Method::kLeaseGrant:
-    case Method::kLeaseRevoke:
-    case Method::kAlarm:
-    case Method::kDowngrade:
-      return true;
-    default:
-      return IsAuthWrite(method);
-  }
-}
-
 }  // namespace
+
+struct StateMachine::Commands {
+  using Handler = ApplyResult (StateMachine::*)(const ApplyContext& context, std::string_view body);
+  static constexpr std::pair<Method, Handler> kAll[] = {
+      {Method::kPut, &StateMachine::ApplyPut},
+      {Method::kTxn, &StateMachine::ApplyTxn},
+      {Method::kDeleteRange, &StateMachine::ApplyDeleteRange},
+      {Method::kCompact, &StateMachine::ApplyCompact},
+      {Method::kLeaseGrant, &StateMachine::ApplyLeaseGrant},
+      {Method::kLeaseRevoke, &StateMachine::ApplyLeaseRevoke},
+      {Method::kAlarm, &StateMachine::ApplyAlarm},
+      {Method::kDowngrade, &StateMachine::ApplyDowngrade},
+      {Method::kAuthEnable, &StateMachine::ApplyAuth<Method::kAuthEnable>},
+      {Method::kAuthDisable, &StateMachine::ApplyAuth<Method::kAuthDisable>},
+      {Method::kAuthenticate, &StateMachine::ApplyAuthenticate},
+      {Method::kUserAdd, &StateMachine::ApplyAuth<Method::kUserAdd>},
+      {Method::kUserDelete, &StateMachine::ApplyAuth<Method::kUserDelete>},
+      {Method::kUserChangePassword, &StateMachine::ApplyAuth<Method::kUserChangePassword>},
+      {Method::kUserGrantRole, &StateMachine::ApplyAuth<Method::kUserGrantRole>},
+      {Method::kUserRevokeRole, &StateMachine::ApplyAuth<Method::kUserRevokeRole>},
+      {Method::kRoleAdd, &StateMachine::ApplyAuth<Method::kRoleAdd>},
+      {Method::kRoleDelete, &StateMachine::ApplyAuth<Method::kRoleDelete>},
+      {Method::kRoleGrantPermission, &StateMachine::ApplyAuth<Method::kRoleGrantPermission>},
+      {Method::kRoleRevokePermission, &StateMachine::ApplyAuth<Method::kRoleRevokePermission>},
+  };
+
+  // By the number that stands in a command's header; null: it is no such method's.
+  static constexpr size_t kKinds = size_t{std::numeric_limits<uint8_t>::max()} + 1;
+  static constexpr std::array<Handler, kKinds> kByKind = [] {
+    std::array<Handler, kKinds> by_kind{};
+    for (const auto& [method, handler] : kAll) by_kind[static_cast<size_t>(method)] = handler;
+    return by_kind;
+  }();
+  static Handler Of(uint8_t kind) { return kByKind[kind]; }
+};
 
 StateMachine::StateMachine(const StateMachineOptions& options)
     : options_(options),
@@ -211,7 +210,7 @@ bool StateMachine::Knows(std::string_view payload) {
   if (payload.empty()) return true;
   const std::optional<CommandHeader> header = ReadCommandHeader(payload);
   if (!header.has_value()) return false;
-  if (IsWrite(static_cast<Method>(header->kind))) return true;
+  if (Commands::Of(header->kind) != nullptr) return true;
   switch (static_cast<CommandKind>(header->kind)) {
     case CommandKind::kLeaseExpire:
     case CommandKind::kLeaseCheckpoint:
@@ -221,7 +220,7 @@ bool StateMachine::Knows(std::string_view payload) {
     case CommandKind::kOnBehalf: {
       OnBehalf command;
       return DecodeOnBehalf(payload.substr(kCommandHeaderSize), &command) &&
-             IsWrite(command.method);
+             Commands::Of(static_cast<uint8_t>(command.method)) != nullptr;
     }
   }
   return false;
@@ -229,29 +228,10 @@ bool StateMachine::Knows(std::string_view payload) {
 
 ApplyResult StateMachine::Execute(const ApplyContext& context, const CommandHeader& header,
                                   std::string_view body) {
-  switch (static_cast<Method>(header.kind)) {
-    case Method::kPut:
-      return ApplyPut(context, body);
-    case Method::kTxn:
-      return ApplyTxn(context, body);
-    case Method::kDeleteRange:
-      return ApplyDeleteRange(context, body);
-    case Method::kCompact:
-      return ApplyCompact(context, body);
-    case Method::kLeaseGrant:
-      return ApplyLeaseGrant(context, body);
-    case Method::kLeaseRevoke:
-      return ApplyLeaseRevoke(context, body);
-    case Method::kAlarm:
-      return ApplyAlarm(context, body);
-    case Method::kDowngrade:
-      return ApplyDowngrade(context, body);
-    default:
-      if (const auto method = static_cast<Method>(header.kind); IsAuthWrite(method)) {
-        return ApplyAuth(context, method, body);
-      }
-      return ExecuteInternal(context, header, body);
+  if (const Commands::Handler apply = Commands::Of(header.kind); apply != nullptr) [[likely]] {
+    return (this->*apply)(context, body);
   }
+  return ExecuteInternal(context, header, body);
 }
 
 ApplyResult StateMachine::ExecuteInternal(const ApplyContext& context, const CommandHeader& header,

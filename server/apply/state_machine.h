@@ -235,6 +235,7 @@ class StateMachine {
   friend class SnapshotTask;
   class StoreWriter;
 
+  struct Commands;  // the methods whose requests stand in the log, and what applies each
   ApplyResult Execute(const ApplyContext& context, const CommandHeader& header,
                       std::string_view body);
   ApplyResult ExecuteInternal(const ApplyContext& context, const CommandHeader& header,
@@ -251,6 +252,10 @@ class StateMachine {
   ApplyResult ApplyOnBehalf(const ApplyContext& context, CommandHeader header,
                             std::string_view body);
   ApplyResult ApplyAuth(const ApplyContext& context, wire::Method method, std::string_view body);
+  template <wire::Method kMethod>
+  ApplyResult ApplyAuth(const ApplyContext& context, std::string_view body) {
+    return ApplyAuth(context, kMethod, body);
+  }
   // None: it is malformed.
   std::optional<auth::Refusal> ChangeAuth(wire::Method method, std::string_view body);
   ApplyResult ApplyAuthenticate(const ApplyContext& context, std::string_view body);

@@ -1,6 +1,17 @@
 #include "conclave/server/node/io.h"
 
+#include "conclave/server/node/server_itself.h"
+
 namespace conclave::node {
+
+const CredentialsRef& ServerItself() {
+  static const auto* const kItself = new CredentialsRef([] {
+    auto itself = std::make_shared<Credentials>();
+    itself->server_itself = true;
+    return itself;
+  }());
+  return *kItself;
+}
 
 void Effects::Clear() {
   replies.clear();

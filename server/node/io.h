@@ -53,7 +53,7 @@ struct Credentials {
   std::string certificate_name;  // common name of the client's verified certificate
   // The wall clock when it was shown, in seconds since 1970: signed tokens expire by it.
   int64_t unix_seconds = 0;
-  // No client at all, but a part of this server, which may do everything. No transport sets it.
+  // A part of this server, which may do everything; a transport knows it by a socket of its own.
   bool server_itself = false;
 };
 using CredentialsRef = std::shared_ptr<const Credentials>;  // null: it says nothing
@@ -110,6 +110,15 @@ struct PeerConnection {
   bool connected = false;
 };
 
+struct PeerAddress {
+  raft::NodeId id;
+  std::vector<std::string> peer_urls;
+  friend bool operator==(const PeerAddress&, const PeerAddress&) = default;
+};
+// For a member that has no state yet: where the others are now, instead of what it knew.
+struct Acquaintances {
+  std::vector<PeerAddress> others;
+};
 // Another member has refused our lane for good: this one was removed from the cluster.
 struct RemovedByPeer {
   raft::NodeId peer;
@@ -131,9 +140,9 @@ struct StatsRequest {
 struct StopRequest {};
 
 using Input = std::variant<UnaryCall, CallCancelled, StreamOpened, StreamMessage, StreamHalfClosed,
-                           StreamClosed, StreamSent, PeerFrame, PeerConnection, RemovedByPeer,
-                           LogSynced, std::unique_ptr<SnapshotSaved>, StatsRequest, StopRequest,
-                           std::unique_ptr<auth::PasswordOutcome>>;
+                           StreamClosed, StreamSent, PeerFrame, PeerConnection, Acquaintances,
+                           RemovedByPeer, LogSynced, std::unique_ptr<SnapshotSaved>, StatsRequest,
+                           StopRequest, std::unique_ptr<auth::PasswordOutcome>>;
 
 // ---- Effects ------------------------------------------------------------------------------------
 
@@ -189,12 +198,6 @@ struct SnapshotPiece {
 // Records of the log up to `index` are no longer needed: a snapshot at or above it is durable.
 struct LogTruncate {
   raft::Index index;
-};
-
-struct PeerAddress {
-  raft::NodeId id;
-  std::vector<std::string> peer_urls;
-  friend bool operator==(const PeerAddress&, const PeerAddress&) = default;
 };
 
 // What the peer port tells those who ask, and whom it turns away.

@@ -137,7 +137,11 @@ Node::Impl::Impl(Options options, Recovered recovered, Instant now)
                  "the state does not stand where its snapshot says");
   appends_.Recovered(recovered.entries);
   recovered_last_ = raft_.last_index();
-  if (sole_member()) raft_.Campaign();  // there is nobody to wait for
+  if (sole_member()) {
+    raft_.Campaign();  // there is nobody to wait for
+  } else if (options_.initial_election_advance) {
+    raft_.AdvanceElectionTimer(static_cast<uint32_t>(options_.election_timeout / tick_));
+  }
 }
 
 void Node::Impl::Turn(Instant now, std::span<Input> inputs, Effects* effects) {
@@ -184,6 +188,9 @@ Instant Node::Impl::NextDeadline() const {
   }
   if (!sole_member()) next = std::min(next, next_beacon_);
   if (snapshot_ != nullptr) next = std::min(next, snapshot_next_);
+  if (compacting_since_.has_value() && next_compaction_ > now_) {
+    next = std::min(next, next_compaction_);
+  }
   return std::max(next, now_);
 }
 
@@ -540,27 +547,32 @@ void Node::Impl::Background() {
     }
     again_ = true;
   }
-  CheckWatchersAgain();
+  if (CheckWatchersAgain()) again_ = true;
   watches_.Notify();
   if (watches_.Work(now_, kCatchUpBudget)) again_ = true;
   Beacons();
 }
 
 void Node::Impl::Compact() {
-  constexpr size_t kBudget = 2000;  // records, some 0.5 ms
-  if (!state_->store().compaction_pending()) return;
+  if (!state_->store().compaction_pending() || now_ < next_compaction_) return;
   if (!compacting_since_.has_value()) compacting_since_ = now_;
   CONCLAVE_FAILPOINT(compactBeforeCommitBatch);
-  const bool more = state_->CompactSlice(kBudget);
+  const bool more = state_->CompactSlice(options_.compaction_slice_records);
   CONCLAVE_FAILPOINT(compactAfterCommitBatch);
-  if (more) again_ = true;
+  next_compaction_ = now_ + options_.compaction_rest;
+  if (more && next_compaction_ <= now_) again_ = true;
   if (state_->store().compaction_pending()) return;
   CONCLAVE_FAILPOINT(compactBeforeSetFinishedCompact);
   LogCompaction(now_ - *std::exchange(compacting_since_, std::nullopt));
 }
 
 void Node::Impl::Flush() {
-  watches_.Flush(state_->Header(raft_.term().value()), effects_);
+  watches_.Flush(
+      state_->Header(raft_.term().value()),
+      [this](const AskerRef& who, std::string_view key, std::string_view range_end) {
+        return MayStillWatch(who, key, range_end);
+      },
+      effects_);
   CheckStop();
   if (!shown_streams_.empty()) [[unlikely]] {
     // Of those that have ended here, nobody will say that they are gone.

@@ -84,8 +84,16 @@ struct Options {
   Duration lease_checkpoint_lag = std::chrono::milliseconds(500);
   Duration slow_request = std::chrono::milliseconds(300);
   Duration divergence_check_interval = std::chrono::seconds(1);
-  // How often the leader logs that these checks went on; 0: never.
+  // How often the leader logs that these checks went on, as etcd's check of compacted revisions and
+  // its check of whole states do; 0: never.
   Duration divergence_report_interval{};
+  Duration corruption_report_interval{};
+
+  // Compaction frees so many records a turn, and rests between two such slices.
+  uint64_t compaction_slice_records = 2000;  // some 0.5 ms
+  Duration compaction_rest{};
+  // A member that starts waits for a leader no longer than the random part of its election timeout.
+  bool initial_election_advance = false;
 };
 
 // What a member starts from; node/bootstrap.h makes it, of the flags or of the disk.

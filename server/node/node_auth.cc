@@ -149,18 +149,25 @@ void Node::Impl::TakeParkedStreams() {
   }
 }
 
-void Node::Impl::CheckWatchersAgain() {
+const wire::Error* Node::Impl::MayStillWatch(const AskerRef& who, std::string_view key,
+                                             std::string_view range_end) const {
+  auth::Identity present = who == nullptr ? auth::Identity() : who->identity;
+  present.revision = state_->auth().revision();  // what matters is what he may do now
+  return state_->CheckAccess(present, {apply::Access::Kind::kRead, key, range_end});
+}
+
+// Watchers are judged again, some each turn, when users have changed. True if some are left.
+bool Node::Impl::CheckWatchersAgain() {
+  constexpr size_t kWatchersPerTurnMax = 2000;  // some 0.5 ms
   const auth::AuthStore& store = state_->auth();
-  if (store.revision() == watchers_checked_at_ && store.enabled() == watchers_checked_enabled_) {
-    return;
+  if (store.revision() != watchers_checked_at_ || store.enabled() != watchers_checked_enabled_) {
+    watchers_checked_at_ = store.revision();
+    watchers_checked_enabled_ = store.enabled();
+    watches_.BeginCheck(store.enabled());
   }
-  watchers_checked_at_ = store.revision();
-  watchers_checked_enabled_ = store.enabled();
-  if (!store.enabled()) return;
-  watches_.CheckAgain([&](const AskerRef& who, std::string_view key, std::string_view range_end) {
-    auth::Identity present = who == nullptr ? auth::Identity() : who->identity;
-    present.revision = store.revision();  // what matters is what he may do now
-    return state_->CheckAccess(present, {apply::Access::Kind::kRead, key, range_end});
+  return watches_.CheckAgain(kWatchersPerTurnMax, [this](const AskerRef& who, std::string_view key,
+                                                         std::string_view range_end) {
+    return MayStillWatch(who, key, range_end);
   });
 }
 

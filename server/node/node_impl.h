@@ -52,6 +52,11 @@ class Node::Impl {
   const apply::StateMachine& state() const { return *state_; }
 
  private:
+  // Digests that were compared, as a report tells them.
+  struct Comparisons {
+    Instant next_report;
+    int64_t digests = 0;  // since the last one
+  };
   // What a read in the ReadQueue is for, beside clients' calls (0).
   static constexpr uint8_t kClientRead = 0;
   static constexpr uint8_t kVerifyLeadership = 1;
@@ -96,6 +101,7 @@ class Node::Impl {
   void Take(StreamSent& sent);
   void Take(PeerFrame& frame);
   void Take(PeerConnection& connection);
+  void Take(Acquaintances& met);
   void Take(RemovedByPeer& removed);
   void Take(LogSynced& synced);
   void Take(std::unique_ptr<SnapshotSaved>& saved);
@@ -159,7 +165,9 @@ class Node::Impl {
   // True if the outcome of a waiting client's entry is not to be told yet.
   bool BeginsAgain(const Waiter& waiter, uint64_t sequence, const Bytes& payload,
                    apply::ApplyResult* result);
-  void CheckWatchersAgain();
+  const wire::Error* MayStillWatch(const AskerRef& who, std::string_view key,
+                                   std::string_view range_end) const;
+  bool CheckWatchersAgain();
   void StopAuth();
 
   // ---- node_members.cc: the membership, changed and followed
@@ -194,7 +202,7 @@ class Node::Impl {
   void TakeSnapshot();
   void DropOldLog();
   void Beacons();
-  void ReportComparisons();
+  void ReportComparisons(Duration interval, std::string_view line, Comparisons* made);
   void CompareDigest(raft::NodeId peer, const Beacon& beacon);
   void BeginStop();
   void CheckStop();
@@ -249,7 +257,6 @@ class Node::Impl {
   Instant last_tick_;
   Instant next_expiry_;
   Instant next_beacon_;
-  Instant next_divergence_report_;
   Instant next_refusal_line_;
 
   // Leadership, as this member sees it.
@@ -262,8 +269,10 @@ class Node::Impl {
   bool verifying_ = false;
 
   std::optional<Instant> compacting_since_;
+  Instant next_compaction_;
   std::string logged_version_;
-  int64_t digests_compared_ = 0;  // since the last report
+  Comparisons compaction_checks_;
+  Comparisons corruption_checks_;
 
   // Clients.
   absl::btree_map<uint64_t, RemoteAsker> remote_reads_;

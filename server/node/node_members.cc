@@ -337,6 +337,12 @@ void Node::Impl::FollowMembers() {
   if (members.removed().contains(options_.id.value())) LeaveCluster("the log");
 }
 
+void Node::Impl::Take(Acquaintances& met) {
+  if (state_->applied_index() > 0) return;  // it knows better by now
+  acquaintances_ = std::move(met.others);
+  follow_members_ = true;
+}
+
 // ---- Leaving ------------------------------------------------------------------------------------
 
 void Node::Impl::Take(RemovedByPeer& removed) { LeaveCluster(Hex(removed.peer.value())); }

@@ -289,7 +289,10 @@ void Node::Impl::Beacons() {
   if (now_ < next_beacon_ || sole_member()) return;
   next_beacon_ = now_ + options_.divergence_check_interval;
   links_.SendBeacons(now_, digests_.newest().index, digests_.newest().digest);
-  ReportComparisons();
+  ReportComparisons(options_.divergence_report_interval, "finished compaction hash check",
+                    &compaction_checks_);
+  ReportComparisons(options_.corruption_report_interval, "finished peer corruption check",
+                    &corruption_checks_);
   if (!digests_.expects_anything()) return;
   while (const auto member = digests_.TakeContradiction()) {
     ++stats_.divergences;
@@ -298,19 +301,19 @@ void Node::Impl::Beacons() {
   }
 }
 
-void Node::Impl::ReportComparisons() {
-  if (options_.divergence_report_interval == Duration::zero() || !raft_.is_leader()) return;
-  if (now_ < next_divergence_report_) return;
-  next_divergence_report_ = now_ + options_.divergence_report_interval;
-  Log(Severity::kInfo, "finished compaction hash check", {},
-      {{"number-of-hashes-checked", std::exchange(digests_compared_, 0)},
+void Node::Impl::ReportComparisons(Duration interval, std::string_view line, Comparisons* made) {
+  if (interval == Duration::zero() || !raft_.is_leader() || now_ < made->next_report) return;
+  made->next_report = now_ + interval;
+  Log(Severity::kInfo, std::string(line), {},
+      {{"number-of-hashes-checked", std::exchange(made->digests, 0)},
        {"number-of-peers-checked",
         static_cast<int64_t>(state_->membership().members().size()) - 1}});
 }
 
 void Node::Impl::CompareDigest(raft::NodeId peer, const Beacon& beacon) {
   if (!beacon.index) return;
-  ++digests_compared_;
+  ++compaction_checks_.digests;
+  ++corruption_checks_.digests;
   if (beacon.index > digests_.newest().index) {
     digests_.Expect(peer, {beacon.index, beacon.digest});
     return;

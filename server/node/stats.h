@@ -71,7 +71,6 @@ struct Stats {
   uint64_t proposals_applied = 0;    // the applied index
   uint64_t proposals_pending = 0;
   uint64_t proposals_failed = 0;
-  uint64_t slow_applies = 0;
   uint64_t slow_reads = 0;    // read rounds above slow_request
   uint64_t reads_failed = 0;  // linearizable reads without an answer
   uint64_t read_rounds = 0;

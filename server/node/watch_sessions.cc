@@ -1,5 +1,6 @@
 #include "conclave/server/node/watch_sessions.h"
 
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -91,17 +92,57 @@ bool WatchSessions::Message(CallId call, std::string_view message, Instant now, 
   return true;
 }
 
-void WatchSessions::CheckAgain(GateAgain gate) {
-  for (const auto& [id, stream] : streams_) {
-    std::vector<std::pair<watch::WatchId, const wire::Error*>> over;
-    hub_.ForEachWatcher(
-        id, [&](watch::WatchId watch_id, std::string_view key, std::string_view range_end) {
+void WatchSessions::BeginCheck(bool judge) {
+  unjudged_.reset();
+  if (judge) unjudged_.emplace(0, std::numeric_limits<watch::WatchId>::min());
+}
+
+bool WatchSessions::CheckAgain(size_t limit, GateAgain gate) {
+  if (!unjudged_.has_value()) return false;
+  std::vector<std::pair<watch::WatchId, const wire::Error*>> over;
+  for (auto at = streams_.lower_bound(unjudged_->first); at != streams_.end(); ++at) {
+    const auto& [id, stream] = *at;
+    const watch::WatchId from =
+        id == unjudged_->first ? unjudged_->second : std::numeric_limits<watch::WatchId>::min();
+    over.clear();
+    const bool all = hub_.ForEachWatcher(
+        id, from, [&](watch::WatchId watch_id, std::string_view key, std::string_view range_end) {
+          unjudged_.emplace(id, watch_id);
+          if (limit == 0) return false;
+          --limit;
           if (const wire::Error* error = gate(stream.who, key, range_end)) {
             over.emplace_back(watch_id, error);
           }
+          return true;
         });
     for (const auto& [watch_id, error] : over) hub_.Cancel(id, watch_id, CancelReason(*error));
+    if (!all) return true;
   }
+  unjudged_.reset();
+  return false;
+}
+
+void WatchSessions::JudgeOutput(watch::StreamOutput* output, const Stream& stream, GateAgain gate) {
+  std::erase_if(output->responses, [&](const watch::WatchResponse& response) {
+    const Place place(output->stream, response.watch_id);
+    if (response.events == nullptr || place < *unjudged_) return false;
+    bool goes_on = false;  // one that is gone hears no more
+    const wire::Error* error = nullptr;
+    hub_.ForEachWatcher(
+        output->stream, response.watch_id,
+        [&](watch::WatchId watch_id, std::string_view key, std::string_view range_end) {
+          if (watch_id != response.watch_id) return false;
+          error = gate(stream.who, key, range_end);
+          goes_on = error == nullptr;
+          return false;
+        });
+    if (goes_on) return false;
+    hub_.Written(output->stream, response.charge);
+    if (error != nullptr) {
+      hub_.Cancel(output->stream, response.watch_id, CancelReason(*error));
+    }
+    return true;
+  });
 }
 
 void WatchSessions::Sent(CallId call, uint64_t bytes) {
@@ -175,16 +216,21 @@ void WatchSessions::Encode(CallId call, wire::ResponseHeader header,
   }
 }
 
-void WatchSessions::Flush(const wire::ResponseHeader& header, Effects* effects) {
+void WatchSessions::Flush(const wire::ResponseHeader& header, GateAgain gate, Effects* effects) {
   if (!hub_.has_output()) return;
   CONCLAVE_FAILPOINT(beforeSendWatchResponse);
-  hub_.TakeOutput(&output_);
-  for (const watch::StreamOutput& stream : output_) {
-    const auto found = streams_.find(stream.stream);
-    if (found == streams_.end()) continue;
-    Encode(found->second.call, header, stream.responses, effects);
+  // Judging cancels watchers, which is output again; a watcher is cancelled once.
+  while (hub_.has_output()) {
+    hub_.TakeOutput(&output_);
+    for (watch::StreamOutput& stream : output_) {
+      const auto found = streams_.find(stream.stream);
+      if (found == streams_.end()) continue;
+      if (unjudged_.has_value()) [[unlikely]]
+        JudgeOutput(&stream, found->second, gate);
+      Encode(found->second.call, header, stream.responses, effects);
+    }
+    output_.clear();
   }
-  output_.clear();
 }
 
 }  // namespace conclave::node

@@ -7,11 +7,16 @@
 //
 // A stream that required a leader is cancelled when there was none for three election timeouts.
 //
+// When users change, watchers are judged again in slices, in the order of streams and watches; one
+// that has events before its turn comes is judged then.
+//
 // Thread: the node's. Limits: the hub's, and Options::streams_max, which the node keeps.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/container/btree_map.h"
@@ -38,10 +43,14 @@ class WatchSessions {
   // One encoded WatchRequest of `who`; the answers come by Flush. False if it is malformed.
   [[nodiscard]] bool Message(CallId call, std::string_view message, Instant now, AskerRef who,
                              Gate gate);
-  // Cancels the watchers of those who may no longer watch what they watch.
+  // Users have changed: all watchers are to be judged again, by CheckAgain; or none, if everybody
+  // may do everything now.
+  void BeginCheck(bool judge);
   using GateAgain = absl::FunctionRef<const wire::Error*(const AskerRef& who, std::string_view key,
                                                          std::string_view range_end)>;
-  void CheckAgain(GateAgain gate);
+  // Judges no more than `limit` watchers, and cancels those of clients that may no longer watch
+  // what they watch. True if there are more to judge.
+  bool CheckAgain(size_t limit, GateAgain gate);
   void Sent(CallId call, uint64_t bytes);
   // Forgets the stream without a word. False if there is no such stream.
   bool Close(CallId call);
@@ -59,8 +68,9 @@ class WatchSessions {
   bool Work(Instant now, size_t budget);
   Instant NextDeadline() const { return hub_.NextTick(); }
 
-  // `header` has cluster, member and term; its revision is each response's own.
-  void Flush(const wire::ResponseHeader& header, Effects* effects);
+  // `header` has cluster, member and term; its revision is each response's own. No events leave
+  // for a watcher that BeginCheck has put in question before `gate` has let it go on.
+  void Flush(const wire::ResponseHeader& header, GateAgain gate, Effects* effects);
 
   size_t size() const { return streams_.size(); }
   watch::WatchSizes sizes() const { return hub_.sizes(); }
@@ -74,6 +84,10 @@ class WatchSessions {
     AskerRef who;  // as of the last creation
   };
 
+  // One watcher, named by its stream and id.
+  using Place = std::pair<watch::StreamId, watch::WatchId>;
+  // Takes away the events of watchers that are to hear nothing any more, and cancels these.
+  void JudgeOutput(watch::StreamOutput* output, const Stream& stream, GateAgain gate);
   void Encode(CallId call, wire::ResponseHeader header,
               const std::vector<watch::WatchResponse>& responses, Effects* effects);
 
@@ -83,6 +97,7 @@ class WatchSessions {
   watch::StreamId last_id_ = 0;
   std::vector<watch::StreamOutput> output_;  // kept for its capacity
   std::vector<size_t> head_ends_;            // kept for its capacity
+  std::optional<Place> unjudged_;            // it and all behind it are to be judged again
   uint64_t events_sent_ = 0;
 };
 

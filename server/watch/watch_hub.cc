@@ -37,10 +37,10 @@ void WatchHub::Restore(mvcc::Store* store) { impl_->Restore(store); }
 void WatchHub::TakeOutput(std::vector<StreamOutput>* out) { impl_->TakeOutput(out); }
 bool WatchHub::has_output() const { return impl_->has_output(); }
 bool WatchHub::Writable(StreamId stream) const { return impl_->Writable(stream); }
-void WatchHub::ForEachWatcher(
-    StreamId stream,
-    absl::FunctionRef<void(WatchId, std::string_view, std::string_view)> visit) const {
-  impl_->ForEachWatcher(stream, visit);
+bool WatchHub::ForEachWatcher(
+    StreamId stream, WatchId from,
+    absl::FunctionRef<bool(WatchId, std::string_view, std::string_view)> visit) const {
+  return impl_->ForEachWatcher(stream, from, visit);
 }
 WatchSizes WatchHub::sizes() const { return impl_->sizes(); }
 void WatchHub::CheckInvariants() const { impl_->CheckInvariants(); }
@@ -344,13 +344,16 @@ void WatchHub::Impl::Restore(mvcc::Store* store) {
   }
 }
 
-void WatchHub::Impl::ForEachWatcher(
-    StreamId id, absl::FunctionRef<void(WatchId, std::string_view, std::string_view)> visit) const {
+bool WatchHub::Impl::ForEachWatcher(
+    StreamId id, WatchId from,
+    absl::FunctionRef<bool(WatchId, std::string_view, std::string_view)> visit) const {
   const WatchStream* stream = Find(id);
-  if (stream == nullptr) return;
-  for (const auto& [watch_id, watcher] : stream->watchers) {
-    visit(watch_id, watcher->group->key(), watcher->group->range_end());
+  if (stream == nullptr) return true;
+  for (auto at = stream->watchers.lower_bound(from); at != stream->watchers.end(); ++at) {
+    const WatchGroup& group = *at->second->group;
+    if (!visit(at->first, group.key(), group.range_end())) return false;
   }
+  return true;
 }
 
 WatchSizes WatchHub::Impl::sizes() const {

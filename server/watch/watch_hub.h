@@ -162,11 +162,12 @@ class WatchHub {
   // False while the stream is over its limit: a transport does well not to read its requests then.
   bool Writable(StreamId stream) const;
 
-  // Visits the watchers of a stream by id: to check permissions again. The views are of the created
-  // range.
-  void ForEachWatcher(
-      StreamId stream,
-      absl::FunctionRef<void(WatchId, std::string_view key, std::string_view range_end)> visit)
+  // Visits the watchers of a stream by id, beginning with the first that is not below `from`, while
+  // `visit` says so: to check permissions again. The views are of the created range. True if it has
+  // come to the end.
+  bool ForEachWatcher(
+      StreamId stream, WatchId from,
+      absl::FunctionRef<bool(WatchId, std::string_view key, std::string_view range_end)> visit)
       const;
 
   WatchSizes sizes() const;

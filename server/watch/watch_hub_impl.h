@@ -38,9 +38,9 @@ class WatchHub::Impl {
   void TakeOutput(std::vector<StreamOutput>* out);
   bool has_output() const { return !dirty_.empty(); }
   bool Writable(StreamId stream) const;
-  void ForEachWatcher(
-      StreamId stream,
-      absl::FunctionRef<void(WatchId, std::string_view, std::string_view)> visit) const;
+  bool ForEachWatcher(
+      StreamId stream, WatchId from,
+      absl::FunctionRef<bool(WatchId, std::string_view, std::string_view)> visit) const;
   WatchSizes sizes() const;
   void CheckInvariants() const;
 

@@ -412,6 +412,58 @@ TEST_F(WatchAuth, AWatcherEndsWithItsPermissionAndHearsNothingAfterIt) {
   EXPECT_EQ(heard[0].cancel_reason(), "rpc error: code = PermissionDenied desc = " + kDenied);
 }
 
+TEST_F(WatchAuth, ManyWatchersAreJudgedInSlicesAndNoneHearsWhatItMayNot) {
+  constexpr int kWatchers = 9'000;
+  Enable();
+  ASSERT_EQ(Watch("a", "b", ann_), "");
+  for (int i = 1; i < kWatchers; ++i) solo_.Say(stream_, WatchCreate("a", "b"));
+  ASSERT_EQ(Heard(stream_).size(), size_t{kWatchers} - 1);
+  pb::AuthUserRevokeRoleRequest revoke;
+  revoke.set_name("ann");
+  revoke.set_role("r");
+  solo_.Send(Method::kUserRevokeRole, revoke.SerializeAsString(), root_);
+  int most = 0;
+  int over = 0;
+  for (int turns = 0; over < kWatchers && turns < 100; ++turns) {
+    solo_.Turn();
+    int now = 0;
+    for (const StreamEffect& effect : solo_.Heard(stream_)) {
+      pb::WatchResponse response;
+      ASSERT_TRUE(response.ParseFromString(effect.prefix.ToString() + effect.shared.ToString()));
+      EXPECT_TRUE(response.canceled());
+      EXPECT_EQ(response.events_size(), 0);
+      ++now;
+    }
+    most = std::max(most, now);
+    over += now;
+  }
+  EXPECT_EQ(over, kWatchers);
+  EXPECT_LT(most, kWatchers / 2) << "no turn judges them all";
+}
+
+TEST_F(WatchAuth, WhoeverHasEventsIsJudgedBeforeItsTurn) {
+  constexpr int kWatchers = 9'000;
+  Enable();
+  ASSERT_EQ(Watch("a", "b", root_), "");
+  for (int i = 1; i < kWatchers; ++i) solo_.Say(stream_, WatchCreate("a", "b"));
+  ASSERT_EQ(Heard(stream_).size(), size_t{kWatchers} - 1);
+  const uint64_t of_root = stream_;
+  // Behind all those of root's: its turn comes last.
+  ASSERT_EQ(Watch("a1", "", ann_), "");
+  pb::AuthUserRevokeRoleRequest revoke;
+  revoke.set_name("ann");
+  revoke.set_role("r");
+  solo_.Send(Method::kUserRevokeRole, revoke.SerializeAsString(), root_);
+  solo_.Send(Method::kPut, Put("a1"), root_);
+  const auto heard = Heard(stream_);
+  ASSERT_EQ(heard.size(), 1u);
+  EXPECT_TRUE(heard[0].canceled());
+  EXPECT_EQ(heard[0].events_size(), 0);
+  const auto root_heard = Heard(of_root);
+  ASSERT_EQ(root_heard.size(), size_t{kWatchers});
+  for (const pb::WatchResponse& response : root_heard) ASSERT_EQ(response.events_size(), 1);
+}
+
 TEST_F(WatchAuth, WatchersOfNobodyEndWhenAuthenticationBegins) {
   ASSERT_EQ(Watch("a", "b", nullptr), "");
   Enable();

@@ -198,5 +198,26 @@ TEST(SoloNode, MoveLeaderToSomebodyUnknownIsRefused) {
             wire::kErrBadLeaderTransferee.message);
 }
 
+TEST(SoloNode, CompactionRestsBetweenItsSlices) {
+  Options options = Solo::DefaultOptions();
+  options.compaction_slice_records = 10;
+  options.compaction_rest = milliseconds(20);
+  Solo solo(options);
+  for (int i = 0; i < 100; ++i) solo.Call(Method::kPut, PutOf("k" + std::to_string(i), "v"));
+  pb::CompactionRequest compaction;
+  compaction.set_revision(100);
+  ASSERT_EQ(solo.Call(Method::kCompact, compaction.SerializeAsString()).error, nullptr);
+  const auto finished = [&] {
+    return std::any_of(solo.lines().begin(), solo.lines().end(), [](const LogLine& line) {
+      return line.message == "finished scheduled compaction";
+    });
+  };
+  EXPECT_FALSE(finished());
+  solo.Advance(milliseconds(60));
+  EXPECT_FALSE(finished()) << "ten slices take nine rests";
+  solo.Advance(milliseconds(200));
+  EXPECT_TRUE(finished());
+}
+
 }  // namespace
 }  // namespace conclave::node

@@ -285,13 +285,17 @@ TEST_F(WatchHubTest, SizesAndUnknownStreams) {
   Create({.key = "a"});
   EXPECT_EQ(hub_.sizes().watchers, 1u);
   int visited = 0;
-  hub_.ForEachWatcher(kStream, [&](WatchId id, std::string_view key, std::string_view end) {
+  const auto visit = [&](WatchId id, std::string_view key, std::string_view end) {
     EXPECT_EQ(id, 0);
     EXPECT_EQ(key, "a");
     EXPECT_EQ(end, "");
-    ++visited;
-  });
-  EXPECT_EQ(visited, 1);
+    return ++visited > 1;
+  };
+  EXPECT_FALSE(hub_.ForEachWatcher(kStream, kNoWatch, visit)) << "it was told to stop";
+  EXPECT_TRUE(hub_.ForEachWatcher(kStream, 0, visit));
+  EXPECT_TRUE(hub_.ForEachWatcher(kStream, 1, visit)) << "there is none from there on";
+  EXPECT_TRUE(hub_.ForEachWatcher(99, 0, visit));
+  EXPECT_EQ(visited, 2);
   hub_.CloseStream(kStream);
   EXPECT_EQ(hub_.sizes().streams, 0u);
   EXPECT_FALSE(hub_.has_output()) << "nothing more comes out for a closed stream";
