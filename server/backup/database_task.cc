@@ -56,6 +56,15 @@ std::vector<std::pair<std::string, std::string>> Members(const apply::Membership
 
 using Pairs = std::vector<std::pair<std::string, std::string>>;
 
+Pairs RemovedMembers(const apply::Membership& membership) {
+  Pairs pairs;
+  for (const uint64_t id : membership.removed()) {
+    pairs.emplace_back(absl::StrCat(absl::Hex(id)), "removed");
+  }
+  std::sort(pairs.begin(), pairs.end());
+  return pairs;
+}
+
 Pairs AuthOf(const auth::AuthStore& auth) {
   if (auth.pristine()) return {};
   return {{std::string(kAuthEnabledKey), std::string(1, auth.enabled() ? '\1' : '\0')},
@@ -107,7 +116,7 @@ DatabaseTask::DatabaseTask(apply::StateMachine* state)
   if (!version_.empty()) meta.emplace_back(kStorageVersionKey, version_);
   std::sort(meta.begin(), meta.end());
   back_ = {{kMembersBucket, Members(state->membership())},
-           {kMembersRemovedBucket, {}},
+           {kMembersRemovedBucket, RemovedMembers(state->membership())},
            {kMetaBucket, std::move(meta)}};
 
   std::sort(leases_.begin(), leases_.end(), [](const auto& a, const auto& b) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <sstream>
 #include <string>
 
 #include "conclave/api/rpc.pb.h"
@@ -307,6 +308,33 @@ TEST(Snapshot, HoldsKeysWithTheirHistoryAndLeases) {
     ASSERT_EQ(ContentAt(*parts.store, revision), ContentAt(store, revision)) << revision;
   }
   EXPECT_EQ(parts.store->digest(), store.digest());
+}
+
+TEST(Snapshot, NamesTheMembersThatWereRemoved) {
+  Solo solo;
+  pb::MemberAddRequest add;
+  add.add_peerurls("http://127.0.0.1:7777");
+  pb::MemberAddResponse added;
+  ASSERT_TRUE(added.ParseFromString(
+      solo.Call(Method::kMemberAdd, add.SerializeAsString()).body.ToString()));
+  pb::MemberRemoveRequest remove;
+  remove.set_id(added.member().id());
+  ASSERT_EQ(solo.Call(Method::kMemberRemove, remove.SerializeAsString()).error, nullptr);
+  const std::string file = Save(solo);
+  bbolt::MemorySource source(file);
+  auto database = bbolt::Database::Open(&source);
+  ASSERT_TRUE(database.ok()) << database.status();
+  std::map<std::string, std::string> removed;
+  ASSERT_TRUE(database
+                  ->ForEach("members_removed",
+                            [&](std::string_view key, std::string_view value) {
+                              removed.emplace(key, value);
+                              return absl::OkStatus();
+                            })
+                  .ok());
+  std::ostringstream id;
+  id << std::hex << added.member().id();
+  EXPECT_EQ(removed, (std::map<std::string, std::string>{{id.str(), "removed"}}));
 }
 
 TEST(Snapshot, OfAFreshMemberIsEmpty) {
