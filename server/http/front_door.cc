@@ -13,6 +13,7 @@
 #include "conclave/base/status.h"
 #include "conclave/server/http/http_stream.h"
 #include "conclave/server/http/listen_socket.h"
+#include "conclave/server/http/web_socket.h"
 
 namespace conclave::http {
 namespace {
@@ -164,6 +165,10 @@ void FrontDoor::Impl::Stop() {
   while (!shared_.open.empty()) {
     const std::shared_ptr<HttpConnection> connection = *shared_.open.begin();
     connection->Close();
+  }
+  while (!shared_.open_web_sockets.empty()) {
+    const std::shared_ptr<WebSocket> socket = *shared_.open_web_sockets.begin();
+    socket->Close();
   }
   // Listening sockets go now, so that the port is free for the next process.
   RemoveSockets();

@@ -4,12 +4,14 @@
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/beast/websocket/rfc6455.hpp>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "conclave/server/http/web_socket.h"
 
 namespace conclave::http {
 namespace {
@@ -224,7 +226,8 @@ void HttpConnection::RouteToGateway(const GatewayMethod* method) {
   constexpr int kUnimplemented = 12;
   constexpr int kInvalidArgument = 3;
   if (method == nullptr) return Respond(GatewayError(404, kNotFound, "Not Found"));
-  if (request.method() != beast_http::verb::post) {
+  const bool is_upgrade = boost::beast::websocket::is_upgrade(request);
+  if (request.method() != beast_http::verb::post && !is_upgrade) {
     return Respond(GatewayError(405, kUnimplemented, "Method Not Allowed"));
   }
   GatewayCall::Metadata metadata;
@@ -249,6 +252,7 @@ void HttpConnection::RouteToGateway(const GatewayMethod* method) {
       return Respond(GatewayError(400, kInvalidArgument, "invalid grpc-timeout"));
     }
   }
+  if (is_upgrade) return Upgrade(method, std::move(metadata), timeout);
   GatewayCall::Client* const client = this;
   call_ = std::make_shared<GatewayCall>(&shared_->gateway, method, std::move(metadata), timeout,
                                         client);
@@ -258,6 +262,35 @@ void HttpConnection::RouteToGateway(const GatewayMethod* method) {
   }
   const std::shared_ptr<GatewayCall> call = call_;
   call->Begin();
+}
+
+// The connection becomes a WebSocket's.
+void HttpConnection::Upgrade(const GatewayMethod* method, GatewayCall::Metadata metadata,
+                             std::optional<Duration> timeout) {
+  constexpr int kPermissionDenied = 7;
+  constexpr int kInvalidArgument = 3;
+  const auto& request = parser_->get();
+  // A browser asks nobody before it opens a WebSocket, so it is to be refused what CORS would
+  // refuse.
+  if (!request[beast_http::field::origin].empty() && cors_.empty()) {
+    return Respond(GatewayError(403, kPermissionDenied, "the origin is none of --cors"));
+  }
+  WebSocket::Upgrade upgrade{request.base()};
+  if (std::string token = WebSocket::TokenOf(upgrade); !token.empty()) {
+    if (!IsPrintable(token)) {
+      return Respond(GatewayError(400, kInvalidArgument, "the token is not printable"));
+    }
+    metadata.emplace_back("authorization", std::move(token));
+  }
+  if (buffer_.size() > 0) {
+    return Respond(
+        GatewayError(400, kInvalidArgument, "a WebSocket's client waits for the answer"));
+  }
+  closed_ = true;  // nothing of this object is under way
+  read_deadline_.Disarm();
+  const auto socket = std::make_shared<WebSocket>(std::move(stream_), shared_, slot_);
+  shared_->open.erase(shared_from_this());
+  socket->Start(std::move(upgrade), method, std::move(metadata), timeout);
 }
 
 void HttpConnection::ReadBody() {

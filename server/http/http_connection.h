@@ -49,12 +49,14 @@ enum class Serves : uint8_t {
 };
 
 class HttpConnection;
+class WebSocket;
 
 // What the connections of one front door share.
 struct HttpShared {
   GatewayShared gateway;
   AccessPolicy access;
   std::set<std::shared_ptr<HttpConnection>> open;
+  std::set<std::shared_ptr<WebSocket>> open_web_sockets;
 };
 
 class HttpConnection final : public std::enable_shared_from_this<HttpConnection>,
@@ -92,6 +94,8 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   void OnHeader(boost::system::error_code error);
   void Route();
   void RouteToGateway(const GatewayMethod* method);
+  void Upgrade(const GatewayMethod* method, GatewayCall::Metadata metadata,
+               std::optional<Duration> timeout);
   bool RefuseByPolicy();
   void ReadBody();
   void ReadAhead();
