@@ -4,6 +4,7 @@
 // back.
 #include "conclave/discovery/xds/ads_server.h"
 
+#include <grpc/grpc_security_constants.h>
 #include <grpcpp/alarm.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/impl/codegen/proto_utils.h>
@@ -59,7 +60,17 @@ struct Tag {
 };
 
 struct Stream {
-  Stream(const Catalog* catalog, Duration coalesce) : machine(catalog, coalesce) {}
+  using Sees =
+      std::function<std::optional<bool>(const std::string& user, const std::string& cluster)>;
+
+  // `sees` may be null.
+  Stream(const Catalog* catalog, Duration coalesce, Sees sees)
+      : machine(catalog, coalesce, OfUser(std::move(sees))) {}
+  AdsStream::Sees OfUser(Sees sees) {
+    if (sees == nullptr) return nullptr;
+    return
+        [this, sees = std::move(sees)](const std::string& cluster) { return sees(user, cluster); };
+  }
 
   AdsStream machine;
   grpc::ServerContext context;
@@ -74,6 +85,7 @@ struct Stream {
   bool finishing = false;
   bool done = false;
   std::string client;
+  std::string user;  // by its certificate
 
   Tag accept{this, Operation::kAccept};
   Tag read{this, Operation::kRead};
@@ -91,11 +103,21 @@ Instant Now() {
       std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()));
 }
 
+// Of the certificate that was verified in the handshake.
+std::string UserOf(const grpc::ServerContext& context) {
+  const auto shown = context.auth_context();
+  if (shown == nullptr || !shown->IsPeerAuthenticated()) return "";
+  const auto names = shown->FindPropertyValues(GRPC_X509_CN_PROPERTY_NAME);
+  return names.empty() ? "" : std::string(names.front().data(), names.front().size());
+}
+
 }  // namespace
 
 class AdsServer::Impl {
  public:
-  explicit Impl(Options options) : options_(std::move(options)), catalog_(options_.catalog) {}
+  explicit Impl(Options options) : options_(std::move(options)), catalog_(options_.catalog) {
+    outlet_->server = this;
+  }
 
   absl::Status Start() {
     grpc::ServerBuilder builder;
@@ -127,18 +149,24 @@ class AdsServer::Impl {
     CONCLAVE_CHECK(std::this_thread::get_id() != thread_.get_id(),
                    "an AdsServer must not be destroyed by its own callback");
     stopping_ = true;
+    {
+      std::lock_guard lock(outlet_->mutex);
+      outlet_->server = nullptr;
+    }
     server_->Shutdown(std::chrono::system_clock::now());
     Post({.kind = Note::Kind::kStop});
     thread_.join();
   }
 
   struct Note {
-    enum class Kind { kDeclare, kWithdraw, kSetEndpoints, kForgetEndpoints, kStop };
+    enum class Kind { kDeclare, kWithdraw, kSetEndpoints, kForgetEndpoints, kJudged, kStop };
     Kind kind;
     std::string listener = {};
     std::string cluster = {};
     CallPolicy policy = {};
     EndpointSet endpoints = {};
+    std::string user = {};
+    std::optional<bool> sees = {};
   };
 
   void Post(Note note) {
@@ -160,6 +188,12 @@ class AdsServer::Impl {
   }
 
  private:
+  struct Sight {
+    int streams = 0;           // that look
+    std::optional<bool> sees;  // nullopt: not known yet
+    bool judging = false;
+  };
+
   void Run() {
     void* tag = nullptr;
     bool ok = false;
@@ -167,15 +201,18 @@ class AdsServer::Impl {
       const auto status = queue_->AsyncNext(&tag, &ok, Deadline());
       if (status == grpc::CompletionQueue::SHUTDOWN) break;
       if (status == grpc::CompletionQueue::GOT_EVENT) Handle(static_cast<Tag*>(tag), ok);
-      if (deadline_ <= Now()) PumpAll();
+      const Instant now = Now();
+      if (judge_at_ <= now) JudgeAll(now);
+      if (deadline_ <= now) PumpAll();
     }
     CONCLAVE_CHECK(streams_.empty(), "streams outlive their completion queue");
   }
 
   std::chrono::system_clock::time_point Deadline() const {
-    if (deadline_ == kNever) return std::chrono::system_clock::time_point::max();
+    const Instant next = std::min(deadline_, judge_at_);
+    if (next == kNever) return std::chrono::system_clock::time_point::max();
     return std::chrono::system_clock::now() +
-           std::chrono::duration_cast<std::chrono::system_clock::duration>(deadline_ - Now());
+           std::chrono::duration_cast<std::chrono::system_clock::duration>(next - Now());
   }
 
   void Handle(Tag* tag, bool ok) {
@@ -212,7 +249,10 @@ class AdsServer::Impl {
 
   // Has one stream waiting for the next client.
   void Accept() {
-    auto stream = std::make_unique<Stream>(&catalog_, options_.coalesce);
+    Stream::Sees sees;
+    if (options_.may_see)
+      sees = [this](const auto& user, const auto& cluster) { return Sees(user, cluster); };
+    auto stream = std::make_unique<Stream>(&catalog_, options_.coalesce, std::move(sees));
     stream->under_way = 1;
     stream->context.AsyncNotifyWhenDone(&stream->finished);
     service_.RequestStream(&stream->context, &stream->wire, queue_.get(), &stream->accept);
@@ -224,6 +264,7 @@ class AdsServer::Impl {
     stream->accepted = true;
     ++stream->under_way;  // kDone: it comes only for a stream that has begun
     stream->client = stream->context.peer();
+    stream->user = UserOf(stream->context);
     ++streams_open_;
     if (!stopping_ && !closed_) Accept();
     if (streams_open_ > kStreamsMax) {
@@ -310,14 +351,75 @@ class AdsServer::Impl {
 
   void CountInterest(Stream* stream, const std::set<std::string>& clusters) {
     for (const std::string& cluster : clusters) {
-      if (!stream->clusters.contains(cluster) && interest_[cluster]++ == 0) Interest(cluster, true);
+      if (stream->clusters.contains(cluster)) continue;
+      Look(stream->user, cluster);
+      if (interest_[cluster]++ == 0) Interest(cluster, true);
     }
     for (const std::string& cluster : stream->clusters) {
-      if (clusters.contains(cluster) || --interest_[cluster] > 0) continue;
+      if (clusters.contains(cluster)) continue;
+      LookAway(stream->user, cluster);
+      if (--interest_[cluster] > 0) continue;
       interest_.erase(cluster);
       Interest(cluster, false);
     }
     stream->clusters = clusters;
+  }
+
+  // ---- Who may see what
+
+  std::optional<bool> Sees(const std::string& user, const std::string& cluster) const {
+    const auto sight = sights_.find({user, cluster});
+    return sight == sights_.end() ? std::nullopt : sight->second.sees;
+  }
+
+  void Look(const std::string& user, const std::string& cluster) {
+    if (!options_.may_see) return;
+    const auto found = sights_.find({user, cluster});
+    if (found != sights_.end()) {
+      ++found->second.streams;
+      return;
+    }
+    if (sights_.size() >= kSightsMax) {
+      return Trouble(absl::StrCat("too many services are asked for by too many users; ", user,
+                                  " does not see ", cluster));
+    }
+    Sight& sight = sights_[{user, cluster}];
+    sight.streams = 1;
+    Judge(user, cluster, &sight);
+    judge_at_ = std::min(judge_at_, Now() + options_.judge_again);
+  }
+
+  void LookAway(const std::string& user, const std::string& cluster) {
+    const auto found = sights_.find({user, cluster});
+    if (found != sights_.end() && --found->second.streams == 0) sights_.erase(found);
+  }
+
+  void Judge(const std::string& user, const std::string& cluster, Sight* sight) {
+    sight->judging = true;
+    options_.may_see(user, cluster, [outlet = outlet_, user, cluster](std::optional<bool> sees) {
+      std::lock_guard lock(outlet->mutex);
+      if (outlet->server == nullptr) return;
+      outlet->server->Post(
+          {.kind = Note::Kind::kJudged, .cluster = cluster, .user = user, .sees = sees});
+    });
+  }
+
+  void JudgeAll(Instant now) {
+    judge_at_ = sights_.empty() ? kNever : now + options_.judge_again;
+    for (auto& [whose, sight] : sights_) {
+      if (!sight.judging) Judge(whose.first, whose.second, &sight);
+    }
+  }
+
+  void Judged(const Note& note) {
+    const auto found = sights_.find({note.user, note.cluster});
+    if (found == sights_.end()) return;  // nobody looks any more
+    found->second.judging = false;
+    if (!note.sees.has_value()) return;
+    if (note.sees == false && found->second.sees != false) {
+      Trouble(absl::StrCat("the user \"", note.user, "\" may not see ", note.cluster));
+    }
+    found->second.sees = note.sees;
   }
 
   // Only declared listeners are counted, so that no client can make this grow.
@@ -368,6 +470,9 @@ class AdsServer::Impl {
         case Note::Kind::kForgetEndpoints:
           catalog_.ForgetEndpoints(note.cluster);
           break;
+        case Note::Kind::kJudged:
+          Judged(note);
+          break;
         case Note::Kind::kStop:
           // From here on nothing is started; what is under way comes back, and Next says SHUTDOWN.
           closed_ = true;
@@ -377,6 +482,13 @@ class AdsServer::Impl {
     }
     PumpAll();
   }
+
+  // For answers that come when the server may be gone.
+  struct Outlet {
+    std::mutex mutex;
+    Impl* server;  // guarded by mutex
+  };
+  const std::shared_ptr<Outlet> outlet_ = std::make_shared<Outlet>();
 
   Options options_;
   AggregatedDiscoveryService service_;
@@ -396,6 +508,8 @@ class AdsServer::Impl {
   std::vector<Note> batch_;
   std::unordered_map<Stream*, std::unique_ptr<Stream>> streams_;
   std::map<std::string, int> interest_;
+  std::map<std::pair<std::string, std::string>, Sight> sights_;  // by user and service
+  Instant judge_at_ = kNever;
 
   mutable std::mutex stats_mutex_;
   std::map<std::string, ListenerStats> by_listener_;  // guarded by stats_mutex_

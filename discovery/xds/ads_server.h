@@ -7,13 +7,14 @@
 // Threads: one of its own for all streams, polling one completion queue (gRPC 1.51's callback API
 // may sleep for 100 ms before it starts). The methods may be called from any other thread; they
 // leave a note for that thread and return at once. Limits: kStreamsMax streams; see AdsStream for
-// those of a stream.
+// those of a stream; kSightsMax pairs of a user and a service are judged, what comes beyond waits.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -30,6 +31,7 @@ namespace conclave::xds {
 class AdsServer {
  public:
   static constexpr size_t kStreamsMax = 10'000;
+  static constexpr size_t kSightsMax = 100'000;
 
   struct Options {
     std::string address;  // "unix:/path/of/socket" or "127.0.0.1:0"
@@ -39,6 +41,13 @@ class AdsServer {
     // Called on the server's thread when the first client asks for a service's endpoints (wanted)
     // and when the last one has gone. Must not block.
     std::function<void(const std::string& cluster, bool wanted)> on_interest;
+    // Whether a client may see a service's endpoints; `user` is the common name in the certificate
+    // that it has shown, "" without one. Null: everybody sees everything. Asked on the server's
+    // thread, which must not be blocked, and again every `judge_again`. `answer` may be called on
+    // any thread, once, also when the server is gone; nullopt: that cannot be said now.
+    using Answer = std::function<void(std::optional<bool>)>;
+    std::function<void(const std::string& user, const std::string& cluster, Answer answer)> may_see;
+    Duration judge_again = std::chrono::seconds(5);
     // One line for the log, on the server's thread: a client refused an update, a stream was turned
     // away.
     std::function<void(const std::string& line)> on_trouble;

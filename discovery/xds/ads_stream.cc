@@ -65,6 +65,10 @@ AdsStream::Wanted AdsStream::Want(Type type, const std::string& name) const {
       return {.version = cluster.has_value() ? cluster->version : 0};
     }
     default: {
+      if (sees_ != nullptr) {
+        const std::optional<bool> sees = sees_(name);
+        if (sees != true) return {.known = sees.has_value(), .version = kHidden};
+      }
       const Catalog::Assignment* assignment = catalog_->FindEndpoints(name);
       return {.known = assignment != nullptr,
               .version = assignment != nullptr ? assignment->version : 0};
@@ -119,7 +123,9 @@ void AdsStream::Fill(Type type, DiscoveryResponse* out) {
       const auto sent = state.sent.find(name);
       if (sent != state.sent.end() && sent->second == wanted.version) continue;
       if (bytes >= kResponseBytesMax) break;
-      *out->add_resources() = EndpointResource(name, catalog_->FindEndpoints(name)->endpoints);
+      *out->add_resources() = EndpointResource(
+          name,
+          wanted.version == kHidden ? EndpointSet() : catalog_->FindEndpoints(name)->endpoints);
       bytes += out->resources().rbegin()->value().size();
     } else if (wanted.version != 0) {
       if (type == kCds) {

@@ -25,10 +25,13 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "conclave/base/time.h"
@@ -55,8 +58,13 @@ class AdsStream {
     kUnknownType,  // a type that we do not serve; the protocol says to stay silent
   };
 
+  // Whether the client may see the endpoints of a service. Nullopt: that is not known yet, and it
+  // waits. One that may not sees a service without endpoints. Null: it may see everything.
+  using Sees = std::function<std::optional<bool>(const std::string& cluster)>;
+
   // `catalog` must outlive the stream.
-  AdsStream(const Catalog* catalog, Duration coalesce) : catalog_(catalog), coalesce_(coalesce) {}
+  AdsStream(const Catalog* catalog, Duration coalesce, Sees sees = nullptr)
+      : catalog_(catalog), coalesce_(coalesce), sees_(std::move(sees)) {}
 
   // InvalidArgument or ResourceExhausted: end the stream with it.
   [[nodiscard]] absl::StatusOr<Heard> OnRequest(const DiscoveryRequest& request);
@@ -93,12 +101,16 @@ class AdsStream {
     uint64_t version = 0;
   };
 
+  // The version of endpoints that the client may not see, so that there are none for it.
+  static constexpr uint64_t kHidden = UINT64_MAX;
+
   Wanted Want(Type type, const std::string& name) const;
   bool Lacks(Type type, bool* fresh) const;
   void Fill(Type type, DiscoveryResponse* out);
 
   const Catalog* catalog_;
   const Duration coalesce_;
+  const Sees sees_;
   std::array<TypeState, kTypes> types_;
   uint64_t nonces_ = 0;
   std::string nack_detail_;

@@ -35,45 +35,63 @@ std::vector<Url> Reachable(const std::vector<Url>& listen) {
   return urls;
 }
 
-absl::Status CompleteCluster(Config* config) {
-  if (config->initial_cluster.empty()) {
-    config->initial_cluster[config->name] = config->initial_advertise_peer_urls.empty()
-                                                ? Reachable(config->listen_peer_urls)
-                                                : config->initial_advertise_peer_urls;
-  }
-  const auto self = config->initial_cluster.find(config->name);
-  if (self == config->initial_cluster.end()) {
+absl::Status CheckDiscovery(const Config& config) {
+  const DiscoverySettings& discovery = config.discovery;
+  if (discovery.token.empty() && discovery.endpoints.empty()) return absl::OkStatus();
+  if (discovery.token.empty() || discovery.endpoints.empty()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--initial-cluster does not list this member: --name is \"", config->name,
-                     "\"; add ", config->name, "=http://host:port to it"));
+        "--discovery-token and --discovery-endpoints belong together: set both");
   }
-  std::vector<Url>& advertised = config->initial_advertise_peer_urls;
-  if (advertised.empty()) advertised = self->second;
-  auto sorted = [](std::vector<Url> urls) {
-    std::sort(urls.begin(), urls.end(),
-              [](const Url& a, const Url& b) { return a.Text() < b.Text(); });
-    return urls;
-  };
-  if (sorted(advertised) != sorted(self->second)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--initial-cluster has ", config->name, "=", Join(self->second),
-        ", but --initial-advertise-peer-urls is ", Join(advertised), "; make them the same"));
+  if (!config.initial_cluster.empty()) {
+    return absl::InvalidArgumentError(
+        "multiple discovery or bootstrap flags are set: choose one of --initial-cluster and "
+        "--discovery-endpoints");
   }
-  std::map<std::string, std::string> owners;
-  for (const auto& [name, urls] : config->initial_cluster) {
-    for (const Url& url : urls) {
-      const auto [other, is_new] = owners.emplace(url.Text(), name);
-      if (!is_new) {
-        return absl::InvalidArgumentError(absl::StrCat("--initial-cluster gives ", url.Text(),
-                                                       " to both ", other->second, " and ", name,
-                                                       "; every member needs its own"));
-      }
-    }
+  if (config.initial_cluster_existing) {
+    return absl::InvalidArgumentError(
+        "--discovery-token founds a new cluster; for one that exists, name its members with "
+        "--initial-cluster");
+  }
+  if (discovery.cert_file.empty() != discovery.key_file.empty()) {
+    return absl::InvalidArgumentError(
+        "--discovery-cert and --discovery-key belong together: set both");
   }
   return absl::OkStatus();
 }
 
-// A listener that speaks TLS has something to show, and what was set fits together.
+void CompleteCluster(Config* config) {
+  std::vector<Url>& advertised = config->initial_advertise_peer_urls;
+  if (config->initial_cluster.empty()) {
+    config->initial_cluster[config->name] =
+        advertised.empty() ? Reachable(config->listen_peer_urls) : advertised;
+  }
+  const auto self = config->initial_cluster.find(config->name);
+  if (!advertised.empty()) return;
+  advertised =
+      self != config->initial_cluster.end() ? self->second : Reachable(config->listen_peer_urls);
+}
+
+constexpr char kClientFiles[] = "--cert-file, --key-file";
+constexpr char kPeerFiles[] = "--peer-cert-file, --peer-key-file";
+
+// Listeners that speak TLS have something to show.
+absl::Status CheckFiles(const TlsConfig& tls, const std::vector<Url>& urls, const char* flags,
+                        std::string_view what) {
+  const bool has_files = !tls.files.cert_file.empty() && !tls.files.key_file.empty();
+  if (tls.files.cert_file.empty() != tls.files.key_file.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(flags, " must both be present or both be absent"));
+  }
+  for (const Url& url : urls) {
+    if (!url.is_tls() || has_files || tls.self_signed) continue;
+    return absl::InvalidArgumentError(absl::StrCat("TLS key/cert (", flags,
+                                                   ") must be provided for ", std::string(what),
+                                                   " ", url.Text(), " with HTTPS scheme"));
+  }
+  return absl::OkStatus();
+}
+
+// What was set of TLS fits together.
 absl::Status CompleteTls(Config* config) {
   if (config->tls_max_version != tls::Version::kAny &&
       config->tls_min_version > config->tls_max_version) {
@@ -89,44 +107,19 @@ absl::Status CompleteTls(Config* config) {
   if (config->self_signed_years < 1) {
     return absl::InvalidArgumentError("--self-signed-cert-validity must be at least 1 (years)");
   }
-  const auto check = [](const TlsConfig& tls, const std::vector<Url>& urls, const char* flags,
-                        std::string_view what) {
-    const bool has_files = !tls.files.cert_file.empty() && !tls.files.key_file.empty();
-    if (tls.files.cert_file.empty() != tls.files.key_file.empty()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(flags, " must both be present or both be absent"));
-    }
-    for (const Url& url : urls) {
-      if (!url.is_tls() || has_files || tls.self_signed) continue;
-      return absl::InvalidArgumentError(absl::StrCat("TLS key/cert (", flags,
-                                                     ") must be provided for ", std::string(what),
-                                                     " ", url.Text(), " with HTTPS scheme"));
-    }
-    return absl::OkStatus();
-  };
-  constexpr char kClientFlags[] = "--cert-file, --key-file";
-  constexpr char kPeerFlags[] = "--peer-cert-file, --peer-key-file";
   CONCLAVE_RETURN_IF_ERROR(
-      check(config->client_tls, config->listen_client_urls, kClientFlags, "client url"));
+      CheckFiles(config->client_tls, config->listen_client_urls, kClientFiles, "client url"));
   CONCLAVE_RETURN_IF_ERROR(
-      check(config->client_tls, config->listen_metrics_urls, kClientFlags, "metrics url"));
+      CheckFiles(config->client_tls, config->listen_metrics_urls, kClientFiles, "metrics url"));
   CONCLAVE_RETURN_IF_ERROR(
-      check(config->peer_tls, config->listen_peer_urls, kPeerFlags, "peer url"));
-  for (const auto& [name, urls] : config->initial_cluster) {
-    CONCLAVE_RETURN_IF_ERROR(check(config->peer_tls, urls, kPeerFlags, "peer url"));
-  }
+      CheckFiles(config->peer_tls, config->listen_peer_urls, kPeerFiles, "peer url"));
+  CONCLAVE_RETURN_IF_ERROR(
+      CheckFiles(config->client_tls, config->listen_xds_urls, kClientFiles, "xds url"));
   for (const Url& url : config->listen_xds_urls) {
-    if (url.scheme != "http") {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--listen-xds-urls has ", url.Text(), "; it is served over http:// only"));
+    if (url.is_unix()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--listen-xds-urls has ", url.Text(), "; it is served at http:// and https:// only"));
     }
-  }
-  const auto& clients = config->listen_client_urls;
-  if (!config->listen_xds_urls.empty() &&
-      std::all_of(clients.begin(), clients.end(), [](const Url& url) { return url.is_tls(); })) {
-    return absl::InvalidArgumentError(
-        "--listen-xds-urls reads the store through the client port without TLS: add an http:// or "
-        "unix:// URL to --listen-client-urls, for example unix:///run/conclave.sock");
   }
   for (TlsConfig* tls : {&config->client_tls, &config->peer_tls}) {
     tls->files.cipher_suites = config->cipher_suites;
@@ -203,6 +196,21 @@ absl::StatusOr<std::vector<Url>> ParseUrls(std::string_view text) {
   return urls;
 }
 
+absl::StatusOr<InitialClusterMap> ParseInitialCluster(std::string_view text) {
+  InitialClusterMap members;
+  for (const auto& part : absl::StrSplit(std::string(text), ',')) {
+    const std::string member(absl::StripAsciiWhitespace(part));
+    const size_t equals = member.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "\"", member, "\" must be name=http://host:port (members separated by commas)"));
+    }
+    CONCLAVE_ASSIGN_OR_RETURN(Url url, ParseUrl(std::string_view(member).substr(equals + 1)));
+    members[member.substr(0, equals)].push_back(std::move(url));
+  }
+  return members;
+}
+
 absl::Status Complete(Config* config) {
   if (config->name.empty()) return absl::InvalidArgumentError("--name must not be empty");
   if (config->data_dir.empty()) config->data_dir = config->name + ".conclave";
@@ -218,7 +226,8 @@ absl::Status Complete(Config* config) {
   if (config->advertise_client_urls.empty()) {
     config->advertise_client_urls = Reachable(config->listen_client_urls);
   }
-  CONCLAVE_RETURN_IF_ERROR(CompleteCluster(config));
+  CONCLAVE_RETURN_IF_ERROR(CheckDiscovery(*config));
+  CompleteCluster(config);
   CONCLAVE_RETURN_IF_ERROR(CompleteTls(config));
   if (config->election_timeout < 5 * config->heartbeat_interval) {
     return absl::InvalidArgumentError(
@@ -228,6 +237,39 @@ absl::Status Complete(Config* config) {
   }
   if (config->election_timeout > std::chrono::seconds(50)) {
     return absl::InvalidArgumentError("--election-timeout must not be above 50000 (milliseconds)");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckInitialCluster(const Config& config) {
+  const auto self = config.initial_cluster.find(config.name);
+  if (self == config.initial_cluster.end()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--initial-cluster does not list this member: --name is \"", config.name,
+                     "\"; add ", config.name, "=http://host:port to it"));
+  }
+  const auto sorted = [](std::vector<Url> urls) {
+    std::sort(urls.begin(), urls.end(),
+              [](const Url& a, const Url& b) { return a.Text() < b.Text(); });
+    return urls;
+  };
+  const std::vector<Url>& advertised = config.initial_advertise_peer_urls;
+  if (sorted(advertised) != sorted(self->second)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--initial-cluster has ", config.name, "=", Join(self->second),
+        ", but --initial-advertise-peer-urls is ", Join(advertised), "; make them the same"));
+  }
+  std::map<std::string, std::string> owners;
+  for (const auto& [name, urls] : config.initial_cluster) {
+    CONCLAVE_RETURN_IF_ERROR(CheckFiles(config.peer_tls, urls, kPeerFiles, "peer url"));
+    for (const Url& url : urls) {
+      const auto [other, is_new] = owners.emplace(url.Text(), name);
+      if (!is_new) {
+        return absl::InvalidArgumentError(absl::StrCat("--initial-cluster gives ", url.Text(),
+                                                       " to both ", other->second, " and ", name,
+                                                       "; every member needs its own"));
+      }
+    }
   }
   return absl::OkStatus();
 }

@@ -33,6 +33,10 @@ absl::StatusOr<Url> ParseUrl(std::string_view text);
 // Separated by commas; at least one.
 absl::StatusOr<std::vector<Url>> ParseUrls(std::string_view text);
 
+using InitialClusterMap = std::map<std::string, std::vector<Url>>;  // peer URLs by member name
+// "m1=http://h:1,m1=http://h:2,m2=http://g:1"
+absl::StatusOr<InitialClusterMap> ParseInitialCluster(std::string_view text);
+
 // Of one kind of port.
 struct TlsConfig {
   tls::Options files;  // without the settings that all ports share
@@ -41,6 +45,24 @@ struct TlsConfig {
 };
 
 enum class CompactionMode : uint8_t { kOff, kPeriodic, kRevision };
+
+// Another cluster, through which the founders of a new one find each other
+// (cluster_discovery.h).
+struct DiscoverySettings {
+  std::string token;  // empty: --initial-cluster names them
+  std::vector<std::string> endpoints;
+  Duration dial_timeout = std::chrono::seconds(2);
+  Duration request_timeout = std::chrono::seconds(5);
+  Duration keepalive_time = std::chrono::seconds(2);
+  Duration keepalive_timeout = std::chrono::seconds(6);
+  bool insecure_transport = true;  // of endpoints that do not say it
+  bool insecure_skip_tls_verify = false;
+  std::string cert_file;
+  std::string key_file;
+  std::string ca_file;
+  std::string user;  // or "user:password"
+  std::string password;
+};
 
 struct Config {
   std::string name = "default";
@@ -56,15 +78,17 @@ struct Config {
   http::AccessPolicy http_access;
   std::vector<Url> listen_xds_urls;  // empty: nobody is served by xDS
 
-  std::map<std::string, std::vector<Url>> initial_cluster;  // by member name
+  InitialClusterMap initial_cluster;
+  DiscoverySettings discovery;
   bool initial_cluster_existing = false;
+  bool initial_election_tick_advance = true;
   std::string initial_cluster_token = "etcd-cluster";
   bool force_new_cluster = false;
   bool strict_reconfig_check = true;
   uint64_t max_learners = 1;
 
   TlsConfig client_tls;
-  TlsConfig peer_tls;
+  TlsConfig peer_tls{.files = {.check_addresses = true}};
   std::vector<std::string> cipher_suites;  // Go's names; empty: the default
   tls::Version tls_min_version = tls::Version::kTls12;
   tls::Version tls_max_version = tls::Version::kAny;
@@ -86,6 +110,9 @@ struct Config {
   CompactionMode auto_compaction_mode = CompactionMode::kOff;
   Duration auto_compaction_period{};
   int64_t auto_compaction_revisions = 0;
+  // Of a compaction: how much at a time, and the rest between; 0: as the node does by itself.
+  uint64_t compaction_batch_limit = 0;
+  Duration compaction_sleep_interval{};
 
   std::string config_file;  // empty: flags and environment decide
   std::map<std::string, bool> feature_gates;
@@ -96,12 +123,12 @@ struct Config {
 
   LogOptions log;
   bool socket_reuse_port = false;
-  // What members compare all the time is reported so often, if it is to be.
+  // What members compare all the time is reported so often, if it is to be (0: it is not).
   bool compact_hash_check = false;
   Duration compact_hash_check_time = std::chrono::minutes(1);
+  Duration corrupt_check_time{};
   bool log_rotation = false;
-  LogRotation log_rotation_settings{uint64_t{100} << 20,
-                                    1000};  // as --log-rotation-config-json says
+  LogRotation log_rotation_settings{.file_bytes_max = uint64_t{100} << 20};  // if it is on
   Duration warning_apply_duration = std::chrono::milliseconds(100);
   uint64_t snapshot_count = 0;            // 0: by the bytes of the log alone
   uint64_t snapshot_catchup_entries = 0;  // 0: likewise
@@ -118,5 +145,9 @@ struct Config {
 // Fills in what depends on other settings, and checks what only fits together. InvalidArgument
 // names the flag.
 absl::Status Complete(Config* config);
+
+// Whether --initial-cluster can found a cluster or join one, as this member. Not asked of a member
+// that has its state: what founded its cluster does not matter any more. InvalidArgument likewise.
+absl::Status CheckInitialCluster(const Config& config);
 
 }  // namespace conclave::app

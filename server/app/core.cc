@@ -18,16 +18,6 @@ namespace {
 
 using rpc::Now;
 
-// What the server asks of itself it may ask, whoever has turned authentication on.
-const node::CredentialsRef& ServerItself() {
-  static const auto* const kItself = new node::CredentialsRef([] {
-    auto itself = std::make_shared<node::Credentials>();
-    itself->server_itself = true;
-    return itself;
-  }());
-  return *kItself;
-}
-
 constexpr auto kNotStartedYet = std::chrono::milliseconds(1);
 
 node::Reply ServerStopped() {
@@ -89,7 +79,8 @@ void Core::Post(node::Input input) {
   if (mailbox_.Put(std::move(input)) && !stopping_.load(std::memory_order_acquire)) Ring();
 }
 
-void Core::Call(node::Method method, std::string request, std::function<void(node::Reply)> done) {
+void Core::Call(node::Method method, std::string request, std::function<void(node::Reply)> done,
+                node::CredentialsRef who) {
   char* out = nullptr;
   Bytes bytes = Bytes::Uninitialized(node::kRequestHeadroom + request.size(), &out);
   std::memcpy(out + node::kRequestHeadroom, request.data(), request.size());
@@ -102,7 +93,7 @@ void Core::Call(node::Method method, std::string request, std::function<void(nod
     }
   }
   if (id == 0) return done(ServerStopped());
-  Post(node::UnaryCall{node::CallId(id), method, std::move(bytes), false, ServerItself()});
+  Post(node::UnaryCall{node::CallId(id), method, std::move(bytes), false, std::move(who)});
 }
 
 void Core::GetStats(std::function<void(std::shared_ptr<const node::Stats>)> done) {

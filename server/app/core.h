@@ -24,6 +24,7 @@
 #include "conclave/base/time.h"
 #include "conclave/server/node/io.h"
 #include "conclave/server/node/node.h"
+#include "conclave/server/node/server_itself.h"
 #include "conclave/server/node/stats.h"
 #include "conclave/server/rpc/transport.h"
 
@@ -59,7 +60,9 @@ class Core final : public rpc::BurstHandler {
 
   // Any thread.
   void Post(node::Input input);
-  void Call(node::Method method, std::string request, std::function<void(node::Reply)> done);
+  // As the server itself, unless it is somebody else who asks.
+  void Call(node::Method method, std::string request, std::function<void(node::Reply)> done,
+            node::CredentialsRef who = node::ServerItself());
   void GetStats(std::function<void(std::shared_ptr<const node::Stats>)> done);
 
   // On a queue's thread.

@@ -79,7 +79,14 @@ absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(Options op
   auto impl = std::make_unique<Impl>();
   app::ServerOptions settings;
   settings.peers = false;
-  CONCLAVE_ASSIGN_OR_RETURN(app::Url url, app::ParseUrl("http://" + options.listen));
+  const bool with_tls = !options.tls.cert_file.empty() || !options.tls.key_file.empty();
+  CONCLAVE_ASSIGN_OR_RETURN(app::Url url,
+                            app::ParseUrl((with_tls ? "https://" : "http://") + options.listen));
+  tls::Options& files = settings.config.client_tls.files;
+  files.cert_file = std::move(options.tls.cert_file);
+  files.key_file = std::move(options.tls.key_file);
+  files.ca_file = std::move(options.tls.ca_file);
+  files.client_cert_auth = options.tls.client_cert_auth;
   CONCLAVE_RETURN_IF_ERROR(impl->ChooseDisk(options, &settings));
   settings.config.name = options.name;
   settings.config.quota_backend_bytes = options.quota_bytes;
@@ -96,7 +103,8 @@ absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(Options op
   if (!impl->server->WaitReady(kReadyTimeout)) {
     return absl::UnavailableError("the embedded server did not become ready");
   }
-  impl->endpoint = impl->server->client_urls().front().HostPort();
+  const app::Url served = impl->server->client_urls().front();
+  impl->endpoint = with_tls ? served.Text() : served.HostPort();
   return std::unique_ptr<EmbeddedServer>(new EmbeddedServer(std::move(impl)));
 }
 

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "conclave/base/status.h"
 #include "conclave/server/app/flags/config_file.h"
+#include "conclave/server/app/flags/feature_gates.h"
 #include "conclave/server/app/flags/table.h"
 #include "conclave/server/app/flags/values.h"
 
@@ -162,10 +163,7 @@ absl::Status Parse(std::span<const std::string> arguments,
   CONCLAVE_RETURN_IF_ERROR(path.empty() ? ApplyGiven(given, environment, line)
                                         : ApplyFile(path, given, environment, line));
   CONCLAVE_RETURN_IF_ERROR(CheckCompaction(&line->config));
-  if (const auto gate = line->config.feature_gates.find("CompactHashCheck");
-      gate != line->config.feature_gates.end()) {
-    line->config.compact_hash_check = gate->second;
-  }
+  ApplyFeatureGates(&line->config, &line->warnings);
   if (line->config.log_rotation) line->config.log.rotation = line->config.log_rotation_settings;
   return Complete(&line->config);
 }

@@ -1,7 +1,5 @@
 #include "conclave/server/app/log.h"
 
-#include <spdlog/sinks/basic_file_sink.h>
-#include <spdlog/sinks/rotating_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -12,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "conclave/base/status.h"
 
 namespace conclave::app {
 namespace {
@@ -118,12 +117,18 @@ void AppendFields(int64_t unix_micros, const node::LogLine& line, std::string* o
   }
 }
 
-spdlog::sink_ptr OpenFile(const std::string& path, const LogRotation& rotation) {
-  if (rotation.file_bytes_max == 0) {
-    return std::make_shared<spdlog::sinks::basic_file_sink_mt>(path);
+absl::StatusOr<spdlog::sink_ptr> OpenSink(const std::string& output, const LogOptions& options) {
+  if (output == "default" || output == "stderr") {
+    return std::make_shared<spdlog::sinks::stderr_sink_mt>();
   }
-  return std::make_shared<spdlog::sinks::rotating_file_sink_mt>(path, rotation.file_bytes_max,
-                                                                rotation.files);
+  if (output == "stdout") return std::make_shared<spdlog::sinks::stdout_sink_mt>();
+  auto sink = output == "systemd/journal" ? OpenJournal(options.journal_socket)
+                                          : OpenRotatedFile(output, options.rotation);
+  if (!sink.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--log-outputs: cannot write ", output, ": ",
+                                                   std::string(sink.status().message())));
+  }
+  return sink;
 }
 
 }  // namespace
@@ -144,18 +149,8 @@ Log::~Log() = default;
 absl::StatusOr<std::shared_ptr<Log>> Log::Open(const LogOptions& options) {
   std::vector<spdlog::sink_ptr> sinks;
   for (const std::string& output : options.outputs) {
-    if (output == "default" || output == "stderr") {
-      sinks.push_back(std::make_shared<spdlog::sinks::stderr_sink_mt>());
-    } else if (output == "stdout") {
-      sinks.push_back(std::make_shared<spdlog::sinks::stdout_sink_mt>());
-    } else {
-      try {
-        sinks.push_back(OpenFile(output, options.rotation));
-      } catch (const spdlog::spdlog_ex& error) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("--log-outputs: cannot write ", output, ": ", error.what()));
-      }
-    }
+    CONCLAVE_ASSIGN_OR_RETURN(spdlog::sink_ptr sink, OpenSink(output, options));
+    sinks.push_back(std::move(sink));
   }
   auto log =
       std::shared_ptr<Log>(new Log(std::make_unique<Sinks>(std::move(sinks)), options.format));

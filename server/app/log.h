@@ -8,24 +8,21 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "conclave/server/app/journal.h"
+#include "conclave/server/app/rotated_file.h"
 #include "conclave/server/node/io.h"
 
 namespace conclave::app {
 
 enum class LogFormat : uint8_t { kJson, kConsole };
 
-// A file that has grown to `file_bytes_max` becomes NAME.1, that one NAME.2, and so on to `files`;
-// the oldest goes. Files is at least 1.
-struct LogRotation {
-  uint64_t file_bytes_max = 0;  // 0: files grow for ever
-  uint64_t files = 1;
-};
-
 struct LogOptions {
-  std::string level = "info";                      // debug, info, warn, error, panic, fatal
-  std::vector<std::string> outputs = {"default"};  // "default", "stderr", "stdout", or paths
+  std::string level = "info";  // debug, info, warn, error, panic, fatal
+  // "default", "stderr", "stdout", "systemd/journal", or paths
+  std::vector<std::string> outputs = {"default"};
   LogFormat format = LogFormat::kJson;
   LogRotation rotation{};
+  std::string journal_socket = kJournalSocket;
 };
 
 // kJson:    {"level":"info","ts":"2006-01-02T15:04:05.999999Z","caller":"server/node","msg":"...",
@@ -34,7 +31,7 @@ struct LogOptions {
 // Thread-safe. A line is written with one write; nothing is buffered.
 class Log {
  public:
-  //   InvalidArgument  a file cannot be opened
+  //   InvalidArgument  a file cannot be opened, or there is no journal
   static absl::StatusOr<std::shared_ptr<Log>> Open(const LogOptions& options);
   // Drops everything.
   static std::shared_ptr<Log> Silent();

@@ -16,6 +16,7 @@
 #include "conclave/server/node/identity.h"
 #include "conclave/server/rpc/peer_question.h"
 #include "conclave/server/rpc/transport.h"
+#include "conclave/server/wal/log.h"
 
 namespace conclave::app {
 namespace {
@@ -110,8 +111,8 @@ int MinorOf(std::string_view version) {
 
 absl::StatusOr<MemberStart> Join(const Config& config, tls::Policy* peer_tls,
                                  const std::optional<node::Identity>& known) {
-  const std::optional<raft::NodeId> id =
-      known.has_value() ? std::optional(known->member_id) : std::nullopt;
+  std::optional<raft::NodeId> id;
+  if (known.has_value()) id = known->member_id;
   CONCLAVE_ASSIGN_OR_RETURN(const node::Directory directory, AskUntilKnown(config, peer_tls, id));
   const apply::Member* self = id.has_value()
                                   ? FindById(directory, *id)
@@ -160,28 +161,29 @@ absl::Status RefuseSecondFounding(const Config& config, tls::Policy* peer_tls,
 
 absl::StatusOr<MemberStart> DecideStart(env::Disk& disk, const Config& config,
                                         tls::Policy* peer_tls) {
-  CONCLAVE_ASSIGN_OR_RETURN(node::InitialCluster founders, Founders(config));
-  MemberStart start;
-  start.id = founders.Find(config.name)->id;
-  start.cluster_id = founders.cluster_id;
-  const bool alone = config.initial_cluster.size() == 1;
   const auto identity = node::ReadIdentity(disk);
   CONCLAVE_ASSIGN_OR_RETURN(const bool knows_none, node::KnowsNoCluster(disk));
+  CONCLAVE_ASSIGN_OR_RETURN(const bool has_log, wal::Log::Exists(disk));
   // A damaged one says nothing; log and snapshots know whose they are.
   const bool known = identity.ok() && identity->has_value();
-  if (!config.initial_cluster_existing) {
-    if (knows_none && !known && !alone) {
-      CONCLAVE_RETURN_IF_ERROR(RefuseSecondFounding(config, peer_tls, founders, start.id));
-    }
-    start.founders = std::move(founders);
-    return start;
-  }
+  MemberStart start;
   if (known) {
     start.id = (*identity)->member_id;
     start.cluster_id = (*identity)->cluster_id;
+    if (!knows_none || !has_log) return start;  // without a log it is refused by its disk
   }
-  if (!knows_none) return start;
-  return Join(config, peer_tls, known ? *identity : std::nullopt);
+  CONCLAVE_RETURN_IF_ERROR(CheckInitialCluster(config));
+  if (known) return Join(config, peer_tls, *identity);
+  if (config.initial_cluster_existing && knows_none) return Join(config, peer_tls, std::nullopt);
+  CONCLAVE_ASSIGN_OR_RETURN(node::InitialCluster founders, Founders(config));
+  start.id = founders.Find(config.name)->id;
+  start.cluster_id = founders.cluster_id;
+  if (config.initial_cluster_existing) return start;
+  if (knows_none && config.initial_cluster.size() > 1) {
+    CONCLAVE_RETURN_IF_ERROR(RefuseSecondFounding(config, peer_tls, founders, start.id));
+  }
+  start.founders = std::move(founders);
+  return start;
 }
 
 }  // namespace conclave::app

@@ -20,10 +20,13 @@ struct MemberStart {
   std::optional<std::vector<node::PeerAddress>> joining;  // if it joins one
 };
 
-// Reads what the disk says of its owner. Asks the other members of --initial-cluster at their peer
-// ports, if this one has no state yet: a member that joins learns its ids from them; and no server
-// begins anew, with an empty disk, as a member that has been there before, for it would vote a
-// second time. Blocks meanwhile. `peer_tls` for peer URLs that want TLS; may be null.
+// Reads what the disk says of its owner: a member that has its state is who it was, and
+// --initial-cluster, --initial-cluster-state and --initial-cluster-token are not looked at. Asks
+// the other members of --initial-cluster at their peer ports, if this one has no state yet: a
+// member that joins learns its ids from them; and no server begins anew, with an empty disk, as a
+// member that has been there before, for it would vote a second time. Blocks meanwhile. `peer_tls`
+// for peer URLs that want TLS; may be null.
+//   InvalidArgument     --initial-cluster is needed, and is none (CheckInitialCluster)
 //   Unavailable         none of the others answers a member that joins
 //   FailedPrecondition  they do not know it, know it too well, or are too new
 [[nodiscard]] absl::StatusOr<MemberStart> DecideStart(env::Disk& disk, const Config& config,

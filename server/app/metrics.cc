@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <initializer_list>
 #include <tuple>
 #include <utility>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "conclave/server/app/version.h"
@@ -30,6 +32,16 @@ constexpr const char* kCodeNames[rpc::kStatusCodes] = {
 
 std::string HexId(uint64_t id) { return absl::StrCat(absl::Hex(id)); }
 
+// A metric that is one of the node's figures.
+constexpr MetricType kCounter = MetricType::Counter;
+constexpr MetricType kGauge = MetricType::Gauge;
+struct Figure {
+  MetricType type;
+  const char* name;
+  const char* help;
+  std::variant<uint64_t node::Stats::*, int64_t node::Stats::*> field;
+};
+
 // Collects families in the order in which they are added.
 class Page {
  public:
@@ -42,6 +54,17 @@ class Page {
   }
   void Gauge(const char* name, const char* help, double value, Labels labels = {}) {
     AddGauge(&Family(name, help, MetricType::Gauge), value, std::move(labels));
+  }
+  void Figures(const node::Stats& stats, std::initializer_list<Figure> figures) {
+    for (const Figure& figure : figures) {
+      const double value =
+          std::visit([&](auto field) { return static_cast<double>(stats.*field); }, figure.field);
+      if (figure.type == kCounter) {
+        Counter(figure.name, figure.help, value);
+      } else {
+        Gauge(figure.name, figure.help, value);
+      }
+    }
   }
   static void AddCounter(MetricFamily* family, double value, Labels labels) {
     ClientMetric metric;
@@ -100,26 +123,27 @@ void AddServer(const node::Stats& stats, Page* page) {
   }
   page->Gauge("conclave_info", "Which version of Conclave is running.", 1,
               {{"version", std::string(kVersion)}});
-  page->Counter("etcd_server_leader_changes_seen_total", "The number of leader changes seen.",
-                static_cast<double>(stats.leader_changes_seen));
-  page->Gauge("etcd_server_proposals_committed_total",
-              "The total number of consensus proposals committed.",
-              static_cast<double>(stats.proposals_committed));
-  page->Gauge("etcd_server_proposals_applied_total",
-              "The total number of consensus proposals applied.",
-              static_cast<double>(stats.proposals_applied));
-  page->Gauge("etcd_server_proposals_pending", "The current number of pending proposals to commit.",
-              static_cast<double>(stats.proposals_pending));
-  page->Counter("etcd_server_proposals_failed_total", "The total number of failed proposals seen.",
-                static_cast<double>(stats.proposals_failed));
-  page->Counter("etcd_server_slow_read_indexes_total",
-                "The total number of pending read indexes not in sync with leader's or timed out.",
-                static_cast<double>(stats.slow_reads));
-  page->Counter("etcd_server_read_indexes_failed_total",
-                "The total number of failed read indexes seen.",
-                static_cast<double>(stats.reads_failed));
-  page->Gauge("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.",
-              static_cast<double>(stats.quota_bytes));
+  page->Figures(
+      stats,
+      {
+          {kCounter, "etcd_server_leader_changes_seen_total", "The number of leader changes seen.",
+           &node::Stats::leader_changes_seen},
+          {kGauge, "etcd_server_proposals_committed_total",
+           "The total number of consensus proposals committed.", &node::Stats::proposals_committed},
+          {kGauge, "etcd_server_proposals_applied_total",
+           "The total number of consensus proposals applied.", &node::Stats::proposals_applied},
+          {kGauge, "etcd_server_proposals_pending",
+           "The current number of pending proposals to commit.", &node::Stats::proposals_pending},
+          {kCounter, "etcd_server_proposals_failed_total",
+           "The total number of failed proposals seen.", &node::Stats::proposals_failed},
+          {kCounter, "etcd_server_slow_read_indexes_total",
+           "The total number of pending read indexes not in sync with leader's or timed out.",
+           &node::Stats::slow_reads},
+          {kCounter, "etcd_server_read_indexes_failed_total",
+           "The total number of failed read indexes seen.", &node::Stats::reads_failed},
+          {kGauge, "etcd_server_quota_backend_bytes",
+           "Current backend storage quota size in bytes.", &node::Stats::quota_bytes},
+      });
   MetricFamily& alarms = page->Family("etcd_debugging_server_alarms",
                                       "Alarms for every member in cluster.", MetricType::Gauge);
   for (const node::AlarmStats& alarm : stats.alarms) {
@@ -127,15 +151,17 @@ void AddServer(const node::Stats& stats, Page* page) {
                    {{"server_id", HexId(alarm.member.value())},
                     {"alarm_type", alarm.type == 1 ? "NOSPACE" : "CORRUPT"}});
   }
-  page->Counter("conclave_divergences_total",
-                "Members seen with another state than ours at the same index.",
-                static_cast<double>(stats.divergences));
-  page->Counter("conclave_slow_requests_total", "Requests that took longer than the warning bound.",
-                static_cast<double>(stats.slow_requests));
-  page->Counter("conclave_core_turns_total", "Turns of the core.",
-                static_cast<double>(stats.turns));
-  page->Counter("conclave_core_inputs_total", "Inputs of the core.",
-                static_cast<double>(stats.inputs));
+  page->Figures(
+      stats,
+      {
+          {kCounter, "conclave_divergences_total",
+           "Members seen with another state than ours at the same index.",
+           &node::Stats::divergences},
+          {kCounter, "conclave_slow_requests_total",
+           "Requests that took longer than the warning bound.", &node::Stats::slow_requests},
+          {kCounter, "conclave_core_turns_total", "Turns of the core.", &node::Stats::turns},
+          {kCounter, "conclave_core_inputs_total", "Inputs of the core.", &node::Stats::inputs},
+      });
 }
 
 // The checks of /livez and /readyz, as far as the node's figures tell: whoever gets this page has
@@ -173,35 +199,36 @@ void AddDisk(const node::Stats& stats, Page* page) {
 }
 
 void AddStore(const node::Stats& stats, Page* page) {
-  page->Gauge("etcd_mvcc_db_total_size_in_bytes", "Bytes of the store, all revisions.",
-              static_cast<double>(stats.bytes));
-  page->Gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of the store, live.",
-              static_cast<double>(stats.bytes_in_use));
-  page->Gauge("etcd_debugging_mvcc_keys_total", "Total number of keys.",
-              static_cast<double>(stats.keys));
-  page->Gauge("etcd_debugging_mvcc_current_revision", "The current revision of store.",
-              static_cast<double>(stats.revision));
-  page->Gauge("etcd_debugging_mvcc_compact_revision",
-              "The revision of the last compaction in store.",
-              static_cast<double>(stats.compact_revision));
-  page->Counter("etcd_debugging_mvcc_events_total", "Total number of events sent by this member.",
-                static_cast<double>(stats.events));
-  page->Gauge("etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.",
-              static_cast<double>(stats.watch_streams));
-  page->Gauge("etcd_debugging_mvcc_watcher_total", "Total number of watchers.",
-              static_cast<double>(stats.watchers));
-  page->Gauge("etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.",
-              static_cast<double>(stats.watchers_slow));
-  page->Gauge("conclave_leases", "Leases that live.", static_cast<double>(stats.leases));
-  page->Counter("etcd_debugging_lease_granted_total", "The total number of granted leases.",
-                static_cast<double>(stats.leases_granted));
-  page->Counter("etcd_debugging_lease_revoked_total", "The total number of revoked leases.",
-                static_cast<double>(stats.leases_revoked));
-  page->Counter("etcd_debugging_lease_renewed_total",
-                "The number of renewed leases seen by the leader.",
-                static_cast<double>(stats.leases_renewed));
-  page->Counter("etcd_server_lease_expired_total", "The total number of expired leases.",
-                static_cast<double>(stats.leases_expired));
+  page->Figures(
+      stats,
+      {
+          {kGauge, "etcd_mvcc_db_total_size_in_bytes", "Bytes of the store, all revisions.",
+           &node::Stats::bytes},
+          {kGauge, "etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of the store, live.",
+           &node::Stats::bytes_in_use},
+          {kGauge, "etcd_debugging_mvcc_keys_total", "Total number of keys.", &node::Stats::keys},
+          {kGauge, "etcd_debugging_mvcc_current_revision", "The current revision of store.",
+           &node::Stats::revision},
+          {kGauge, "etcd_debugging_mvcc_compact_revision",
+           "The revision of the last compaction in store.", &node::Stats::compact_revision},
+          {kCounter, "etcd_debugging_mvcc_events_total",
+           "Total number of events sent by this member.", &node::Stats::events},
+          {kGauge, "etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.",
+           &node::Stats::watch_streams},
+          {kGauge, "etcd_debugging_mvcc_watcher_total", "Total number of watchers.",
+           &node::Stats::watchers},
+          {kGauge, "etcd_debugging_mvcc_slow_watcher_total",
+           "Total number of unsynced slow watchers.", &node::Stats::watchers_slow},
+          {kGauge, "conclave_leases", "Leases that live.", &node::Stats::leases},
+          {kCounter, "etcd_debugging_lease_granted_total", "The total number of granted leases.",
+           &node::Stats::leases_granted},
+          {kCounter, "etcd_debugging_lease_revoked_total", "The total number of revoked leases.",
+           &node::Stats::leases_revoked},
+          {kCounter, "etcd_debugging_lease_renewed_total",
+           "The number of renewed leases seen by the leader.", &node::Stats::leases_renewed},
+          {kCounter, "etcd_server_lease_expired_total", "The total number of expired leases.",
+           &node::Stats::leases_expired},
+      });
 }
 
 void AddPeers(const MetricsInput& input, Page* page) {

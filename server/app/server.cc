@@ -10,6 +10,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <fstream>
+#include <future>
 #include <iterator>
 #include <mutex>
 #include <set>
@@ -21,11 +22,14 @@
 #include "conclave/base/status.h"
 #include "conclave/server/app/auto_compactor.h"
 #include "conclave/server/app/core.h"
+#include "conclave/server/app/join_watch.h"
 #include "conclave/server/app/member_start.h"
 #include "conclave/server/app/metrics.h"
+#include "conclave/server/app/own_socket.h"
 #include "conclave/server/app/password_worker.h"
 #include "conclave/server/app/tls_setup.h"
 #include "conclave/server/app/version.h"
+#include "conclave/server/app/xds_security.h"
 #include "conclave/server/auth/jwt.h"
 #include "conclave/server/env/split_disk.h"
 #include "conclave/server/http/front_door.h"
@@ -66,19 +70,6 @@ std::vector<std::string> Texts(const std::vector<Url>& urls) {
   std::vector<std::string> texts;
   for (const Url& url : urls) texts.push_back(url.Text());
   return texts;
-}
-
-// Where this process itself reaches what it listens on: without TLS, for it has no certificate of a
-// client's. Complete has seen to it that there is such a URL.
-std::string OwnEndpoint(const std::vector<Url>& urls) {
-  const auto plain =
-      std::find_if(urls.begin(), urls.end(), [](const Url& each) { return !each.is_tls(); });
-  CONCLAVE_CHECK(plain != urls.end(), "no client port in plain text");
-  Url url = *plain;
-  if (url.is_unix()) return url.Text();
-  if (url.host == "0.0.0.0") url.host = "127.0.0.1";
-  if (url.host == "::") url.host = "::1";
-  return url.HostPort();
 }
 
 // As many connections as there are descriptors, but for those that the server itself needs.
@@ -131,6 +122,12 @@ node::Options NodeSettings(const Config& config) {
   if (config.compact_hash_check) {
     options.divergence_report_interval = config.compact_hash_check_time;
   }
+  options.corruption_report_interval = config.corrupt_check_time;
+  if (config.compaction_batch_limit > 0) {
+    options.compaction_slice_records = config.compaction_batch_limit;
+  }
+  options.compaction_rest = config.compaction_sleep_interval;
+  options.initial_election_advance = config.initial_election_tick_advance;
   options.slow_request = config.warning_unary_request_duration;
   return options;
 }
@@ -176,6 +173,10 @@ class Server::Impl final : public http::Backend, private rpc::Door {
   bool WaitReady(Duration timeout);
   void Stop(Duration timeout);
   std::vector<Url> client_urls() const { return client_urls_; }
+  absl::Status failure() {
+    std::lock_guard lock(mutex_);
+    return failure_;
+  }
 
   // http::Backend
   void Call(node::Method method, std::string request,
@@ -192,8 +193,17 @@ class Server::Impl final : public http::Backend, private rpc::Door {
   std::string RenderMetrics(const node::Stats& stats) override {
     std::optional<recipes::XdsDoor::Figures> xds;
     {
-      std::lock_guard lock(mutex_);  // it may be going
-      if (xds_door_ != nullptr) xds = xds_door_->figures();
+      std::lock_guard lock(mutex_);  // they may be going
+      for (const auto& door : xds_doors_) {
+        const recipes::XdsDoor::Figures figures = door->figures();
+        if (!xds.has_value()) xds.emplace();
+        xds->watched += figures.watched;
+        xds->waiting += figures.waiting;
+        xds->streams += figures.streams;
+        xds->responses += figures.responses;
+        xds->acks += figures.acks;
+        xds->nacks += figures.nacks;
+      }
     }
     return app::RenderMetrics({.stats = &stats,
                                .queues = transport_->counters(),
@@ -219,7 +229,9 @@ class Server::Impl final : public http::Backend, private rpc::Door {
   void OpenRecipeDoor();
   absl::Status BindDoor();
   absl::Status OpenMember(node::Options* settings, node::Opened* opened);
-  absl::Status OpenXdsDoor();
+  absl::Status OpenXdsDoors();
+  void WatchJoining(uint64_t cluster_id);
+  bool HasState();
   void StartDiskThreads(uint64_t cluster_id, std::unique_ptr<wal::Log> log);
   CoreSinks Sinks();
   void OnReady();
@@ -230,6 +242,7 @@ class Server::Impl final : public http::Backend, private rpc::Door {
       std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   std::vector<Url> client_urls_;
   raft::NodeId member_id_;
+  std::optional<std::vector<node::PeerAddress>> joining_;  // the others, of a member that joins
 
   // In the order of their lives: what stands below uses what stands above.
   TlsPolicies tls_;
@@ -246,13 +259,17 @@ class Server::Impl final : public http::Backend, private rpc::Door {
   std::unique_ptr<rpc::Transport> transport_;
   std::unique_ptr<local::LocalChannel> local_;
   std::unique_ptr<AutoCompactor> compactor_;
-  std::unique_ptr<recipes::XdsDoor> xds_door_;  // a client of all this; goes with mutex_ held
+  std::unique_ptr<JoinWatch> join_watch_;
+  std::unique_ptr<OwnSocket> own_socket_;  // the way in for what follows
+  std::vector<std::unique_ptr<recipes::XdsDoor>>
+      xds_doors_;  // clients of all this; guarded by mutex_
 
   std::mutex mutex_;
   std::condition_variable changed_;
   bool ready_ = false;
   bool node_stopped_ = false;
   bool shut_down_ = false;
+  absl::Status failure_;
 };
 
 // One endpoint for each address: http:// and https:// may share it.
@@ -324,6 +341,7 @@ absl::Status Server::Impl::OpenMember(node::Options* settings, node::Opened* ope
     disk_ = std::make_shared<env::SplitDisk>(disk_, wal::kDirectory, log_disk);
   }
   CONCLAVE_ASSIGN_OR_RETURN(MemberStart start, DecideStart(*disk_, config, tls_.peer.get()));
+  joining_ = start.joining;
   settings->id = start.id;
   settings->cluster_id = start.cluster_id;
   // The lock is a file: it must not be left in somebody else's directory.
@@ -386,27 +404,80 @@ void Server::Impl::StartDiskThreads(uint64_t cluster_id, std::unique_ptr<wal::Lo
   log_thread_ = std::make_unique<posix::LogThread>(std::move(log), std::move(logging));
 }
 
-absl::Status Server::Impl::OpenXdsDoor() {
-  recipes::XdsDoor::Options options;
-  for (const Url& url : options_.config.listen_xds_urls) options.listen.push_back(url.HostPort());
-  if (options.listen.empty()) return absl::OkStatus();
-  options.store = OwnEndpoint(client_urls_);
-  options.log = [log = options_.log](LogLevel level, std::string_view line) {
-    if (level >= LogLevel::kWarning) log->Warn("xds", {{"note", std::string(line)}});
-  };
-  auto door = recipes::XdsDoor::Start(std::move(options));
-  if (!door.ok()) {
-    return absl::Status(door.status().code(),
-                        absl::StrCat("--listen-xds-urls: ", std::string(door.status().message())));
-  }
-  xds_door_ = *std::move(door);
-  const std::vector<int> ports = xds_door_->ports();
-  for (size_t i = 0; i < ports.size(); ++i) {
-    Url url = options_.config.listen_xds_urls[i];
-    url.port = static_cast<uint16_t>(ports[i]);
-    options_.log->Info("serving xDS clients insecurely", {{"address", url.HostPort()}});
+// Plain and TLS addresses are doors of their own, over one way into the server.
+absl::Status Server::Impl::OpenXdsDoors() {
+  if (options_.config.listen_xds_urls.empty()) return absl::OkStatus();
+  CONCLAVE_ASSIGN_OR_RETURN(own_socket_, OwnSocket::Open());
+  for (const bool with_tls : {false, true}) {
+    recipes::XdsDoor::Options options;
+    std::vector<Url> urls;
+    for (const Url& url : options_.config.listen_xds_urls) {
+      if (url.is_tls() == with_tls) urls.push_back(url);
+    }
+    if (urls.empty()) continue;
+    for (const Url& url : urls) options.listen.push_back(url.HostPort());
+    options.store = own_socket_->endpoint();
+    if (with_tls) {
+      CONCLAVE_ASSIGN_OR_RETURN(options.credentials, XdsCredentials(tls_.client.get()));
+    }
+    options.may_see = [this, names_count = options_.config.client_tls.files.client_cert_auth](
+                          const std::string& user, const std::string& service, auto answer) {
+      AskMaySee(core_.get(), names_count ? user : std::string(), service, std::move(answer));
+    };
+    options.log = [log = options_.log](LogLevel level, std::string_view line) {
+      if (level >= LogLevel::kWarning) log->Warn("xds", {{"note", std::string(line)}});
+    };
+    auto door = recipes::XdsDoor::Start(std::move(options));
+    if (!door.ok()) {
+      return absl::Status(door.status().code(), absl::StrCat("--listen-xds-urls: ",
+                                                             std::string(door.status().message())));
+    }
+    const std::vector<int> ports = (*door)->ports();
+    for (size_t i = 0; i < ports.size(); ++i) {
+      urls[i].port = static_cast<uint16_t>(ports[i]);
+      options_.log->Info(
+          with_tls ? "serving xDS clients securely" : "serving xDS clients insecurely",
+          {{"address", urls[i].HostPort()}});
+    }
+    xds_doors_.push_back(*std::move(door));
   }
   return absl::OkStatus();
+}
+
+// As far as the node says; one that is stopping says nothing.
+bool Server::Impl::HasState() {
+  constexpr Duration kAnswerTimeout = std::chrono::seconds(1);
+  auto has_state = std::make_shared<std::promise<bool>>();
+  std::future<bool> answer = has_state->get_future();
+  core_->GetStats([has_state](std::shared_ptr<const node::Stats> stats) {
+    has_state->set_value(stats->applied > raft::Index());
+  });
+  return answer.wait_for(kAnswerTimeout) == std::future_status::ready && answer.get();
+}
+
+void Server::Impl::WatchJoining(uint64_t cluster_id) {
+  if (!joining_.has_value()) return;
+  JoinWatch::Options options;
+  options.self = member_id_;
+  options.cluster_id = cluster_id;
+  for (const auto& [name, urls] : options_.config.initial_cluster) {
+    if (name != options_.config.name) options.initial.push_back(Texts(urls));
+  }
+  options.others = *std::move(joining_);
+  options.peer_tls = tls_.peer.get();
+  options.joined = [this] { return HasState(); };
+  options.met = [this](std::vector<node::PeerAddress> others) {
+    core_->Post(node::Acquaintances{std::move(others)});
+  };
+  options.give_up = [this](absl::Status why) {
+    options_.log->Error("cannot join the cluster", {{"error", std::string(why.message())}});
+    {
+      std::lock_guard lock(mutex_);
+      failure_ = std::move(why);
+    }
+    OnStopped();
+  };
+  join_watch_ = std::make_unique<JoinWatch>(std::move(options));
 }
 
 // Nothing is asked of either before the transport serves clients.
@@ -477,8 +548,8 @@ absl::Status Server::Impl::Start() {
   core_ = std::make_unique<Core>(own_thread ? CorePlacement::kOwnThread : CorePlacement::kOnQueue,
                                  std::move(node), Sinks());
   StartDiskThreads(settings.cluster_id, std::move(opened.log));
-  // Its client's connection waits in the client port's backlog until there is who serves it.
-  CONCLAVE_RETURN_IF_ERROR(OpenXdsDoor());
+  // Their clients' connections wait in the socket's backlog until there is who serves them.
+  CONCLAVE_RETURN_IF_ERROR(OpenXdsDoors());
   OpenRecipeDoor();
   CONCLAVE_ASSIGN_OR_RETURN(transport_, rpc::Transport::Start(std::move(network), core_.get()));
   core_->Start(transport_.get());
@@ -490,6 +561,11 @@ absl::Status Server::Impl::Start() {
       this,
       {.access = config.http_access,
        .message_bytes_max = kJsonOverhead * (config.max_request_bytes + kReceiveOverhead)});
+  if (own_socket_ != nullptr) {
+    own_socket_->Start(
+        [transport](int fd) { transport->HandOver({.fd = fd, .is_server_itself = true}); });
+  }
+  WatchJoining(settings.cluster_id);
   if (config.auto_compaction_mode != CompactionMode::kOff) {
     compactor_ = std::make_unique<AutoCompactor>(config, this, options_.log);
   }
@@ -535,14 +611,17 @@ bool Server::Impl::WaitReady(Duration timeout) {
 }
 
 void Server::Impl::Stop(Duration timeout) {
-  std::unique_ptr<recipes::XdsDoor> xds_door;  // destroyed without the lock: it waits for threads
+  // Destroyed without the lock: they wait for threads.
+  std::vector<std::unique_ptr<recipes::XdsDoor>> xds_doors;
   {
     std::lock_guard lock(mutex_);
     if (std::exchange(shut_down_, true)) return;
-    xds_door = std::move(xds_door_);
+    xds_doors = std::exchange(xds_doors_, {});
   }
-  xds_door.reset();
+  xds_doors.clear();
+  own_socket_.reset();
   compactor_.reset();
+  join_watch_.reset();
   if (recipe_door_) recipe_door_->Stop();
   if (core_ && transport_ && timeout > Duration::zero()) {
     core_->Post(node::StopRequest{});
@@ -571,6 +650,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
 
 bool Server::WaitReady(Duration timeout) { return impl_->WaitReady(timeout); }
 void Server::Stop(Duration timeout) { impl_->Stop(timeout); }
+absl::Status Server::failure() const { return impl_->failure(); }
 std::vector<Url> Server::client_urls() const { return impl_->client_urls(); }
 
 }  // namespace conclave::app

@@ -43,6 +43,9 @@ class Server {
   // shuts everything down. Idempotent.
   void Stop(Duration timeout);
 
+  // Why it has stopped of its own accord, if that was not in order.
+  absl::Status failure() const;
+
   // Of listen_client_urls, in order; those with port 0 have their real one here.
   std::vector<Url> client_urls() const;
 

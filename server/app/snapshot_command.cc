@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <map>
@@ -13,9 +14,11 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "conclave/base/check.h"
 #include "conclave/base/status.h"
 #include "conclave/client/maintenance.h"
 #include "conclave/server/app/flags.h"
@@ -38,8 +41,15 @@ constexpr uint64_t kBumpDefault = 1'000'000'000;
 constexpr char kUnfinishedSuffix[] = ".restoring";
 
 constexpr char kUsage[] = R"(usage:
-  conclave snapshot save FILE [--endpoints HOST:PORT]
+  conclave snapshot save FILE [--endpoints HOST:PORT] [flags]
       Saves what one member has (of 127.0.0.1:2379).
+        --cacert FILE        speak TLS; the authorities that the member's certificate comes from
+        --cert, --key FILE   certificate to show, and its private key
+        --insecure-skip-tls-verify
+                             speak TLS with whoever answers
+        --user USER[:PASSWORD], --password PASSWORD
+                             who asks, where users are looked at: root, or one with its role
+      Each of these may come from the environment instead: ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ...
   conclave snapshot status FILE [-w simple|table|json]
       Shows hash, revision, number of pairs and size of a snapshot.
   conclave snapshot restore FILE --data-dir DIR [flags]
@@ -59,7 +69,13 @@ struct Arguments {
   std::string verb;
   std::string file;
   std::string write_out = "simple";
+  // Of save: as etcdctl's.
   std::string endpoint = "127.0.0.1:2379";
+  TlsOptions tls;
+  std::string user;  // or "user:password"
+  std::string password;
+  std::string save_flag;  // one that only save knows, if there was any
+
   bool skip_hash_check = false;
   uint64_t bump_revision = kBumpDefault;
   std::optional<bool> mark_compacted;
@@ -89,14 +105,28 @@ absl::StatusOr<bool> ParseSwitch(const Token& flag) {
   return BadArguments(absl::StrCat("--", flag.name, " is true or false"));
 }
 
+// Where a flag of save's puts its value; null: it is none.
+std::string* SaveField(std::string_view name, Arguments* arguments) {
+  if (name == "endpoints") return &arguments->endpoint;
+  if (name == "cacert") return &arguments->tls.ca_file;
+  if (name == "cert") return &arguments->tls.cert_file;
+  if (name == "key") return &arguments->tls.key_file;
+  if (name == "user") return &arguments->user;
+  if (name == "password") return &arguments->password;
+  return nullptr;
+}
+
 absl::Status TakeFlag(const Token& flag, std::string value, Arguments* arguments) {
+  if (std::string* field = SaveField(flag.name, arguments); field != nullptr) {
+    *field = std::move(value);
+    arguments->save_flag = flag.name;
+    return absl::OkStatus();
+  }
   if (flag.name == "w" || flag.name == "write-out") {
     if (value != "simple" && value != "table" && value != "json") {
       return BadArguments("--write-out is simple, table or json");
     }
     arguments->write_out = std::move(value);
-  } else if (flag.name == "endpoints") {
-    arguments->endpoint = std::move(value);
   } else if (flag.name == "bump-revision") {
     if (!absl::SimpleAtoi(value, &arguments->bump_revision)) {
       return BadArguments("--bump-revision is a number, 1000000000 say");
@@ -108,8 +138,18 @@ absl::Status TakeFlag(const Token& flag, std::string value, Arguments* arguments
   return absl::OkStatus();
 }
 
+// etcdctl's variables; a flag beats its own.
+void TakeEnvironment(Arguments* arguments) {
+  for (const char* name : {"ENDPOINTS", "CACERT", "CERT", "KEY", "USER", "PASSWORD"}) {
+    const char* value = std::getenv(absl::StrCat("ETCDCTL_", name).c_str());
+    if (value == nullptr || *value == '\0') continue;
+    *SaveField(absl::AsciiStrToLower(name), arguments) = value;
+  }
+}
+
 absl::StatusOr<Arguments> ParseArguments(std::span<const std::string> texts) {
   Arguments arguments;
+  TakeEnvironment(&arguments);
   if (texts.empty()) return BadArguments("a command is missing: save, status or restore");
   arguments.verb = texts[0];
   if (arguments.verb != "save" && arguments.verb != "status" && arguments.verb != "restore") {
@@ -125,6 +165,9 @@ absl::StatusOr<Arguments> ParseArguments(std::span<const std::string> texts) {
       CONCLAVE_ASSIGN_OR_RETURN(arguments.skip_hash_check, ParseSwitch(flag));
     } else if (flag.name == "mark-compacted") {
       CONCLAVE_ASSIGN_OR_RETURN(arguments.mark_compacted, ParseSwitch(flag));
+    } else if (flag.name == "insecure-skip-tls-verify") {
+      CONCLAVE_ASSIGN_OR_RETURN(arguments.tls.insecure_skip_verify, ParseSwitch(flag));
+      arguments.save_flag = flag.name;
     } else if (flag.value.has_value()) {
       CONCLAVE_RETURN_IF_ERROR(TakeFlag(flag, *flag.value, &arguments));
     } else if (i + 1 == texts.size()) {
@@ -143,6 +186,11 @@ absl::Status NoServerFlags(const Arguments& arguments) {
       absl::StrCat(arguments.verb, " does not know ", arguments.server_flags.front()));
 }
 
+absl::Status NoSaveFlags(const Arguments& arguments) {
+  if (arguments.save_flag.empty()) return absl::OkStatus();
+  return BadArguments(absl::StrCat(arguments.verb, " does not know --", arguments.save_flag));
+}
+
 // ---- save ----
 
 absl::Status Save(const Arguments& arguments) {
@@ -150,8 +198,23 @@ absl::Status Save(const Arguments& arguments) {
   if (arguments.endpoint.find(',') != std::string::npos) {
     return BadArguments("snapshot must be requested to one selected node, not multiple");
   }
-  CONCLAVE_ASSIGN_OR_RETURN(const Client client,
-                            Client::Connect({.endpoints = {arguments.endpoint}}));
+  const TlsOptions& tls = arguments.tls;
+  if (tls.cert_file.empty() != tls.key_file.empty()) {
+    return BadArguments("--cert and --key belong together: give both");
+  }
+  ConnectOptions connect{.endpoints = {arguments.endpoint}};
+  if (!tls.ca_file.empty() || !tls.cert_file.empty() || tls.insecure_skip_verify) connect.tls = tls;
+  connect.user = arguments.user;
+  connect.password = arguments.password;
+  if (const size_t colon = arguments.user.find(':');
+      arguments.password.empty() && colon != std::string::npos) {
+    connect.user = arguments.user.substr(0, colon);
+    connect.password = arguments.user.substr(colon + 1);
+  }
+  if (!connect.user.empty() && connect.password.empty()) {
+    return BadArguments("a password is missing: --user USER:PASSWORD, or --password");
+  }
+  CONCLAVE_ASSIGN_OR_RETURN(const Client client, Client::Connect(std::move(connect)));
   CONCLAVE_ASSIGN_OR_RETURN(
       const SnapshotSaved saved,
       Maintenance(client).SaveSnapshot(client.endpoints().front(), arguments.file));
@@ -193,6 +256,7 @@ void PrintTable(const std::vector<std::pair<std::string, std::string>>& columns)
 
 absl::Status Status(const Arguments& arguments) {
   CONCLAVE_RETURN_IF_ERROR(NoServerFlags(arguments));
+  CONCLAVE_RETURN_IF_ERROR(NoSaveFlags(arguments));
   CONCLAVE_ASSIGN_OR_RETURN(const auto file, SnapshotFile::Open(arguments.file));
   CONCLAVE_ASSIGN_OR_RETURN(bbolt::Database database, bbolt::Database::Open(file.get()));
   CONCLAVE_ASSIGN_OR_RETURN(const backup::DatabaseStatus status, backup::Inspect(&database));
@@ -279,9 +343,11 @@ absl::Status MakeDirectory(const std::filesystem::path& unfinished,
 }
 
 absl::Status Restore(const Arguments& arguments) {
+  CONCLAVE_RETURN_IF_ERROR(NoSaveFlags(arguments));
   CONCLAVE_ASSIGN_OR_RETURN(const backup::RestoreOptions options, RevisionOptions(arguments));
   CONCLAVE_ASSIGN_OR_RETURN(const CommandLine line, ParseCommandLine(arguments.server_flags, {}));
   const Config& config = line.config;
+  CONCLAVE_RETURN_IF_ERROR(CheckInitialCluster(config));
   CONCLAVE_ASSIGN_OR_RETURN(const auto log, Log::Open({.outputs = {"stderr"}}));
 
   const std::filesystem::path target(config.data_dir);
@@ -298,9 +364,7 @@ absl::Status Restore(const Arguments& arguments) {
 
   CONCLAVE_ASSIGN_OR_RETURN(const node::InitialCluster cluster, Founders(config));
   const node::InitialCluster::Member* const self = cluster.Find(config.name);
-  if (self == nullptr) {
-    return BadArguments(absl::StrCat("--initial-cluster does not name ", config.name));
-  }
+  CONCLAVE_CHECK(self != nullptr, "it was checked");
   node::Options member;
   member.id = self->id;
   member.cluster_id = cluster.cluster_id;

@@ -76,8 +76,9 @@ absl::StatusOr<std::unique_ptr<tls::Policy>> SetUp(const Kind& kind, const Confi
 
 absl::StatusOr<TlsPolicies> SetUpTls(const Config& config, std::shared_ptr<Log> log) {
   std::vector<Url> client_urls = config.listen_client_urls;
-  client_urls.insert(client_urls.end(), config.listen_metrics_urls.begin(),
-                     config.listen_metrics_urls.end());
+  for (const auto* urls : {&config.listen_metrics_urls, &config.listen_xds_urls}) {
+    client_urls.insert(client_urls.end(), urls->begin(), urls->end());
+  }
   TlsPolicies policies;
   CONCLAVE_ASSIGN_OR_RETURN(
       policies.client, SetUp({"client", "client"}, config, config.client_tls, client_urls, log));

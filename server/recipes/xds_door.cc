@@ -78,6 +78,8 @@ class XdsDoor::Impl {
       xds::AdsServer::Options ads;
       ads.address = address;
       ads.catalog.open = true;
+      ads.credentials = options_.credentials;
+      ads.may_see = options_.may_see;
       ads.on_interest = [this, server = servers_.size()](const std::string& name, bool wanted) {
         OnInterest(name, server, wanted);
       };

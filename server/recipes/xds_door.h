@@ -7,9 +7,9 @@
 // which a client asks for it until `linger` after the last one has gone; its endpoints are those of
 // a channel that Dial() makes without options. What cannot be a service's name has no endpoints.
 //
-// The store is read like any client reads it, through the server's own port: the watches survive
-// what a client's watches survive, and while the store is out of reach, clients keep what they
-// have.
+// The store is read like any client reads it, over a connection to the server itself, which reads
+// everything: the watches survive what a client's watches survive, and while the store is out of
+// reach, clients keep what they have. What a client may see of it, `may_see` says.
 //
 // Threads: one of its own, which begins and ends the watches; one for each ADS server; those of the
 // client. Limits: kNamesMax services are watched. Beyond, those that are not asked for any more
@@ -19,13 +19,19 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "conclave/client/core/log.h"
+
+namespace grpc {
+class ServerCredentials;
+}
 
 namespace conclave::recipes {
 
@@ -38,7 +44,13 @@ class XdsDoor {
 
   struct Options {
     std::vector<std::string> listen{};  // "127.0.0.1:2400", "[::1]:0"; at least one
-    std::string store{};                // the client port: "127.0.0.1:2379"
+    std::string store{};                // the server: "unix:///run/own.sock"
+    // Of TLS on all these addresses; null: plain text.
+    std::shared_ptr<grpc::ServerCredentials> credentials{};
+    // As in xds::AdsServer; null: everybody sees everything.
+    std::function<void(const std::string& user, const std::string& service,
+                       std::function<void(std::optional<bool>)> answer)>
+        may_see{};
     absl::Duration linger = absl::Seconds(30);
     size_t names_max = kNamesMax;
     LogSink log{};  // required

@@ -110,7 +110,7 @@ void Http2Call::OnHeadersComplete() {
   if (connection_->is_clogged()) {
     return Refuse(wire::kErrTooManyRequests);
   }
-  if (!token_.empty() || !connection_->certificate_name().empty()) [[unlikely]]
+  if (!token_.empty() || connection_->is_somebody()) [[unlikely]]
     credentials_ = connection_->CredentialsOf(token_);
   if (streams_from_node()) {
     at_core_ = true;

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "conclave/base/check.h"
+#include "conclave/server/node/server_itself.h"
 
 namespace conclave::rpc {
 namespace {
@@ -72,7 +73,8 @@ Http2Connection::Http2Connection(Http2Host* host, Accepted accepted)
     : host_(host),
       fd_(accepted.fd),
       tls_(std::move(accepted.tls)),
-      slot_(std::move(accepted.slot)) {
+      slot_(std::move(accepted.slot)),
+      is_server_itself_(accepted.is_server_itself) {
   if (tls_ != nullptr) judged_by_ = tls_->material_number();
   last_read_ = host_->loop().now();
   nghttp2_session_server_new2(&session_, host_->callbacks(), this, host_->option());
@@ -205,6 +207,8 @@ void Http2Connection::RemoveCall(Http2Call* call) {
 node::CredentialsRef Http2Connection::CredentialsOf(const std::string& token) {
   // A signed token expires by the date, so that one is kept fresh.
   constexpr Duration kDatedFor = std::chrono::seconds(1);
+  if (is_server_itself_) [[unlikely]]
+    return node::ServerItself();
   if (token.empty() && certificate_name().empty()) return nullptr;
   const Instant now = host_->loop().now();
   if (credentials_ == nullptr || credentials_->token != token ||

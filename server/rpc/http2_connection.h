@@ -67,6 +67,8 @@ class Http2Connection final : public EventLoop::Socket {
   // Closes the socket and ends all calls. The object is retired.
   void Close();
 
+  // Whose it is, is known without a token: by a verified certificate, or because it is our own.
+  bool is_somebody() const { return is_server_itself_ || !certificate_name().empty(); }
   // Common name of the client's verified certificate; empty without one.
   const std::string& certificate_name() const;
 
@@ -77,7 +79,7 @@ class Http2Connection final : public EventLoop::Socket {
   void Queued(size_t bytes) { unread_bytes_ += bytes; }
   void Unqueued(size_t bytes) { unread_bytes_ -= bytes; }
   // What a call with this token shows; null if that is nothing. Calls share it, for a connection's
-  // calls mostly have the same token.
+  // calls mostly have the same token. A part of this server shows that it is one.
   node::CredentialsRef CredentialsOf(const std::string& token);
   bool is_clogged() const { return unread_bytes_ > kUnreadBytesMax; }
 
@@ -106,6 +108,7 @@ class Http2Connection final : public EventLoop::Socket {
   const int fd_;
   const std::unique_ptr<tls::Stream> tls_;  // null: plain text
   const std::shared_ptr<void> slot_;
+  const bool is_server_itself_;
   nghttp2_session* session_ = nullptr;
   OutBuffer out_;
   bool writable_wanted_ = false;

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,8 +23,15 @@ namespace {
 constexpr size_t kReadBytes = 64 * 1024;
 constexpr int kReadsPerBurst = 16;
 constexpr int kBacklog = 128;
+constexpr int kQuestionsMax = 16;  // to the DNS, at a time
 
 }  // namespace
+
+struct PeerPort::Outlet {
+  std::mutex mutex;
+  EventLoop* loop = nullptr;  // guarded by mutex; null: the port is gone
+  int questions = 0;          // under way; guarded by mutex
+};
 
 class PeerPort::Listener final : public EventLoop::Socket {
  public:
@@ -57,6 +66,10 @@ class PeerPort::Lane final : public EventLoop::Socket {
   ~Lane() override { CONCLAVE_CHECK(fd_ < 0); }
 
   void OnReady(uint32_t events) override {
+    if (question_ != 0) {  // nothing is read meanwhile
+      if ((events & (EPOLLHUP | EPOLLERR)) != 0) Close();
+      return;
+    }
     if (!secure_ && !Handshake()) return;
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0) return;
     thread_local char buffer[kReadBytes];
@@ -74,6 +87,14 @@ class PeerPort::Lane final : public EventLoop::Socket {
     port_->loop_->Remove(fd_);
     close(std::exchange(fd_, -1));
     port_->Forget(this);
+  }
+
+  // The answer to a question to the DNS: empty, or why it may not call from where it does.
+  uint64_t question() const { return question_; }
+  void OnAddressJudged(const std::string& why_not) {
+    question_ = 0;
+    port_->loop_->Modify(fd_, EPOLLIN, this);
+    if (Admit(why_not)) OnReady(EPOLLIN);
   }
 
   // Nothing came that would show who it is.
@@ -103,11 +124,29 @@ class PeerPort::Lane final : public EventLoop::Socket {
       Close();
       return false;
     }
-    secure_ = step == tls::Stream::Step::kDone;
     judged_by_ = tls_->material_number();
     port_->loop_->Modify(fd_, step == tls::Stream::Step::kWantWrite ? EPOLLIN | EPOLLOUT : EPOLLIN,
                          this);
-    return secure_;
+    return step == tls::Stream::Step::kDone && CheckAddress();
+  }
+
+  // True if it may go on; else it is closed, or waits for the DNS.
+  bool CheckAddress() {
+    if (!port_->tls_policy_->options().check_addresses) return Admit({});
+    tls::CertificateAddresses addresses = tls_->addresses();
+    std::string ip = tls::RemoteIp(fd_);
+    if (!tls::NeedsLookup(addresses, ip)) return Admit(tls::WhyNotFrom(addresses, ip));
+    port_->loop_->Modify(fd_, 0, this);
+    question_ = port_->AskWhyNot(std::move(addresses), std::move(ip));
+    return false;
+  }
+
+  bool Admit(const std::string& why_not) {
+    secure_ = why_not.empty();
+    if (secure_) return true;
+    port_->Reject(fd_, tls_->server_name(), why_not);
+    Close();
+    return false;
   }
 
   ssize_t Receive(char* buffer, size_t size, bool is_last) {
@@ -199,6 +238,7 @@ class PeerPort::Lane final : public EventLoop::Socket {
   int fd_;
   const std::unique_ptr<tls::Stream> tls_;  // null: plain text
   bool secure_;                             // or meant to be plain
+  uint64_t question_ = 0;                   // to the DNS; 0: none
   uint64_t judged_by_ = 0;                  // the certificates by which the other's was judged last
   raft::NodeId from_;
   node::PeerLane lane_ = node::PeerLane::kMessages;
@@ -214,13 +254,20 @@ PeerPort::PeerPort(EventLoop* loop, PeerIdentity self, tls::Policy* tls_policy,
       self_(self),
       tls_policy_(tls_policy),
       log_(log),
-      rejections_("rejected connection on peer endpoint", [log](tls::Policy::Note note) {
-        (*log)({node::Severity::kWarning, std::move(note.message), std::move(note.fields)});
-      }) {}
+      rejections_(
+          "rejected connection on peer endpoint",
+          [log](tls::Policy::Note note) {
+            (*log)({node::Severity::kWarning, std::move(note.message), std::move(note.fields)});
+          }),
+      outlet_(std::make_shared<Outlet>()) {
+  outlet_->loop = loop;
+}
 
 PeerPort::~PeerPort() {
   CONCLAVE_CHECK(listeners_.empty() && lanes_.empty(), "the peer port is open");
   *alive_ = false;
+  std::lock_guard lock(outlet_->mutex);
+  outlet_->loop = nullptr;
 }
 
 absl::Status PeerPort::Listen(const std::vector<std::string>& urls, bool reuse_port) {
@@ -301,6 +348,32 @@ void PeerPort::Forget(Lane* lane) {
   CONCLAVE_CHECK(found != lanes_.end());
   loop_->Retire(std::move(*found));
   lanes_.erase(found);
+}
+
+// The system's resolver blocks, for many seconds if the DNS is silent. So each question has a
+// thread of its own, which nobody waits for.
+uint64_t PeerPort::AskWhyNot(tls::CertificateAddresses addresses, std::string ip) {
+  const uint64_t question = ++last_question_;
+  const auto answer = [this, alive = alive_, question](const std::string& why_not) {
+    if (!*alive) return;
+    const auto lane = std::find_if(lanes_.begin(), lanes_.end(), [&](const auto& entry) {
+      return entry->question() == question;
+    });
+    if (lane != lanes_.end()) (*lane)->OnAddressJudged(why_not);
+  };
+  std::lock_guard lock(outlet_->mutex);
+  if (outlet_->questions >= kQuestionsMax) {
+    loop_->Post([answer] { answer("too many certificates with names to look up at a time"); });
+    return question;
+  }
+  ++outlet_->questions;
+  std::thread([outlet = outlet_, answer, addresses = std::move(addresses), ip = std::move(ip)] {
+    const std::string why_not = tls::WhyNotFrom(addresses, ip);
+    std::lock_guard lock(outlet->mutex);
+    --outlet->questions;
+    if (outlet->loop != nullptr) outlet->loop->Post([answer, why_not] { answer(why_not); });
+  }).detach();
+  return question;
 }
 
 void PeerPort::Replace(Lane* lane) {

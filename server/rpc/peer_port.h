@@ -63,6 +63,8 @@ class PeerPort {
   // Takes the place of an older lane of the same kind from the same member.
   void Replace(Lane* lane);
   bool WasRemoved(raft::NodeId member) const;
+  // Has a thread compare them (tls::WhyNotFrom); the lane with that question hears the answer.
+  uint64_t AskWhyNot(tls::CertificateAddresses addresses, std::string ip);
 
   EventLoop* const loop_;
   const PeerIdentity self_;
@@ -74,6 +76,10 @@ class PeerPort {
   std::vector<std::unique_ptr<Lane>> lanes_;
   size_t strangers_ = 0;
   std::map<raft::NodeId, uint64_t> received_bytes_;
+  uint64_t last_question_ = 0;
+  // Where such a thread leaves its answer; the port may be gone by then.
+  struct Outlet;
+  std::shared_ptr<Outlet> outlet_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

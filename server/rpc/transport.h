@@ -75,6 +75,7 @@ struct Accepted {
   int fd = -1;                         // goes to the transport
   std::unique_ptr<tls::Stream> tls{};  // after the handshake; null: plain text
   std::shared_ptr<void> slot{};        // let go when the connection has ended; any thread
+  bool is_server_itself = false;       // a part of this process, which may do everything
 };
 
 struct TransportOptions {

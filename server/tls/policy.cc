@@ -1,5 +1,7 @@
 #include "conclave/server/tls/policy.h"
 
+#include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <sys/stat.h>
@@ -126,6 +128,32 @@ std::unique_ptr<Stream> Policy::Connect(int fd, const std::string& host) {
   CONCLAVE_CHECK(X509_VERIFY_PARAM_set1_host(demands, host.data(), host.size()) == 1);
   SSL_set_tlsext_host_name(stream->ssl_, host.c_str());
   return stream;
+}
+
+absl::Status Policy::JudgeClient(std::string_view leaf, std::string_view chain) {
+  Refresh();
+  const std::shared_ptr<const Material> material = current();
+  STACK_OF(X509)* const shown = sk_X509_new_null();
+  for (const std::string_view text : {leaf, chain}) {
+    BIO* const bio = BIO_new_mem_buf(text.data(), static_cast<int>(text.size()));
+    while (sk_X509_num(shown) <= 2 * kChainDepthMax) {
+      X509* const certificate = PEM_read_bio_X509(bio, nullptr, nullptr, nullptr);
+      if (certificate == nullptr) break;
+      sk_X509_push(shown, certificate);
+    }
+    BIO_free(bio);
+  }
+  ERR_clear_error();
+  absl::Status judged;
+  if (sk_X509_num(shown) == 0) {
+    if (!options_.ca_file.empty()) judged = absl::UnauthenticatedError("no certificate was shown");
+  } else if (!material->Believes(shown, /*of_client=*/true)) {
+    judged = absl::UnauthenticatedError("the certificate is not believed, or was revoked");
+  } else if (!material->AllowsNames(sk_X509_value(shown, 0))) {
+    judged = absl::UnauthenticatedError("the certificate has none of the names that are allowed");
+  }
+  sk_X509_pop_free(shown, X509_free);
+  return judged;
 }
 
 bool Policy::StillAccepts(const Stream& stream) const {

@@ -54,6 +54,8 @@ struct Options {
   std::vector<std::string> cipher_suites{};  // Go's names
   Version version_min = Version::kTls12;
   Version version_max = Version::kAny;
+  // Callers' certificates must be made for where they call from (address_check.h), if they say so.
+  bool check_addresses = false;
   // When dialling, believe everybody: certificates that members made for themselves.
   bool trust_any_server = false;
 
@@ -89,6 +91,11 @@ class Policy {
   // The dialling side. `host` is a name or an IP address that the other side's certificate must be
   // made for; empty: any (unix sockets).
   std::unique_ptr<Stream> Connect(int fd, const std::string& host);
+
+  // The same for who has shown a certificate to somebody else's TLS: `leaf` and what leads from it
+  // to its root, in PEM; no leaf is good where nobody is asked for one.
+  //   Unauthenticated  says why not
+  absl::Status JudgeClient(std::string_view leaf, std::string_view chain);
 
   // Loads the files if they have changed. Gives the material's number, which grows with each load.
   uint64_t Refresh();

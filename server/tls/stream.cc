@@ -2,6 +2,7 @@
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -128,6 +129,25 @@ void Stream::OnHandshakeDone() {
   if (!accepting_ || !material_->options().client_cert_auth) return;
   X509* certificate = SSL_get0_peer_certificate(ssl_);
   if (certificate != nullptr) certificate_name_ = CommonName(certificate);
+}
+
+CertificateAddresses Stream::addresses() const {
+  CertificateAddresses addresses;
+  X509* const certificate = SSL_get0_peer_certificate(ssl_);
+  if (certificate == nullptr) return addresses;
+  auto* const names = static_cast<GENERAL_NAMES*>(
+      X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr));
+  for (int i = 0; i < sk_GENERAL_NAME_num(names); ++i) {
+    int type = 0;
+    const auto* text = static_cast<const ASN1_STRING*>(
+        GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type));
+    if (type != GEN_IPADD && type != GEN_DNS) continue;
+    auto& into = type == GEN_IPADD ? addresses.ips : addresses.names;
+    into.emplace_back(reinterpret_cast<const char*>(ASN1_STRING_get0_data(text)),
+                      static_cast<size_t>(ASN1_STRING_length(text)));
+  }
+  GENERAL_NAMES_free(names);
+  return addresses;
 }
 
 ssize_t Stream::Read(void* buffer, size_t size) {

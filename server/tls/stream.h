@@ -19,6 +19,7 @@
 #include <string>
 #include <string_view>
 
+#include "conclave/server/tls/address_check.h"
 #include "conclave/server/tls/policy.h"
 
 struct ssl_st;
@@ -66,6 +67,8 @@ class Stream {
   // Common name of the client's verified certificate; empty if there is none, or if certificates do
   // not name users on this port.
   const std::string& certificate_name() const { return certificate_name_; }
+  // Whom the other side's certificate is made for; nothing without one.
+  CertificateAddresses addresses() const;
   // For log lines: whom the client wanted to speak to.
   std::string server_name() const;
   uint64_t material_number() const;

@@ -18,6 +18,7 @@ namespace {
 
 using testing::AllOf;
 using testing::Contains;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
@@ -122,7 +123,34 @@ TEST(FlagsTest, NumbersAndDurationsAreWrittenAsInGo) {
 
 TEST(FlagsTest, AFlagThatIsIgnoredStillHasToBeWellFormed) {
   EXPECT_FALSE(Parse({"--max-wals=many"}).ok());
-  EXPECT_FALSE(Parse({"--corrupt-check-time=5"}).ok());
+  EXPECT_FALSE(Parse({"--raft-read-timeout=5"}).ok());
+}
+
+TEST(FlagsTest, AFeatureGateWorksOrIsWarnedAbout) {
+  const auto parsed = Parse({"--feature-gates=AllAlpha=true,LeaseCheckpoint=true"});
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_TRUE(parsed->config.compact_hash_check);
+  EXPECT_THAT(parsed->warnings, ElementsAre(AllOf(HasSubstr("LeaseCheckpoint is ignored"),
+                                                  HasSubstr("always replicated"))));
+  EXPECT_FALSE(
+      Parse({"--feature-gates=AllAlpha=true,CompactHashCheck=false"})->config.compact_hash_check)
+      << "the gate that is named decides";
+  EXPECT_THAT(Parse({"--feature-gates=CompactHashCheck=true"})->warnings, IsEmpty());
+}
+
+TEST(FlagsTest, ChecksElectionsAndCompactionAreTuned) {
+  const auto given =
+      Parse({"--corrupt-check-time=5s", "--initial-election-tick-advance=false",
+             "--experimental-compaction-batch-limit=7", "--compaction-sleep-interval=20ms",
+             "--warning-watch-progress-duration=2s"});
+  ASSERT_TRUE(given.ok()) << given.status();
+  EXPECT_EQ(given->config.corrupt_check_time, std::chrono::seconds(5));
+  EXPECT_FALSE(given->config.initial_election_tick_advance);
+  EXPECT_EQ(given->config.compaction_batch_limit, 7u);
+  EXPECT_EQ(given->config.compaction_sleep_interval, std::chrono::milliseconds(20));
+  EXPECT_EQ(given->config.warning_apply_duration, std::chrono::seconds(2));
+  EXPECT_THAT(given->warnings, IsEmpty());
+  EXPECT_TRUE(Parse({})->config.initial_election_tick_advance);
 }
 
 TEST(FlagsTest, LogsAreRotatedAsTheirSettingsSay) {
@@ -131,6 +159,15 @@ TEST(FlagsTest, LogsAreRotatedAsTheirSettingsSay) {
   ASSERT_TRUE(on.ok()) << on.status();
   EXPECT_EQ(on->config.log.rotation.file_bytes_max, 5u << 20);
   EXPECT_EQ(on->config.log.rotation.files, 3u);
+  EXPECT_FALSE(on->config.log.rotation.compress);
+  const auto all =
+      Parse({"--enable-log-rotation",
+             R"(--log-rotation-config-json={"maxage": 3, "localtime": true, "compress": true})"});
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_EQ(all->config.log.rotation.age_max, std::chrono::hours(72));
+  EXPECT_EQ(all->config.log.rotation.files, 0u) << "all of them";
+  EXPECT_TRUE(all->config.log.rotation.local_time);
+  EXPECT_TRUE(all->config.log.rotation.compress);
   EXPECT_EQ(Parse({})->config.log.rotation.file_bytes_max, 0u);
   EXPECT_EQ(Parse({"--enable-log-rotation"})->config.log.rotation.file_bytes_max, 100u << 20);
   // etcd's default.
@@ -138,7 +175,7 @@ TEST(FlagsTest, LogsAreRotatedAsTheirSettingsSay) {
                      R"("localtime": false, "compress": false})"})
                   .ok());
   for (const char* bad : {"", "[]", "{", R"({"maxsize": -1})", R"({"maxsize": "1"})",
-                          R"({"maxage": 3})", R"({"compress": true})"}) {
+                          R"({"maxage": -3})", R"({"compress": 1})", R"({"localtime": "x"})"}) {
     EXPECT_FALSE(Parse({"--log-rotation-config-json", bad}).ok()) << bad;
   }
 }
@@ -246,20 +283,25 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{{"--quota-backend-bytes=2G"}, {"--quota-backend-bytes", "2G"}},
         BadCase{{"--max-txn-ops=0"}, {"--max-txn-ops"}},
         BadCase{{"--initial-cluster-state=old"}, {"--initial-cluster-state", "new or existing"}},
-        BadCase{{"--initial-cluster=x=http://h:1"},
-                {"--initial-cluster", "does not list this member", "default"}},
         BadCase{{"--initial-cluster=http://h:1"}, {"--initial-cluster", "name=http://host:port"}},
-        BadCase{{"--initial-cluster=default=http://h:1,b=http://h:1"}, {"to both"}},
-        BadCase{
-            {"--initial-cluster=default=http://h:1", "--initial-advertise-peer-urls=http://h:2"},
-            {"--initial-cluster", "--initial-advertise-peer-urls"}},
+        BadCase{{"--discovery-token=t"}, {"--discovery-endpoints", "set both"}},
+        BadCase{{"--discovery-token=a/b"}, {"--discovery-token", "slash"}},
+        BadCase{{"--discovery-token=t", "--discovery-endpoints=h:1",
+                 "--initial-cluster=default=http://h:1"},
+                {"choose one of", "--initial-cluster"}},
+        BadCase{{"--discovery-token=t", "--discovery-endpoints=h:1",
+                 "--initial-cluster-state=existing"},
+                {"--discovery-token", "new cluster"}},
+        BadCase{{"--discovery-token=t", "--discovery-endpoints=h:1", "--discovery-cert=c"},
+                {"--discovery-cert", "--discovery-key"}},
         BadCase{{"--listen-client-urls=https://h:1"},
                 {"--cert-file, --key-file", "must be provided for client url https://h:1"}},
         BadCase{{"--listen-metrics-urls=https://h:1"},
                 {"--cert-file, --key-file", "metrics url https://h:1"}},
         BadCase{{"--listen-peer-urls=https://h:1"}, {"--peer-cert-file", "peer url https://h:1"}},
-        BadCase{{"--auto-tls", "--listen-client-urls=https://h:1", "--listen-xds-urls=http://h:2"},
-                {"--listen-xds-urls", "unix://"}},
+        BadCase{{"--listen-xds-urls=https://h:2"},
+                {"--cert-file, --key-file", "xds url https://h:2"}},
+        BadCase{{"--listen-xds-urls=unix:///run/x"}, {"--listen-xds-urls", "http:// and https://"}},
         BadCase{{"--cipher-suites=TLS_X"}, {"--cipher-suites", "unexpected TLS cipher suite"}},
         BadCase{{"--tls-min-version=TLS1.1"}, {"--tls-min-version", "TLS1.2 or TLS1.3"}},
         BadCase{{"--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"},
@@ -281,6 +323,39 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{{"--config-file=/nonexistent"}, {"--config-file", "/nonexistent", "No such file"}},
         BadCase{{"--config-file=/"}, {"--config-file", "/", "directory"}},
         BadCase{{"--version", "--max-wals=many"}, {"--max-wals"}}));
+
+// Of a member that has its state already, nobody asks this.
+TEST(FlagsTest, TheInitialClusterIsCheckedByItself) {
+  const auto why_not = [](std::vector<std::string> arguments) {
+    const auto line = Parse(std::move(arguments));
+    EXPECT_TRUE(line.ok()) << line.status();
+    return std::string(CheckInitialCluster(line->config).message());
+  };
+  EXPECT_THAT(why_not({"--initial-cluster=x=http://h:1"}),
+              AllOf(HasSubstr("--initial-cluster"), HasSubstr("does not list this member"),
+                    HasSubstr("default")));
+  EXPECT_THAT(why_not({"--initial-cluster=default=http://h:1,b=http://h:1"}), HasSubstr("to both"));
+  EXPECT_THAT(
+      why_not({"--initial-cluster=default=http://h:1", "--initial-advertise-peer-urls=http://h:2"}),
+      HasSubstr("--initial-advertise-peer-urls"));
+  EXPECT_THAT(why_not({"--initial-cluster=default=https://h:1"}), HasSubstr("--peer-cert-file"));
+  EXPECT_EQ(why_not({"--initial-cluster=default=http://h:1"}), "");
+  EXPECT_EQ(why_not({}), "");
+}
+
+TEST(FlagsTest, DiscoveryIsSetUpByItsFlags) {
+  const auto line = Parse({"--discovery-token=t", "--discovery-endpoints=h:1, http://g:2",
+                           "--discovery-request-timeout=7s", "--discovery-insecure-transport=false",
+                           "--discovery-user=u:p", "--discovery-cacert=ca"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  const DiscoverySettings& discovery = line->config.discovery;
+  EXPECT_EQ(discovery.token, "t");
+  EXPECT_THAT(discovery.endpoints, ElementsAre("h:1", "http://g:2"));
+  EXPECT_EQ(discovery.request_timeout, std::chrono::seconds(7));
+  EXPECT_FALSE(discovery.insecure_transport);
+  EXPECT_EQ(discovery.user, "u:p");
+  EXPECT_EQ(discovery.ca_file, "ca");
+}
 
 TEST(FlagsTest, ARefusedSwitchThatIsOffAsksForNothing) {
   EXPECT_TRUE(Parse({"--auto-tls=false", "--force-new-cluster=false"}).ok());

@@ -1,13 +1,20 @@
 // The lines of the log: their form, their levels, and where they go.
 #include "conclave/server/app/log.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
 #include "conclave/tests/app/server_process.h"
 
 namespace conclave::app {
@@ -77,17 +84,163 @@ TEST_F(LogFileTest, TheLevelDecidesWhatIsWritten) {
   EXPECT_THAT(text, HasSubstr("\"level\":\"error\""));
 }
 
-TEST_F(LogFileTest, AFullFileIsPutAside) {
-  auto log = Log::Open({.outputs = {path_}, .rotation = {.file_bytes_max = 1000, .files = 2}});
-  ASSERT_TRUE(log.ok()) << log.status();
-  for (int i = 0; i < 100; ++i) (*log)->Info("a line of the log");
-  size_t files = 0;
+// Of what stands in the log's folder.
+std::vector<std::filesystem::path> FilesIn(const std::string& path) {
+  std::vector<std::filesystem::path> files;
   for (const auto& entry :
-       std::filesystem::directory_iterator(std::filesystem::path(path_).parent_path())) {
-    ++files;
-    EXPECT_LE(entry.file_size(), 1000u) << entry.path();
+       std::filesystem::directory_iterator(std::filesystem::path(path).parent_path())) {
+    files.push_back(entry.path());
   }
-  EXPECT_EQ(files, 3u);
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::string Unpacked(const std::filesystem::path& path) {
+  std::string text(1 << 20, '\0');
+  gzFile file = gzopen(path.c_str(), "rb");
+  const int size = file == nullptr ? -1 : gzread(file, text.data(), text.size());
+  if (file != nullptr) gzclose(file);
+  text.resize(static_cast<size_t>(std::max(size, 0)));
+  return text;
+}
+
+TEST_F(LogFileTest, AFullFileIsPutAside) {
+  {
+    auto log = Log::Open({.outputs = {path_}, .rotation = {.file_bytes_max = 1000, .files = 2}});
+    ASSERT_TRUE(log.ok()) << log.status();
+    for (int i = 0; i < 100; ++i) (*log)->Info("a line of the log");
+  }
+  const auto files = FilesIn(path_);
+  EXPECT_EQ(files.size(), 3u);
+  for (const auto& file : files) {
+    EXPECT_LE(std::filesystem::file_size(file), 1000u) << file;
+    // log-2006-01-02T15-04-05.000
+    if (file != path_) {
+      EXPECT_THAT(file.filename().string(),
+                  ::testing::MatchesRegex("log-....-..-..T..-..-..\\...."));
+    }
+  }
+}
+
+TEST_F(LogFileTest, WhatIsPutAsideIsPackedAndNothingIsLost) {
+  const std::string path = path_ + ".log";
+  {
+    auto log =
+        Log::Open({.outputs = {path}, .rotation = {.file_bytes_max = 5000, .compress = true}});
+    ASSERT_TRUE(log.ok()) << log.status();
+    for (int i = 0; i < 100; ++i) (*log)->Info(absl::StrCat("line ", i, "."));
+  }
+  std::string all;
+  for (const auto& file : FilesIn(path)) {
+    if (file == path) continue;
+    EXPECT_THAT(file.filename().string(),
+                ::testing::MatchesRegex("log-....-..-..T..-..-..\\....\\.log\\.gz"));
+    all += Unpacked(file);
+  }
+  all += conclave::testing::ReadFile(path);
+  size_t at = 0;
+  for (int i = 0; i < 100; ++i) {
+    at = all.find(absl::StrCat("line ", i, "."), at);
+    ASSERT_NE(at, std::string::npos) << i;
+  }
+}
+
+TEST_F(LogFileTest, WhatIsOldGoesAndWhatIsNoLogStays) {
+  const auto put = [&](const std::string& ending) { std::ofstream(path_ + ending) << "x"; };
+  put("-2001-02-03T04-05-06.789");
+  put("-2001-02-03T04-05-06.789.gz");
+  put("-notes");
+  put("-9999-02-03T04-05-06.789");
+  {
+    auto log = Log::Open({.outputs = {path_},
+                          .rotation = {.file_bytes_max = 1000, .age_max = std::chrono::hours(24)}});
+    ASSERT_TRUE(log.ok()) << log.status();
+  }
+  EXPECT_THAT(FilesIn(path_),
+              ::testing::ElementsAre(std::filesystem::path(path_),
+                                     std::filesystem::path(path_ + "-9999-02-03T04-05-06.789"),
+                                     std::filesystem::path(path_ + "-notes")));
+}
+
+// The journal's side of its protocol.
+class JournalTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    ASSERT_LT(path_.size(), sizeof address.sun_path);
+    path_.copy(address.sun_path, path_.size());
+    socket_ = socket(AF_UNIX, SOCK_DGRAM, 0);
+    ASSERT_EQ(bind(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  }
+  void TearDown() override { close(socket_); }
+
+  // The fields of the next entry, as a datagram or as the file that one brings.
+  std::string NextEntry() {
+    std::string data(1 << 16, '\0');
+    iovec part{data.data(), data.size()};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr header{};
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    header.msg_control = control;
+    header.msg_controllen = sizeof control;
+    const ssize_t size = recvmsg(socket_, &header, 0);
+    EXPECT_GE(size, 0);
+    data.resize(static_cast<size_t>(std::max<ssize_t>(size, 0)));
+    const cmsghdr* message = CMSG_FIRSTHDR(&header);
+    if (message == nullptr) return data;
+    EXPECT_EQ(data, "") << "all of it is in the file";
+    int file = -1;
+    memcpy(&file, CMSG_DATA(message), sizeof file);
+    EXPECT_EQ(fcntl(file, F_GET_SEALS) & F_SEAL_WRITE, F_SEAL_WRITE);
+    data.resize(static_cast<size_t>(lseek(file, 0, SEEK_END)));
+    EXPECT_EQ(pread(file, data.data(), data.size(), 0), static_cast<ssize_t>(data.size()));
+    close(file);
+    return data;
+  }
+
+  conclave::testing::TemporaryDirectory directory_;
+  const std::string path_ = directory_.path("socket");
+  int socket_ = -1;
+};
+
+TEST_F(JournalTest, ALineIsAnEntryWithItsPriority) {
+  auto log = Log::Open({.outputs = {"systemd/journal"}, .journal_socket = path_});
+  ASSERT_TRUE(log.ok()) << log.status();
+  (*log)->Info("for the journal");
+  std::string entry = NextEntry();
+  EXPECT_THAT(entry, HasSubstr("PRIORITY=6\n"));
+  EXPECT_THAT(entry, HasSubstr("SYSLOG_IDENTIFIER=conclave\n"));
+  EXPECT_THAT(entry, HasSubstr("MESSAGE={\"level\":\"info\","));
+  EXPECT_THAT(entry, HasSubstr("\"msg\":\"for the journal\"}\n"));
+  (*log)->Warn("w");
+  EXPECT_THAT(NextEntry(), HasSubstr("PRIORITY=4\n"));
+  (*log)->Error("e");
+  EXPECT_THAT(NextEntry(), HasSubstr("PRIORITY=3\n"));
+}
+
+TEST_F(JournalTest, ALineThatIsTooLongForADatagramComesAsAFile) {
+  auto log = Log::Open({.outputs = {"systemd/journal"}, .journal_socket = path_});
+  ASSERT_TRUE(log.ok()) << log.status();
+  const std::string text(8 << 20, 'x');
+  (*log)->Info(text);
+  EXPECT_THAT(NextEntry(), HasSubstr("MESSAGE={"));
+}
+
+TEST_F(JournalTest, WithoutAJournalItIsSaidAtTheStart) {
+  const auto log =
+      Log::Open({.outputs = {"systemd/journal"}, .journal_socket = directory_.path("nobody")});
+  EXPECT_THAT(std::string(log.status().message()), HasSubstr("no journal at"));
+}
+
+TEST_F(JournalTest, WhatTheJournalDoesNotTakeGoesToStderr) {
+  auto log = Log::Open({.outputs = {"systemd/journal"}, .journal_socket = path_});
+  ASSERT_TRUE(log.ok()) << log.status();
+  std::filesystem::remove(path_);
+  ::testing::internal::CaptureStderr();
+  (*log)->Info("nobody there");
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("nobody there"));
 }
 
 TEST_F(LogFileTest, AFileThatCannotBeOpenedIsNamed) {

@@ -133,20 +133,31 @@ TEST(BadStartTest, ADirectoryOfSomebodyElseStaysUntouched) {
   fs::permissions(etcd, fs::perms(0700));
   SingleServer on_etcd(etcd);
   ExpectRefused(on_etcd, etcd, {"data directory of etcd"});
+}
 
+// As etcd has it: what founded the cluster does not matter any more.
+TEST(RestartTest, AMemberIsWhoItsDirectorySaysWhateverTheInitialClusterIs) {
+  TemporaryDirectory directory;
   const std::string data = directory.path("a");
   SingleServer server(data);
   server.Start();
   ASSERT_TRUE(server.WaitReady()) << server.Output();
+  ASSERT_TRUE(Put(server.endpoint(), "kept", "v", std::chrono::seconds(20)));
   server.process_->Signal(SIGTERM);
   ASSERT_EQ(server.process_->Wait().value_or(-1), 0);
-  const std::string own = absl::StrCat("http://127.0.0.1:", server.peer_port_);
   const std::vector<std::vector<std::string>> changes = {
       {"--initial-cluster-token=another"},
-      {absl::StrCat("--initial-cluster=default=", own, ",b=http://127.0.0.1:1")}};
+      {"--initial-cluster=default=http://127.0.0.1:2,b=http://127.0.0.1:1"},
+      {"--initial-cluster=b=http://127.0.0.1:1"},
+      {"--initial-cluster=b=http://127.0.0.1:1", "--initial-cluster-state=existing"},
+      {"--discovery-token=nobody", "--discovery-endpoints=127.0.0.1:1"}};
   for (const auto& flags : changes) {
-    SingleServer changed(data, flags, FreePort(), server.peer_port_);
-    ExpectRefused(changed, data, {"belongs to cluster", "--initial-cluster"});
+    SingleServer changed(data, flags);  // at other ports, too
+    changed.Start();
+    ASSERT_TRUE(changed.WaitReady()) << flags[0] << "\n" << changed.Output();
+    EXPECT_EQ(ReadAll(changed.endpoint()).count("kept"), 1u);
+    changed.process_->Signal(SIGTERM);
+    EXPECT_EQ(changed.process_->Wait().value_or(-1), 0);
   }
 }
 

@@ -101,14 +101,6 @@ TEST(ExitCodeTest, ADataDirectoryInUseOrOfSomebodyElseIsOne) {
   first.process_->Signal(SIGTERM);
   EXPECT_EQ(first.process_->Wait().value_or(-1), 0);
 
-  SingleServer other_cluster(directory.path("a"),
-                             {"--log-level=error", "--initial-cluster-token=another"});
-  other_cluster.Start();
-  EXPECT_EQ(other_cluster.process_->Wait().value_or(-1), 1);
-  EXPECT_THAT(other_cluster.Output(), HasSubstr("belongs to cluster"));
-  EXPECT_EQ(other_cluster.Output().find('\n'), other_cluster.Output().size() - 1)
-      << other_cluster.Output();
-
   std::ofstream(directory.path("file")) << "not a directory";
   SingleServer no_directory(directory.path("file"), {"--log-level=error"});
   no_directory.Start();

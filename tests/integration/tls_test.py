@@ -261,6 +261,42 @@ def test_peers_auto(world):
             server.stop()
 
 
+def peer_port_admits(world, port, cert):
+    """Whether it says anything to whoever comes with this certificate."""
+    context = ssl.create_default_context(cafile=str(world.ca.cert))
+    context.load_cert_chain(*map(str, cert))
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as raw, \
+                context.wrap_socket(raw, server_hostname="localhost") as stream:
+            stream.sendall(b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n".ljust(64))
+            return stream.recv(100) != b""
+    except OSError:
+        return False
+
+
+def test_peer_addresses(world):
+    """A member's certificate must be made for where the member calls from, unless it names no place at all."""
+    member = world.ca.issue("member")
+    flags = ["--peer-cert-file", member[0], "--peer-key-file", member[1], "--peer-trusted-ca-file", world.ca.cert,
+             "--peer-client-cert-auth"]
+    cases = {"address": (("IP:127.0.0.1",), True), "name": (("DNS:localhost",), True),
+             "either": (("IP:10.9.9.9", "DNS:localhost"), True), "none": (("email:a@example.com",), True),
+             "other-address": (("IP:10.9.9.9",), False), "other-name": (("DNS:nowhere.invalid",), False),
+             "wildcard": (("DNS:*.example.com",), False)}
+    certs = {name: world.ca.issue(f"from-{name}", hosts=hosts) for name, (hosts, _) in cases.items()}
+    port, = free_ports(1)
+    with running(world, flags, scheme="http", peers=[f"https://127.0.0.1:{port}"]) as server:
+        for name, (_, good) in cases.items():
+            check(f"a member with {name}", peer_port_admits(world, port, certs[name]) == good)
+        for text in ("x509: certificate is valid for 10.9.9.9, not 127.0.0.1",
+                     "does not match any of DNSNames", "nowhere.invalid"):
+            wait_for(f"{text} in the log", lambda text=text: text in server.log())
+    port, = free_ports(1)
+    with running(world, [*flags, "--experimental-peer-skip-client-san-verification"], scheme="http",
+                 peers=[f"https://127.0.0.1:{port}"]):
+        check("nobody looks if that is switched off", peer_port_admits(world, port, certs["other-address"]))
+
+
 # ---- What only we promise.
 
 
@@ -376,7 +412,7 @@ def test_hostile_connections(world):
 
 
 SHARED = [test_server_certificates, test_client_certificates, test_ciphers, test_auto_tls, test_unix_sockets, test_peers,
-          test_peers_auto]
+          test_peers_auto, test_peer_addresses]
 OURS = [test_peer_refusals, test_authorities_change, test_versions_and_hostnames, test_both_on_one_port,
         test_hostile_connections]
 

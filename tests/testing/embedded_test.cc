@@ -3,12 +3,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <set>
 #include <string>
 
 #include "conclave/testing/embedded_cluster.h"
+#include "conclave/tests/support/authority.h"
 
 namespace conclave::testing {
 namespace {
@@ -30,6 +32,40 @@ TEST(EmbeddedServerTest, InMemoryServesAndForgets) {
     EXPECT_FALSE(got->has_value());
     EXPECT_TRUE(client.Put("a", "1").ok());
   }
+}
+
+TEST(EmbeddedServerTest, SpeaksTlsIfItHasACertificate) {
+  const std::string directory = std::filesystem::path(::testing::TempDir()) /
+                                ("conclave-embedded-" + std::to_string(getpid()));
+  std::filesystem::create_directories(directory);
+  {
+    Authority authority(directory, "ca");
+    const Authority::Files own = authority.Issue({.name = "server"});
+    const Authority::Files alice = authority.Issue({.name = "alice"});
+    EXPECT_EQ(
+        EmbeddedServer::Start({.in_memory = true, .tls = {.cert_file = own.cert}}).status().code(),
+        absl::StatusCode::kInvalidArgument);
+    auto server = EmbeddedServer::Start({.in_memory = true,
+                                         .tls = {.cert_file = own.cert,
+                                                 .key_file = own.key,
+                                                 .ca_file = authority.ca_file(),
+                                                 .client_cert_auth = true}});
+    ASSERT_TRUE(server.ok()) << server.status();
+    const std::string endpoint = (*server)->client_endpoint();
+    EXPECT_EQ(endpoint.substr(0, 8), "https://");
+    const auto put = [&](const Authority::Files& shown) {
+      absl::StatusOr<Client> client = Client::Connect(
+          {.endpoints = {endpoint},
+           .tls = TlsOptions{
+               .ca_file = authority.ca_file(), .cert_file = shown.cert, .key_file = shown.key}});
+      EXPECT_TRUE(client.ok()) << client.status();
+      return client->Put("a", "1", {}, {.timeout = absl::Seconds(shown.cert.empty() ? 1 : 10)})
+          .status();
+    };
+    EXPECT_TRUE(put(alice).ok()) << put(alice);
+    EXPECT_FALSE(put({}).ok());
+  }
+  std::filesystem::remove_all(directory);
 }
 
 TEST(EmbeddedServerTest, InMemoryTakesManySnapshotsOfItsLog) {

@@ -1,6 +1,6 @@
 // --help's group "Clustering": how members find each other, and changes of membership.
-#include "absl/strings/ascii.h"
-#include "absl/strings/str_cat.h"
+#include <type_traits>
+
 #include "absl/strings/str_split.h"
 #include "conclave/server/app/flags/table.h"
 #include "conclave/server/app/flags/values.h"
@@ -11,17 +11,34 @@ namespace {
 using enum FlagKind;
 
 absl::Status SetInitialCluster(std::string_view value, Config* config) {
-  config->initial_cluster.clear();
-  for (const auto& part : absl::StrSplit(std::string(value), ',')) {
-    const std::string text(absl::StripAsciiWhitespace(part));
-    const size_t equals = text.find('=');
-    if (equals == std::string::npos || equals == 0) {
-      return InvalidValue(absl::StrCat(
-          "\"", text, "\" must be name=http://host:port (members separated by commas)"));
-    }
-    CONCLAVE_ASSIGN_OR_RETURN(Url url, ParseUrl(text.substr(equals + 1)));
-    config->initial_cluster[text.substr(0, equals)].push_back(std::move(url));
+  CONCLAVE_ASSIGN_OR_RETURN(config->initial_cluster, ParseInitialCluster(value));
+  return absl::OkStatus();
+}
+
+template <auto DiscoverySettings::*kField>
+absl::Status SetDiscovery(std::string_view value, Config* config) {
+  auto& field = config->discovery.*kField;
+  using Field = std::remove_reference_t<decltype(field)>;
+  if constexpr (std::is_same_v<Field, bool>) {
+    CONCLAVE_ASSIGN_OR_RETURN(field, ParseBool(value));
+  } else if constexpr (std::is_same_v<Field, Duration>) {
+    CONCLAVE_ASSIGN_OR_RETURN(field, ParseDuration(value, std::chrono::milliseconds(1)));
+  } else {
+    field = Field(value);
   }
+  return absl::OkStatus();
+}
+
+absl::Status SetDiscoveryEndpoints(std::string_view value, Config* config) {
+  config->discovery.endpoints =
+      absl::StrSplit(std::string(value), absl::ByAnyChar(", "), absl::SkipEmpty());
+  return absl::OkStatus();
+}
+
+// It becomes a part of keys.
+absl::Status SetDiscoveryToken(std::string_view value, Config* config) {
+  if (value.find('/') != std::string_view::npos) return InvalidValue("must not have a slash");
+  config->discovery.token = std::string(value);
   return absl::OkStatus();
 }
 
@@ -39,8 +56,8 @@ absl::Status SetPreVote(std::string_view value, Config* /*config*/) {
   return absl::OkStatus();
 }
 
-constexpr char kNameThem[] = "name the members with --initial-cluster";
-constexpr char kNoDiscovery[] = "it tunes --discovery-token";
+constexpr char kNameThem[] =
+    "name the members with --initial-cluster, or let them find each other by --discovery-token";
 
 const FlagEntry kFlags[] = {
     Works("initial-advertise-peer-urls", kList, "as --initial-cluster says",
@@ -64,16 +81,43 @@ const FlagEntry kFlags[] = {
     Works("force-new-cluster", kBool, "false",
           "all other members are lost: go on alone with this one's data",
           SetBool<&Config::force_new_cluster>),
-    Ignored("initial-election-tick-advance", kBool, "a member alone elects itself at once"),
+    Works("initial-election-tick-advance", kBool, "true",
+          "a member that starts waits for a leader no longer than a random part of its election "
+          "time-out",
+          SetBool<&Config::initial_election_tick_advance>),
     Refused("discovery", kText, kNameThem),
     Refused("discovery-srv", kText, kNameThem),
     Refused("discovery-srv-name", kText, kNameThem),
-    Ignored("discovery-dial-timeout", kDuration, kNoDiscovery),
-    Ignored("discovery-request-timeout", kDuration, kNoDiscovery),
-    Ignored("discovery-keepalive-time", kDuration, kNoDiscovery),
-    Ignored("discovery-keepalive-timeout", kDuration, kNoDiscovery),
-    Refused("discovery-token", kText, kNameThem),
-    Refused("discovery-endpoints", kText, kNameThem),
+    Works("discovery-token", kText, "",
+          "the founders of a new cluster find each other under this name, through another cluster",
+          SetDiscoveryToken),
+    Works("discovery-endpoints", kList, "", "addresses of that other cluster",
+          SetDiscoveryEndpoints),
+    Works("discovery-dial-timeout", kDuration, "2s", "how long one of its members may take",
+          SetDiscovery<&DiscoverySettings::dial_timeout>),
+    Works("discovery-request-timeout", kDuration, "5s", "how long a request to it may take",
+          SetDiscovery<&DiscoverySettings::request_timeout>),
+    Works("discovery-keepalive-time", kDuration, "2s",
+          "pings to it; at most every 10 s, for servers punish more",
+          SetDiscovery<&DiscoverySettings::keepalive_time>),
+    Works("discovery-keepalive-timeout", kDuration, "6s",
+          "a ping without answer ends the connection after",
+          SetDiscovery<&DiscoverySettings::keepalive_timeout>),
+    Works("discovery-insecure-transport", kBool, "true",
+          "endpoints without a scheme are spoken to in plain text, if there are no files for TLS",
+          SetDiscovery<&DiscoverySettings::insecure_transport>),
+    Works("discovery-insecure-skip-tls-verify", kBool, "false", "believe whoever answers there",
+          SetDiscovery<&DiscoverySettings::insecure_skip_tls_verify>),
+    Works("discovery-cert", kText, "", "certificate to show there",
+          SetDiscovery<&DiscoverySettings::cert_file>),
+    Works("discovery-key", kText, "", "its private key",
+          SetDiscovery<&DiscoverySettings::key_file>),
+    Works("discovery-cacert", kText, "", "authorities that its certificates come from",
+          SetDiscovery<&DiscoverySettings::ca_file>),
+    Works("discovery-user", kText, "", "user there, or user:password",
+          SetDiscovery<&DiscoverySettings::user>),
+    Works("discovery-password", kText, "", "his password",
+          SetDiscovery<&DiscoverySettings::password>),
     Ignored("discovery-fallback", kText, "there is no v2 proxy to fall back to"),
     Refused("discovery-proxy", kText, kNameThem),
 };

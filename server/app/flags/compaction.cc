@@ -32,15 +32,18 @@ absl::Status SetCompactionRetention(std::string_view value, Config* config) {
   return absl::OkStatus();
 }
 
-constexpr char kOwnSlices[] = "compaction runs in slices of its own";
-
 const FlagEntry kFlags[] = {
     Works("auto-compaction-mode", kText, "periodic", "periodic or revision", SetCompactionMode),
     Works("auto-compaction-retention", kText, "0",
           "what to keep: a duration (a number is hours), or a number of revisions; 0 is off",
           SetCompactionRetention),
-    Ignored("compaction-batch-limit", kNumber, kOwnSlices).OnceExperimental(),
-    Ignored("compaction-sleep-interval", kDuration, kOwnSlices).OnceExperimental(),
+    Works("compaction-batch-limit", kNumber, "0",
+          "old revisions that compaction frees at a time; 0: 2000",
+          SetNumber<&Config::compaction_batch_limit, 0, 1'000'000'000>)
+        .OnceExperimental(),
+    Works("compaction-sleep-interval", kDuration, "0s", "how long it rests between two of these",
+          SetDuration<&Config::compaction_sleep_interval>)
+        .OnceExperimental(),
     Ignored("bootstrap-defrag-threshold-megabytes", kNumber, "there is nothing to defragment")
         .OnceExperimental(),
 };

@@ -34,7 +34,8 @@ absl::Status SetLogFormat(std::string_view value, Config* config) {
 
 absl::Status SetLogRotation(std::string_view value, Config* config) {
   constexpr int64_t kMegabytesMax = 1 << 20;
-  constexpr int64_t kFilesMax = 1000;
+  constexpr int64_t kFilesMax = 1'000'000;
+  constexpr int64_t kDaysMax = 100'000;
   const auto json = nlohmann::json::parse(value, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) {
     return InvalidValue("must be an object of JSON, as in {\"maxsize\": 100, \"maxbackups\": 5}");
@@ -46,17 +47,25 @@ absl::Status SetLogRotation(std::string_view value, Config* config) {
   };
   const int64_t megabytes = number("maxsize");
   const int64_t files = number("maxbackups");
-  if (megabytes < 0 || megabytes > kMegabytesMax || files < 0 || files > kFilesMax) {
+  const int64_t days = number("maxage");
+  if (megabytes < 0 || megabytes > kMegabytesMax || files < 0 || files > kFilesMax || days < 0 ||
+      days > kDaysMax) {
     return InvalidValue(absl::StrCat("maxsize must be from 0 to ", kMegabytesMax,
-                                     ", maxbackups from 0 to ", kFilesMax));
+                                     ", maxbackups from 0 to ", kFilesMax, ", maxage from 0 to ",
+                                     kDaysMax));
   }
-  if (number("maxage") != 0 || json.value("compress", nlohmann::json()) == true) {
-    return InvalidValue("maxage and compress do nothing here; leave them out");
+  LogRotation& settings = config->log_rotation_settings;
+  for (const auto& [name, field] : {std::pair("localtime", &LogRotation::local_time),
+                                    std::pair("compress", &LogRotation::compress)}) {
+    const auto found = json.find(name);
+    if (found != json.end() && !found->is_boolean()) {
+      return InvalidValue(absl::StrCat(name, " must be true or false"));
+    }
+    settings.*field = found != json.end() && found->get<bool>();
   }
-  // 0 is "by default" and "all of them".
-  config->log_rotation_settings.file_bytes_max =
-      static_cast<uint64_t>(megabytes == 0 ? 100 : megabytes) << 20;
-  config->log_rotation_settings.files = static_cast<uint64_t>(files == 0 ? kFilesMax : files);
+  settings.file_bytes_max = static_cast<uint64_t>(megabytes == 0 ? 100 : megabytes) << 20;
+  settings.files = static_cast<uint64_t>(files);
+  settings.age_max = std::chrono::hours(24 * days);
   return absl::OkStatus();
 }
 
@@ -64,9 +73,8 @@ absl::Status SetLogOutputs(std::string_view value, Config* config) {
   config->log.outputs.clear();
   for (const auto& part : absl::StrSplit(std::string(value), ',')) {
     const std::string output(part);
-    if (output.empty()) return InvalidValue("must be stderr, stdout or paths of files");
-    if (output.starts_with("systemd/")) {
-      return InvalidValue("the journal is not there yet; use stderr");
+    if (output.empty() || (output.starts_with("systemd/") && output != "systemd/journal")) {
+      return InvalidValue("must be stderr, stdout, systemd/journal or paths of files");
     }
     config->log.outputs.push_back(output);
   }
@@ -83,13 +91,16 @@ const FlagEntry kFlags[] = {
     Works("log-level", kText, "info", "debug, info, warn, error, panic or fatal", SetLogLevel),
     Works("logger", kText, "zap", "only zap: JSON lines", SetLogger),
     Works("log-format", kText, "json", "json or console", SetLogFormat),
-    Works("log-outputs", kList, "default", "stderr, stdout or paths of files, separated by commas",
-          SetLogOutputs),
+    Works("log-outputs", kList, "default",
+          "stderr, stdout, systemd/journal or paths of files, separated by commas", SetLogOutputs),
     Works("enable-log-rotation", kBool, "false", "files of --log-outputs are rotated",
           SetBool<&Config::log_rotation>),
-    Works("log-rotation-config-json", kText, R"({"maxsize": 100, "maxbackups": 0})",
-          "megabytes at which a file is rotated, and how many old ones stay (0: all)",
-          SetLogRotation),
+    Works(
+        "log-rotation-config-json", kText,
+        R"({"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false})",
+        "megabytes at which a file is rotated; days and number that old ones stay (0: for ever, "
+        "all); whether their names have local time, and whether they are packed by gzip",
+        SetLogRotation),
     Works("metrics", kText, "basic", "basic, or extensive: with histograms of calls", SetMetrics),
     Works("warning-unary-request-duration", kDuration, "300ms", "log requests that take longer",
           SetDuration<&Config::warning_unary_request_duration, 1>)
@@ -98,8 +109,9 @@ const FlagEntry kFlags[] = {
           "log turns of the core, which apply requests, that take longer",
           SetDuration<&Config::warning_apply_duration, 1>)
         .OnceExperimental(),
-    Ignored("warning-watch-progress-duration", kDuration,
-            "watch progress has no warning of its own")
+    Works("warning-watch-progress-duration", kDuration, "100ms",
+          "the name by which etcd's help calls --warning-apply-duration: the same",
+          SetDuration<&Config::warning_apply_duration, 1>)
         .OnceExperimental(),
     Ignored("debug", kBool, "say --log-level=debug"),
     Ignored("log-package-levels", kText, "one level is for all: --log-level"),

@@ -64,6 +64,12 @@ absl::Status SetMaxVersion(std::string_view value, Config* config) {
   return absl::OkStatus();
 }
 
+absl::Status SetSkipAddresses(std::string_view value, Config* config) {
+  CONCLAVE_ASSIGN_OR_RETURN(const bool skip, ParseBool(value));
+  config->peer_tls.files.check_addresses = !skip;
+  return absl::OkStatus();
+}
+
 constexpr auto kClientTls = &Config::client_tls;
 constexpr auto kPeerTls = &Config::peer_tls;
 using Files = tls::Options;
@@ -131,8 +137,8 @@ const FlagEntry kFlags[] = {
           "suites to offer, by Go's names; TLS 1.3 has its own", SetCipherSuites),
     Works("tls-min-version", kText, "TLS1.2", "TLS1.2 or TLS1.3", SetMinVersion),
     Works("tls-max-version", kText, "TLS1.3", "TLS1.2 or TLS1.3", SetMaxVersion),
-    Ignored("peer-skip-client-san-verification", kBool,
-            "addresses in members' certificates are not compared with where they call from")
+    Works("peer-skip-client-san-verification", kBool, "false",
+          "members may call from elsewhere than their certificates say", SetSkipAddresses)
         .OnceExperimental(),
 };
 

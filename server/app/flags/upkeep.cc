@@ -1,10 +1,6 @@
 // --help's group "Upkeep": checks of the data, features that can be switched, and what older
 // servers had.
-#include <algorithm>
-
-#include "absl/strings/ascii.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
+#include "conclave/server/app/flags/feature_gates.h"
 #include "conclave/server/app/flags/table.h"
 #include "conclave/server/app/flags/values.h"
 
@@ -12,37 +8,6 @@ namespace conclave::app {
 namespace {
 
 using enum FlagKind;
-
-// The gates of etcd 3.6. What they switch is always on here or does not exist, but for
-// CompactHashCheck.
-constexpr std::string_view kGates[] = {"AllAlpha",
-                                       "AllBeta",
-                                       "CompactHashCheck",
-                                       "InitialCorruptCheck",
-                                       "LeaseCheckpoint",
-                                       "LeaseCheckpointPersist",
-                                       "SetMemberLocalAddr",
-                                       "StopGRPCServiceOnDefrag",
-                                       "TxnModeWriteWithSharedBuffer"};
-
-absl::Status SetFeatureGates(std::string_view value, Config* config) {
-  config->feature_gates.clear();
-  if (value.empty()) return absl::OkStatus();
-  for (const auto& part : absl::StrSplit(std::string(value), ',')) {
-    const std::string text(absl::StripAsciiWhitespace(part));
-    if (text.empty()) continue;
-    const size_t equals = text.find('=');
-    const std::string gate = text.substr(0, equals);
-    if (std::find(std::begin(kGates), std::end(kGates), gate) == std::end(kGates)) {
-      return InvalidValue(absl::StrCat("unrecognized feature gate: ", gate));
-    }
-    if (equals == std::string::npos) {
-      return InvalidValue(absl::StrCat("missing bool value for ", gate));
-    }
-    CONCLAVE_ASSIGN_OR_RETURN(config->feature_gates[gate], ParseBool(text.substr(equals + 1)));
-  }
-  return absl::OkStatus();
-}
 
 absl::Status SetGateway(std::string_view value, Config* /*config*/) {
   CONCLAVE_ASSIGN_OR_RETURN(const bool on, ParseBool(value));
@@ -64,9 +29,14 @@ const FlagEntry kFlags[] = {
     Works("config-file", kText, "", "a YAML or JSON file that decides alone",
           SetText<&Config::config_file>),
     Works("feature-gates", kText, "",
-          "Name=true,... of etcd's features; CompactHashCheck is --compact-hash-check-enabled",
+          "Name=true,... of etcd's features; CompactHashCheck is --compact-hash-check-enabled, the "
+          "others have no effect",
           SetFeatureGates),
-    Ignored("corrupt-check-time", kDuration, kAlwaysCompared).OnceExperimental(),
+    Works("corrupt-check-time", kDuration, "0s",
+          "how often the leader logs that the members' states were compared, which they always "
+          "are; 0: never",
+          SetDuration<&Config::corrupt_check_time>)
+        .OnceExperimental(),
     Works("compact-hash-check-enabled", kBool, "false",
           "the leader logs that the members' states were compared, which they always are",
           SetBool<&Config::compact_hash_check>)

@@ -10,12 +10,15 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <map>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "conclave/server/app/cluster_discovery.h"
 #include "conclave/server/app/flags.h"
 #include "conclave/server/app/flags/table.h"
 #include "conclave/server/app/log.h"
@@ -24,6 +27,7 @@
 #include "conclave/server/app/snapshot_command.h"
 #include "conclave/server/app/version.h"
 #include "conclave/server/failpoint/setup.h"
+#include "conclave/server/node/identity.h"
 
 extern char** environ;
 
@@ -80,6 +84,25 @@ sigset_t BlockSignals() {
   return signals;
 }
 
+// By --discovery-token, if this is to be a new member. A signal ends the waiting, and the process:
+// there is nothing to shut down yet.
+absl::Status FindFounders(const sigset_t& signals, Log* log, Config* config) {
+  if (config->discovery.token.empty()) return absl::OkStatus();
+  std::error_code error;
+  if (std::filesystem::exists(absl::StrCat(config->data_dir, "/", std::string(node::kIdentityName)),
+                              error)) {
+    log->Info("the data directory holds a member; nothing is discovered");
+    return absl::OkStatus();
+  }
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  auto founders = DiscoverFounders(*config, log);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  if (!founders.ok()) return founders.status();
+  config->initial_cluster = *std::move(founders);
+  config->initial_cluster_token = config->discovery.token;
+  return absl::OkStatus();
+}
+
 int Serve(const CommandLine& line, const std::shared_ptr<Log>& log, const sigset_t& signals) {
   const pthread_t main_thread = pthread_self();
   ServerOptions options;
@@ -101,7 +124,10 @@ int Serve(const CommandLine& line, const std::shared_ptr<Log>& log, const sigset
   if (signal == SIGUSR1) {
     log->Info("the member has stopped");
     (*server)->Stop(Duration::zero());
-    return 0;
+    const absl::Status failure = (*server)->failure();
+    if (failure.ok()) return 0;
+    std::cerr << "conclave: " << failure.message() << std::endl;
+    return kExitCannotServe;
   }
   log->Info("received signal; shutting down",
             {{"signal", signal == SIGTERM ? "terminated" : "interrupt"}});
@@ -137,12 +163,12 @@ int Main(int argc, char** argv) {
     PrintVersion();
     return 0;
   }
+  const sigset_t signals = BlockSignals();  // before there is any other thread
   auto log = Log::Open(line->config.log);
   if (!log.ok()) {
     std::cerr << "conclave: " << log.status().message() << std::endl;
     return kExitBadFlag;
   }
-  const sigset_t signals = BlockSignals();
   if (const absl::Status status = failpoint::SetUp(Environment()); !status.ok()) {
     std::cerr << "conclave: " << status.message() << std::endl;
     return kExitBadFlag;
@@ -152,6 +178,10 @@ int Main(int argc, char** argv) {
                             {"etcd-version", std::string(kProtocolVersion)},
                             {"name", line->config.name}});
   for (const std::string& warning : line->warnings) (*log)->Warn(warning);
+  if (const absl::Status found = FindFounders(signals, log->get(), &line->config); !found.ok()) {
+    std::cerr << "conclave: " << found.message() << std::endl;
+    return kExitCannotServe;
+  }
   return Serve(*line, *log, signals);
 }
 
