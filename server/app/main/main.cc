@@ -84,13 +84,18 @@ sigset_t BlockSignals() {
   return signals;
 }
 
+// Then nobody asks what founded its cluster.
+bool HoldsMember(const std::string& data_dir) {
+  std::error_code error;
+  return std::filesystem::exists(absl::StrCat(data_dir, "/", std::string(node::kIdentityName)),
+                                 error);
+}
+
 // By --discovery-token, if this is to be a new member. A signal ends the waiting, and the process:
 // there is nothing to shut down yet.
 absl::Status FindFounders(const sigset_t& signals, Log* log, Config* config) {
   if (config->discovery.token.empty()) return absl::OkStatus();
-  std::error_code error;
-  if (std::filesystem::exists(absl::StrCat(config->data_dir, "/", std::string(node::kIdentityName)),
-                              error)) {
+  if (HoldsMember(config->data_dir)) {
     log->Info("the data directory holds a member; nothing is discovered");
     return absl::OkStatus();
   }
@@ -162,6 +167,12 @@ int Main(int argc, char** argv) {
   if (line->version) {
     PrintVersion();
     return 0;
+  }
+  if (line->config.discovery.token.empty() && !HoldsMember(line->config.data_dir)) {
+    if (const absl::Status status = CheckInitialCluster(line->config); !status.ok()) {
+      std::cerr << "conclave: " << status.message() << std::endl;
+      return kExitBadFlag;
+    }
   }
   const sigset_t signals = BlockSignals();  // before there is any other thread
   auto log = Log::Open(line->config.log);
