@@ -45,14 +45,14 @@ std::string TimeText(Time time, bool local) {
 }
 
 // Of a name that TimeText has made; false of any other.
-bool ReadTime(std::string_view text, bool local, Time* time) {
+bool ReadTime(std::string_view text, bool local, std::time_t* time) {
   if (text.size() != kTimeSize || text[kTimeSize - 4] != '.') return false;
   std::tm parts{};
   parts.tm_isdst = -1;
   const std::string owned(text);
   const char* end = strptime(owned.c_str(), kTimeFormat, &parts);
   if (end != owned.c_str() + kTimeSize - 4) return false;
-  *time = std::chrono::system_clock::from_time_t(local ? mktime(&parts) : timegm(&parts));
+  *time = local ? mktime(&parts) : timegm(&parts);
   return true;
 }
 
@@ -80,7 +80,8 @@ class Archive {
     std::vector<Kept> files = Files();
     std::sort(files.begin(), files.end(),
               [](const Kept& a, const Kept& b) { return a.name > b.name; });
-    const Time oldest = std::chrono::system_clock::now() - rotation_.age_max;
+    const std::time_t oldest =
+        std::chrono::system_clock::to_time_t(std::chrono::system_clock::now() - rotation_.age_max);
     std::error_code ignored;  // a file that somebody else has removed is as good as removed
     for (size_t i = 0; i < files.size(); ++i) {
       const bool too_many = rotation_.files > 0 && i >= rotation_.files;
@@ -97,7 +98,7 @@ class Archive {
   struct Kept {
     std::filesystem::path path;
     std::string name;  // without .gz: newer ones are greater
-    Time time;
+    std::time_t time = 0;
     bool packed = false;
   };
 
@@ -106,7 +107,7 @@ class Archive {
     std::error_code error;
     std::filesystem::directory_iterator at(folder_, error);
     for (; !error && at != std::filesystem::directory_iterator(); at.increment(error)) {
-      Kept file{.path = at->path(), .name = at->path().filename().string(), .time = {}};
+      Kept file{.path = at->path(), .name = at->path().filename().string()};
       if (file.name.ends_with(kPacked)) {
         file.packed = true;
         file.name.resize(file.name.size() - kPacked.size());
