@@ -20,7 +20,11 @@ bool RawNode::HearsLeader() const {
 //       1     .. 7  8(-1)      (2)      removed itself, then lost the leadership before 8 was
 //       anywhere else 2     .. 7             (1 2)    needs the vote of 1, which has the longer log
 //       and gives it to none
-bool RawNode::Promotable() const { return confs_.IsVoterSince(log_.commit(), config_.id); }
+//
+// One whose log is short of what it once was may not: what it has acknowledged may be missing.
+bool RawNode::Promotable() const {
+  return !log_is_short() && confs_.IsVoterSince(log_.commit(), config_.id);
+}
 
 void RawNode::ResetElectionTimer() {
   election_elapsed_ = 0;
@@ -60,10 +64,15 @@ void RawNode::StartElection(Election kind) {
 // The vote itself follows thesis 3.4 and 3.6.1: one vote per term, and only for a log that is at
 // least as up-to-date. Nobody asks whether this member is a voter by its own configuration: it may
 // be behind, and the candidate counts only those who are voters by the candidate's (thesis 4.1).
+//
+// A member that lost a part of its log still knows where it had ended (or a bound of that), and
+// that is what the candidate's is compared with: it votes as it would have with all of it. So for
+// others it is a member that is slow, and every entry that it has acknowledged stays protected.
 void RawNode::Handle(const Envelope& envelope, VoteRequest& request) {
   const bool free_to_vote = vote_ == envelope.from || (!vote_ && !leader()) ||
                             (request.pre_vote && envelope.term > term_);
-  const bool granted = free_to_vote && log_.IsUpToDate({request.last_index, request.last_term});
+  const RaftLog::Position asked{request.last_index, request.last_term};
+  const bool granted = free_to_vote && log_.IsUpToDate(asked) && RaftLog::IsUpToDate(asked, lost_);
   VoteResponse response{.pre_vote = request.pre_vote, .granted = granted};
   if (request.pre_vote) {
     const Term term = granted ? envelope.term : term_;

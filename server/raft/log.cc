@@ -53,8 +53,7 @@ RaftLog::Portion RaftLog::Limited(Index from, Index to, uint64_t max_bytes) cons
   return {all.first(count), bytes};
 }
 
-bool RaftLog::IsUpToDate(Position candidate) const {
-  const Position mine = last();
+bool RaftLog::IsUpToDate(Position candidate, Position mine) {
   return candidate.term > mine.term ||
          (candidate.term == mine.term && candidate.index >= mine.index);
 }

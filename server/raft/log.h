@@ -55,7 +55,9 @@ class RaftLog {
   Portion Limited(Index from, Index to, uint64_t max_bytes) const;
 
   // Thesis 3.6.1: "at least as up-to-date".
-  bool IsUpToDate(Position candidate) const;
+  bool IsUpToDate(Position candidate) const { return IsUpToDate(candidate, last()); }
+  static bool IsUpToDate(Position candidate, Position mine);
+  bool Reaches(Position end) const { return IsUpToDate(last(), end); }
 
   // The largest index at or below `position` whose term is not above position's: beyond it, the two
   // logs cannot agree. Index 0 with term 0 if even the base's term is above.

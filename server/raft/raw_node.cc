@@ -20,6 +20,7 @@ RawNode::RawNode(const Config& config, RestoredState restored)
       term_(restored.hard_state.term),
       vote_(restored.hard_state.vote),
       log_({restored.snapshot.index, restored.snapshot.term}, std::move(restored.entries)),
+      lost_{restored.lost_index, restored.lost_term},
       confs_(restored.snapshot.index, std::move(restored.snapshot.conf)),
       newest_read_round_(prng_.Next() >> kRandomStartShift),
       first_forward_(prng_.Next() >> kRandomStartShift),
@@ -37,6 +38,8 @@ RawNode::RawNode(const Config& config, RestoredState restored)
     vote_ = {};
   }
   CONCLAVE_CHECK(log_.last().term <= term_, "the log is of a later term than the hard state");
+  CONCLAVE_CHECK(!log_is_short() || lost_.term < term_,
+                 "a log that was cut, in a term in which it may have been acknowledged");
   log_.CommitTo(restored.hard_state.commit);
   ResetElectionTimer();
 }

@@ -83,6 +83,10 @@ struct RestoredState {
   // snapshot.index + 1 and on, without gaps. Entries behind a log position that is not the
   // snapshot's own (see AppendRequest::entries) are not to be given.
   std::vector<Entry> entries;
+  // Where this member's log ended before a part of it was lost to its disk; index 0: nothing was.
+  // The hard state must be of a later term than the member ever acknowledged anything in.
+  Index lost_index;
+  Term lost_term;
 };
 
 struct ProposeResult {
@@ -240,6 +244,9 @@ class RawNode {
   const ConfState& ConfStateAt(Index index) const { return confs_.At(index); }
   const Counters& counters() const { return counters_; }
   Status status() const;
+  // The log is short of where it was (RestoredState::lost_index): this member votes as if it had
+  // all of it, and does not stand for election.
+  bool log_is_short() const { return !log_.Reaches(lost_); }
 
  private:
   enum class Election : uint8_t { kPreVote, kReal, kTransfer };
@@ -326,6 +333,7 @@ class RawNode {
   Term term_;
   NodeId vote_;
   RaftLog log_;
+  const RaftLog::Position lost_;
   ConfHistory confs_;
   PendingWrites writes_;
   std::variant<Follower, Candidate, Leader> role_;

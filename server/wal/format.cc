@@ -20,6 +20,7 @@ enum HeaderAt : size_t {
   kLastTermAt = 64,
   kHardStateAt = 72,
   kSyncBatchAt = 96,
+  kZeroedAt = 104,
 };
 
 // And in the head of a record.
@@ -95,6 +96,7 @@ std::string EncodeSegmentHeader(const SegmentHeader& header) {
   StoreLittle(&bytes[kLastTermAt], header.last.term.value());
   StoreHardState(header.hard_state, &bytes[kHardStateAt]);
   StoreLittle(&bytes[kSyncBatchAt], header.sync_batch);
+  StoreLittle(&bytes[kZeroedAt], static_cast<uint32_t>(header.zeroed ? 1 : 0));
   StoreLittle(&bytes[kHeaderCrcAt], Crc32c(std::string_view(bytes).substr(0, kHeaderCrcAt)));
   return bytes;
 }
@@ -122,6 +124,7 @@ absl::StatusOr<SegmentHeader> DecodeSegmentHeader(std::string_view bytes) {
                .term = raft::Term(LoadLittle<uint64_t>(&bytes[kLastTermAt]))},
       .hard_state = LoadHardState(&bytes[kHardStateAt]),
       .sync_batch = LoadLittle<uint64_t>(&bytes[kSyncBatchAt]),
+      .zeroed = LoadLittle<uint32_t>(&bytes[kZeroedAt]) == 1,
   };
 }
 

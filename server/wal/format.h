@@ -40,6 +40,8 @@ inline constexpr uint64_t kPageBytes = 4096;
 inline constexpr std::string_view kSegmentSuffix = ".log";
 inline constexpr std::string_view kSpareName = "spare";
 inline constexpr std::string_view kSpareUnfinishedName = "spare.unfinished";
+inline constexpr std::string_view kReserveName = "reserve";
+inline constexpr std::string_view kReserveUnfinishedName = "reserve.unfinished";
 inline constexpr std::string_view kNextName = "next";  // a segment that got no name yet
 
 struct SegmentHeader {
@@ -51,6 +53,7 @@ struct SegmentHeader {
   Position last;               // of the log, before this segment
   raft::HardState hard_state;  // as of then
   uint64_t sync_batch = 0;     // the number of the first sync batch in it
+  bool zeroed = false;         // all behind the header was zeros when it began
 
   friend bool operator==(const SegmentHeader&, const SegmentHeader&);
 };

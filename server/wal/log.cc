@@ -8,6 +8,7 @@
 #include "conclave/base/crc32c.h"
 #include "conclave/base/status.h"
 #include "conclave/server/wal/format.h"
+#include "conclave/server/wal/vote_file.h"
 
 namespace conclave::wal {
 namespace {
@@ -44,8 +45,22 @@ absl::Status Preallocated(env::Disk& disk, const std::string& path, uint64_t byt
   return (*file)->Sync();
 }
 
+// Preallocated under one name, ready under another.
+absl::Status MakeFile(env::Disk& disk, uint64_t bytes, std::string_view unfinished,
+                      std::string_view name) {
+  const std::string path = PathOf(unfinished);
+  std::unique_ptr<env::File> file;
+  if (absl::Status status = Preallocated(disk, path, bytes, &file); !status.ok()) {
+    // Gives back what space it has taken; that it failed is what the caller hears.
+    static_cast<void>(disk.Remove(path));
+    return status;
+  }
+  return disk.Rename(path, PathOf(name));
+}
+
 }  // namespace
 
+Log::Log(env::Disk* disk, const Options& options) : disk_(disk), options_(options) {}
 Log::~Log() = default;
 
 absl::Status Log::Failed(absl::Status status) {
@@ -96,8 +111,20 @@ void Log::Encode(const LogBatch& batch, uint64_t record_bytes, char* out) {
   end_ += record_bytes;
 }
 
+// Before the log has it: a vote that stands in the log alone could be lost with the log's tail.
+absl::Status Log::KeepVotes(std::span<const LogBatch> batches) {
+  Vote vote = votes_->vote();
+  for (const LogBatch& batch : batches) {
+    if (!batch.hard_state.has_value()) continue;
+    vote.term = batch.hard_state->term;
+    vote.vote = batch.hard_state->vote;
+  }
+  return vote == votes_->vote() ? absl::OkStatus() : Failed(votes_->Write(vote));
+}
+
 absl::Status Log::Append(std::span<const LogBatch> batches) {
   CONCLAVE_CHECK(!failed_, "the log is used after it failed");
+  CONCLAVE_RETURN_IF_ERROR(KeepVotes(batches));
   uint64_t total_bytes = 0;
   uint64_t head_bytes = 0;
   for (const LogBatch& batch : batches) {
@@ -158,24 +185,27 @@ absl::Status Log::MarkSynced() {
   last_is_mark_ = true;
   const uint64_t offset = end_;
   end_ += kHeadBytes;
-  return Failed(file_->Write(offset, std::string_view(head, kHeadBytes)));
+  CONCLAVE_RETURN_IF_ERROR(Failed(file_->Write(offset, std::string_view(head, kHeadBytes))));
+  // And once more where damage of the log does not reach. The proof itself is not synced yet.
+  return Failed(
+      votes_->WriteMark({.sequence = segments_.back().sequence, .offset = offset, .last = last_}));
 }
 
 absl::Status Log::StartSegment() {
   // What a header seals must be durable before the header is.
   CONCLAVE_RETURN_IF_ERROR(Sync());
   const bool use_spare = spare_ == Spare::kReady;
-  const std::string path = PathOf(use_spare ? kSpareName : kNextName);
+  const bool use_reserve = !use_spare && reserve_ == Spare::kReady;
+  const std::string path = PathOf(use_spare ? kSpareName : use_reserve ? kReserveName : kNextName);
   std::unique_ptr<env::File> file;
-  if (use_spare) {
+  if (use_spare || use_reserve || std::exchange(next_ready_, false)) {
     CONCLAVE_ASSIGN_OR_RETURN(file, disk_->Open(path, env::OpenMode::kReadWrite));
-    spare_ = Spare::kNone;
+    (use_spare ? spare_ : reserve_) = Spare::kNone;
   } else {
     CONCLAVE_RETURN_IF_ERROR(Preallocated(*disk_, path, options_.segment_bytes, &file));
   }
-  Segment segment{.sequence = segments_.empty() ? 1 : segments_.back().sequence + 1,
-                  .first = last_.index + 1,
-                  .name = ""};
+  const bool zeroed = use_spare ? spare_zeroed_ : !use_reserve || reserve_zeroed_;
+  Segment segment{.sequence = next_sequence_++, .first = last_.index + 1, .name = ""};
   segment.name = SegmentName(segment.sequence, segment.first);
   const std::string header = EncodeSegmentHeader({
       .cluster_id = options_.cluster_id,
@@ -186,6 +216,7 @@ absl::Status Log::StartSegment() {
       .last = last_,
       .hard_state = hard_state_,
       .sync_batch = sync_batch_,
+      .zeroed = zeroed,
   });
   CONCLAVE_RETURN_IF_ERROR(file->Write(0, header));
   CONCLAVE_RETURN_IF_ERROR(file->Sync());
@@ -211,6 +242,7 @@ absl::Status Log::TruncatePrefix(raft::Index index) {
     if (spare_ == Spare::kNone && size == options_.segment_bytes) {
       CONCLAVE_RETURN_IF_ERROR(disk_->Rename(path, PathOf(kSpareName)));
       spare_ = Spare::kReady;
+      spare_zeroed_ = false;
     } else {
       CONCLAVE_RETURN_IF_ERROR(disk_->Remove(path));
     }
@@ -227,19 +259,47 @@ bool Log::BeginSpare() {
 }
 
 absl::Status Log::MakeSpare(env::Disk& disk, uint64_t segment_bytes) {
-  const std::string path = PathOf(kSpareUnfinishedName);
+  return MakeFile(disk, segment_bytes, kSpareUnfinishedName, kSpareName);
+}
+
+bool Log::BeginReserve() {
+  if (reserve_ != Spare::kNone || spare_ == Spare::kUnderWay) return false;
+  reserve_ = Spare::kUnderWay;
+  return true;
+}
+
+absl::Status Log::MakeReserve(env::Disk& disk, uint64_t segment_bytes) {
+  return MakeFile(disk, segment_bytes, kReserveUnfinishedName, kReserveName);
+}
+
+void Log::EndReserve(bool made) {
+  CONCLAVE_CHECK(reserve_ == Spare::kUnderWay, "no reserve was begun");
+  reserve_ = made ? Spare::kReady : Spare::kNone;
+  reserve_zeroed_ = made;
+}
+
+absl::Status Log::EnsureRoom(uint64_t bytes) {
+  CONCLAVE_CHECK(!failed_, "the log is used after it failed");
+  if (end_ + bytes <= size_ || spare_ == Spare::kReady || reserve_ == Spare::kReady) {
+    return absl::OkStatus();
+  }
+  if (next_ready_) return absl::OkStatus();
+  const std::string path = PathOf(kNextName);
   std::unique_ptr<env::File> file;
-  if (absl::Status status = Preallocated(disk, path, segment_bytes, &file); !status.ok()) {
-    // Gives back what space it has taken; that it failed is what the caller hears.
-    static_cast<void>(disk.Remove(path));
+  absl::Status status = Preallocated(*disk_, path, options_.segment_bytes, &file);
+  next_ready_ = status.ok();
+  if (absl::IsResourceExhausted(status)) {
+    // As above. Somebody else may make better use of what space it has taken.
+    static_cast<void>(disk_->Remove(path));
     return status;
   }
-  return disk.Rename(path, PathOf(kSpareName));
+  return Failed(std::move(status));
 }
 
 void Log::EndSpare(bool made) {
   CONCLAVE_CHECK(spare_ == Spare::kUnderWay, "no spare was begun");
   spare_ = made ? Spare::kReady : Spare::kNone;
+  spare_zeroed_ = made;
 }
 
 uint64_t Log::remaining_bytes() const { return size_ > end_ ? size_ - end_ : 0; }

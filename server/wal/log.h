@@ -5,14 +5,20 @@
 //   wal/0000000000000001-0000000000000001.log    segment 1: header, record, record, ... , zeros
 //   wal/0000000000000002-0000000000004e21.log    segment 2; its first entry has index 0x4e21
 //   wal/spare                                    the next segment, preallocated
+//   wal/reserve                                  another one, for a disk that is full
+//   wal/vote                                     term and vote, once more (vote_file.h)
 //
 // - One record holds one LogBatch: an optional hard state and entries, all or nothing by one CRC.
 // - All records written between two syncs are one *sync batch*. Batch k+1 is written only after
 // batch k is synced, and
-//   every record says where its sync batch starts. So the first bad record is a torn tail exactly
-//   if no valid record of a later sync batch stands behind it: then it is cut off. Otherwise it is
-//   rot of acknowledged data: it is never cut off, and recovery fails with DataLoss that says which
-//   file, offset and indices (DamageOf).
+//   every record says where its sync batch starts. So the first bad record is a torn tail only if
+//   no valid record of a later sync batch stands behind it, and if a crash can have torn it so,
+//   which in a segment that held zeros before is legible (damage.h): then it is cut off. Otherwise
+//   it is rot of acknowledged data, and recovery fails with DataLoss that says which file, offset
+//   and indices (DamageOf), unless others can repair it.
+// - If they can, recovery sets the damaged log aside, keeps in a new one what was legible before
+//   the damage, and remembers in wal/vote how far the log had reached. A member must not stand for
+//   election, nor vote by the log that it has left, until it has reached there again.
 // - The proof that the very last batch was synced is the first record of the next one. MarkSynced
 // writes it early,
 //   as an empty record and without a sync, when there is nothing else to do.
@@ -30,6 +36,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -93,6 +100,11 @@ struct Damage {
 [[nodiscard]] std::optional<Damage> DamageOf(const absl::Status& status);
 
 class Log;
+class VoteFile;
+
+// Asked when the log is damaged, before anything is changed: may it be cut down to these entries
+// behind the snapshot? To be answered with yes only if other members have what is lost.
+using MayCut = std::function<bool(std::span<const raft::Entry> left)>;
 
 struct Recovered {
   std::unique_ptr<Log> log;  // ready to append
@@ -100,6 +112,10 @@ struct Recovered {
   std::vector<raft::Entry> entries;  // those behind the snapshot, consecutive from its index + 1 on
   bool existed = false;              // false: the log was created just now
   uint64_t torn_bytes = 0;           // of an unfinished write, cut off: never acknowledged
+  // How far the log had reached before it was damaged, now or in an earlier life; it may be short
+  // of that still. Index 0: it never was.
+  Position lost;
+  std::string damage;  // what was found now and repaired by cutting; empty: nothing
 };
 
 // The writer. Thread: one; it has no thread of its own. Memory: O(1), plus a list of the segments'
@@ -125,11 +141,15 @@ class Log {
   // newer
   //   version of this one.
   // - DataLoss: acknowledged data is damaged or missing (see DamageOf); nothing has been changed.
+  //   With `may_cut` saying yes, the log is cut instead, the term is raised by one so that nothing
+  //   that was promised before can be mixed up with what is promised from now on, and
+  //   Recovered::damage says so. DataLoss then means that the votes are lost too.
   //
   // Entries that do not continue the snapshot (another term at its index, or none) are void, and
   // the log starts anew behind it.
   [[nodiscard]] static absl::StatusOr<Recovered> Recover(env::Disk& disk, const Options& options,
-                                                         Position snapshot);
+                                                         Position snapshot,
+                                                         const MayCut& may_cut = nullptr);
 
   // Writes the batches with one gathered write; they are durable after Sync. CHECKs that entries
   // are consecutive.
@@ -161,6 +181,16 @@ class Log {
   [[nodiscard]] static absl::Status MakeSpare(env::Disk& disk, uint64_t segment_bytes);
   void EndSpare(bool made);
 
+  // ---- The reserve: one more segment, kept for the day when the disk is full and no spare can be
+  // made. Made like the spare, and only if that is not due.
+  [[nodiscard]] bool BeginReserve();
+  [[nodiscard]] static absl::Status MakeReserve(env::Disk& disk, uint64_t segment_bytes);
+  void EndReserve(bool made);
+
+  // Sees to it that the next `bytes` can be appended. ResourceExhausted: they cannot, the disk is
+  // full and everything that was set aside is used up; the log is as usable as before.
+  [[nodiscard]] absl::Status EnsureRoom(uint64_t bytes);
+
   // ---- Figures.
 
   [[nodiscard]] raft::Index last_index() const { return last_.index; }
@@ -179,7 +209,7 @@ class Log {
     std::string name;
   };
 
-  Log(env::Disk* disk, const Options& options) : disk_(disk), options_(options) {}
+  Log(env::Disk* disk, const Options& options);
 
   enum class Spare : uint8_t { kNone, kUnderWay, kReady };
 
@@ -190,11 +220,15 @@ class Log {
   // Takes over what the batch says about the end of the log; CHECKs that it fits to it.
   void Follow(const LogBatch& batch);
   [[nodiscard]] absl::Status Failed(absl::Status status);
+  // Writes down the last one of the batches' votes, if it is another than the last.
+  [[nodiscard]] absl::Status KeepVotes(std::span<const LogBatch> batches);
 
   env::Disk* const disk_;
   const Options options_;
 
+  std::unique_ptr<VoteFile> votes_;
   std::deque<Segment> segments_;  // oldest first; the last one is written to
+  uint64_t next_sequence_ = 1;
   std::unique_ptr<env::File> file_;
   uint32_t seed_ = 0;          // of the CRCs in this segment
   uint64_t end_ = 0;           // where the next record goes
@@ -206,6 +240,10 @@ class Log {
   bool marked_ = false;        // its first record is there already
   bool last_is_mark_ = false;  // the last record is a proof, and nothing else
   Spare spare_ = Spare::kNone;
+  bool spare_zeroed_ = false;  // it was never used
+  Spare reserve_ = Spare::kNone;
+  bool reserve_zeroed_ = false;
+  bool next_ready_ = false;  // EnsureRoom has made the next segment
   bool failed_ = false;
 
   raft::Index base_;  // entries at or below it are not in the log

@@ -1,4 +1,6 @@
 // Rot and torn tails: damage of acknowledged data is never silent, a torn tail never in the way.
+#include "conclave/server/wal/damage.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -134,7 +136,8 @@ TEST_F(DamageTest, ACutSealedSegmentIsRefused) {
   }
 }
 
-// The last batch cut at every byte: what was before it survives, whole or without it.
+// The last batch cut at every sector, where a crash can cut: what was before it survives, whole or
+// without it. Between them no crash can cut, and it is refused unless nothing was lost.
 TEST_F(DamageTest, ATornTailIsCutOff) {
   const auto [file, end] = End();
   const std::string content = disk_.Content(file);
@@ -145,13 +148,20 @@ TEST_F(DamageTest, ATornTailIsCutOff) {
     std::string cut = content;
     std::fill(cut.begin() + static_cast<ptrdiff_t>(at), cut.end(), '\0');
     torn->SetContent(file, cut);
+    if (at % kSectorBytes != 0 && at != previous_end) {
+      const auto outcome = Outcome(*torn);
+      if (absl::IsDataLoss(outcome.status())) continue;
+    }
     Recovered recovered = Open(*torn, {}, options_);
     const Model model = ModelOf(recovered);
     // A sync batch of two records may survive by halves: the hard state first.
     Model half = models_[models_.size() - 2];
     half.hard_state = models_.back().hard_state;
-    ASSERT_TRUE(model == models_[models_.size() - 2] || model == half || model == models_.back())
-        << "cut at " << at;
+    // The term and the vote stand in wal/vote before the log has them.
+    Model voted = models_[models_.size() - 2];
+    voted.hard_state.term = half.hard_state.term;
+    voted.hard_state.vote = half.hard_state.vote;
+    ASSERT_TRUE(model == voted || model == half || model == models_.back()) << "cut at " << at;
     // And it goes on from there.
     const auto next = MakeEntries(model.entries.size() + 1, model.entries.size() + 1, 99);
     AppendAndSync(*recovered.log, Batch(next));
@@ -200,7 +210,7 @@ TEST(TornTest, RemainsOfATornBatchNeverContinueANewOne) {
   log.reset();
   const std::string file = disk.Files().front();
   std::string content = disk.Content(file);
-  content[kRecordsStart + 1000] ^= 1;
+  std::fill_n(content.begin() + kRecordsStart + 512, 512, '\0');
   disk.SetContent(file, content);
   const auto fresh = MakeEntries(1, 1, 2, 2000);
   AppendAndSync(*Open(disk).log, Batch(fresh));
