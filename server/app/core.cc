@@ -190,6 +190,7 @@ void Core::CarryOut() {
   }
   if (effects_.ready) sinks_.ready();
   if (effects_.stopped) sinks_.stopped();
+  if (effects_.diverged) sinks_.diverged();
   effects_.Clear();
 }
 

@@ -43,6 +43,7 @@ struct CoreSinks {
   Duration slow_turn = Duration::max();  // turns that take longer are logged
   std::function<void()> ready;
   std::function<void()> stopped;
+  std::function<void()> diverged;
 };
 
 class Core final : public rpc::BurstHandler {

@@ -27,6 +27,8 @@ constexpr Duration kAskFounderTimeout = std::chrono::milliseconds(500);
 // A member may be asked a moment before it hears that this one was added.
 constexpr Duration kAddedPatience = std::chrono::seconds(5);
 constexpr int kAskAgainAfterMs = 200;
+// The others may be starting as well.
+constexpr Duration kRepairPatience = std::chrono::seconds(30);
 
 std::vector<std::string> Texts(const std::vector<Url>& urls) {
   std::vector<std::string> texts;
@@ -109,6 +111,15 @@ int MinorOf(std::string_view version) {
   return major * 1000 + minor;
 }
 
+std::vector<node::PeerAddress> OthersIn(const node::Directory& directory, raft::NodeId self) {
+  std::vector<node::PeerAddress> others;
+  for (const apply::Member& member : directory.members) {
+    if (raft::NodeId(member.id) == self) continue;
+    others.push_back({raft::NodeId(member.id), member.peer_urls});
+  }
+  return others;
+}
+
 absl::StatusOr<MemberStart> Join(const Config& config, tls::Policy* peer_tls,
                                  const std::optional<node::Identity>& known) {
   std::optional<raft::NodeId> id;
@@ -131,11 +142,7 @@ absl::StatusOr<MemberStart> Join(const Config& config, tls::Policy* peer_tls,
         " holds no member: its log is lost. Remove it and add a new one: etcdctl member remove ",
         Hex(start.id)));
   }
-  start.joining.emplace();
-  for (const apply::Member& member : directory.members) {
-    if (member.id == self->id) continue;
-    start.joining->push_back({raft::NodeId(member.id), member.peer_urls});
-  }
+  start.joining = OthersIn(directory, start.id);
   return start;
 }
 
@@ -158,6 +165,18 @@ absl::Status RefuseSecondFounding(const Config& config, tls::Policy* peer_tls,
 }
 
 }  // namespace
+
+absl::StatusOr<std::vector<node::PeerAddress>> AskOthers(const Config& config,
+                                                         tls::Policy* peer_tls, raft::NodeId self) {
+  if (Others(config).empty()) return std::vector<node::PeerAddress>();
+  const Instant until = rpc::Now() + kRepairPatience;
+  for (;;) {
+    const auto directory = AskUntilKnown(config, peer_tls, self);
+    if (directory.ok()) return OthersIn(*directory, self);
+    if (rpc::Now() >= until) return directory.status();
+    (void)poll(nullptr, 0, kAskAgainAfterMs);
+  }
+}
 
 absl::StatusOr<MemberStart> DecideStart(env::Disk& disk, const Config& config,
                                         tls::Policy* peer_tls) {

@@ -32,4 +32,10 @@ struct MemberStart {
 [[nodiscard]] absl::StatusOr<MemberStart> DecideStart(env::Disk& disk, const Config& config,
                                                       tls::Policy* peer_tls);
 
+// The other members, as they say themselves, for a member whose state is lost. Empty: there are
+// none. Blocks, half a minute at most.
+[[nodiscard]] absl::StatusOr<std::vector<node::PeerAddress>> AskOthers(const Config& config,
+                                                                       tls::Policy* peer_tls,
+                                                                       raft::NodeId self);
+
 }  // namespace conclave::app

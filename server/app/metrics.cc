@@ -151,6 +151,9 @@ void AddServer(const node::Stats& stats, Page* page) {
                    {{"server_id", HexId(alarm.member.value())},
                     {"alarm_type", alarm.type == 1 ? "NOSPACE" : "CORRUPT"}});
   }
+  page->Gauge("conclave_log_awaits_repair",
+              "1 while the log of this member, damaged, is short of what it once was.",
+              stats.awaits_repair ? 1 : 0);
   page->Figures(
       stats,
       {

@@ -177,6 +177,7 @@ class Server::Impl final : public http::Backend, private rpc::Door {
     std::lock_guard lock(mutex_);
     return failure_;
   }
+  bool diverged() const { return diverged_.load(std::memory_order_acquire); }
 
   // http::Backend
   void Call(node::Method method, std::string request,
@@ -267,6 +268,7 @@ class Server::Impl final : public http::Backend, private rpc::Door {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool ready_ = false;
+  std::atomic<bool> diverged_{false};
   bool node_stopped_ = false;
   bool shut_down_ = false;
   absl::Status failure_;
@@ -353,11 +355,12 @@ absl::Status Server::Impl::OpenMember(node::Options* settings, node::Opened* ope
     }
   }
   CONCLAVE_RETURN_IF_ERROR(owner);
-  auto found =
-      node::OpenMember(*disk_, *settings, start.founders.has_value() ? &*start.founders : nullptr,
-                       {.segment_bytes = config.log_segment_bytes,
-                        .joining = std::move(start.joining),
-                        .force_new_cluster = config.force_new_cluster});
+  auto found = node::OpenMember(
+      *disk_, *settings, start.founders.has_value() ? &*start.founders : nullptr,
+      {.segment_bytes = config.log_segment_bytes,
+       .joining = std::move(start.joining),
+       .force_new_cluster = config.force_new_cluster,
+       .ask_others = [&] { return AskOthers(config, tls_.peer.get(), settings->id); }});
   if (!found.ok()) return found.status();
   *opened = *std::move(found);
   for (const std::string& note : opened->notes) {
@@ -393,12 +396,9 @@ void Server::Impl::StartDiskThreads(uint64_t cluster_id, std::unique_ptr<wal::Lo
   logging.synced = [this](uint64_t batch, Duration write_time) {
     core_->Post(node::LogSynced{batch, write_time});
   };
-  logging.space = [this](bool enough) {
-    if (enough) {
-      options_.log->Info("the disk has space again");
-    } else {
-      options_.log->Warn("the disk is full: no space could be set aside for the log");
-    }
+  logging.space = [this](posix::LogThread::Space space) {
+    core_->Post(node::DiskSpace{.full = space == posix::LogThread::Space::kFull,
+                                .tight = space == posix::LogThread::Space::kTight});
   };
   logging.worker = worker_.get();
   log_thread_ = std::make_unique<posix::LogThread>(std::move(log), std::move(logging));
@@ -515,6 +515,10 @@ CoreSinks Server::Impl::Sinks() {
   sinks.slow_turn = options_.config.warning_apply_duration;
   sinks.ready = [this] { OnReady(); };
   sinks.stopped = [this] { OnStopped(); };
+  sinks.diverged = [this] {
+    diverged_.store(true, std::memory_order_release);
+    OnStopped();
+  };
   return sinks;
 }
 
@@ -637,6 +641,13 @@ void Server::Impl::Stop(Duration timeout) {
   log_thread_.reset();
   snapshot_writer_.reset();
   worker_.reset();
+  if (diverged()) {
+    const absl::Status status = snapshot::KeepAsEvidence(*disk_);
+    if (!status.ok()) {
+      options_.log->Warn("cannot set the snapshots aside",
+                         {{"error", std::string(status.message())}});
+    }
+  }
 }
 
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -652,5 +663,6 @@ bool Server::WaitReady(Duration timeout) { return impl_->WaitReady(timeout); }
 void Server::Stop(Duration timeout) { impl_->Stop(timeout); }
 absl::Status Server::failure() const { return impl_->failure(); }
 std::vector<Url> Server::client_urls() const { return impl_->client_urls(); }
+bool Server::diverged() const { return impl_->diverged(); }
 
 }  // namespace conclave::app

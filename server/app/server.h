@@ -45,6 +45,9 @@ class Server {
 
   // Why it has stopped of its own accord, if that was not in order.
   absl::Status failure() const;
+  // Or because its state was not that of the majority. Its data is set aside; started again, it
+  // gets the others'.
+  bool diverged() const;
 
   // Of listen_client_urls, in order; those with port 0 have their real one here.
   std::vector<Url> client_urls() const;

@@ -51,7 +51,12 @@ void AnswerHealth(const std::multimap<std::string, std::string>& query, Backend*
     }
     const auto found = query.find("serializable");
     const bool serializable = found != query.end() && found->second == "true";
-    if (!serializable && !stats->has_leader) return done(Health(false, "RAFT NO LEADER"));
+    if (!serializable && !stats->has_leader) {
+      return done(Health(false, stats->awaits_repair
+                                    ? "RAFT NO LEADER; THE LOG OF THIS MEMBER IS DAMAGED AND "
+                                      "WAITS FOR A LEADER TO REPAIR IT"
+                                    : "RAFT NO LEADER"));
+    }
     backend->Call(node::Method::kRange, HealthRange(serializable), [done](node::Reply reply) {
       if (reply.error == nullptr) return done(Health(true, ""));
       done(Health(false, absl::StrCat("RANGE ERROR:", reply.error->message)));

@@ -15,6 +15,7 @@
 #include "conclave/server/apply/state_machine.h"
 #include "conclave/server/node/identity.h"
 #include "conclave/server/node/settings.h"
+#include "conclave/server/raft/conf_history.h"
 #include "conclave/server/raft/confchange/confchange.h"
 #include "conclave/server/snapshot/reader.h"
 #include "conclave/server/snapshot/writer.h"
@@ -326,6 +327,79 @@ absl::Status ForceNewCluster(env::Disk& disk, const Options& options, Opened* op
   return absl::OkStatus();
 }
 
+// Whether somebody else has voted on what this member's log held: then it was acknowledged only
+// because they have it too.
+bool HasOtherVoters(const raft::SnapshotMeta& snapshot, std::span<const raft::Entry> entries,
+                    raft::NodeId self) {
+  raft::ConfHistory confs(snapshot.index, snapshot.conf);
+  for (const raft::Entry& entry : entries) {
+    if (entry.type == raft::EntryType::kConfChange) confs.Append(entry);
+  }
+  bool others = false;
+  confs.quorum().ForEach([&](raft::NodeId id) { others = others || id != self; });
+  return others;
+}
+
+// What is left is a member that remembers its votes, and gets the rest as one that joins.
+absl::Status LoseState(env::Disk& disk, const Options& options, const absl::Status& why,
+                       const OpenOptions& open, Opened* opened) {
+  absl::StatusOr<std::vector<PeerAddress>> others = std::vector<PeerAddress>();
+  if (open.ask_others) others = open.ask_others();
+  if (!others.ok()) {
+    return absl::DataLossError(absl::StrCat(
+        Text(why),
+        "; and to have the state again from the other members: ", Text(others.status())));
+  }
+  if (others->empty()) return why;
+  opened->recovered = JoiningState(options, *std::move(others));
+  CONCLAVE_RETURN_IF_ERROR(SaveState(disk, options.cluster_id, opened->recovered.snapshot,
+                                     opened->recovered.state.get()));
+  opened->notes.push_back(absl::StrCat(Text(why), " It will be asked of the other members now."));
+  return absl::OkStatus();
+}
+
+// With a log there is a state, and be it the empty one of a member that joins.
+absl::StatusOr<std::vector<std::string>> FindState(env::Disk& disk, const Options& options,
+                                                   const OpenOptions& open, Opened* opened) {
+  auto damaged = ReadNewest(disk, options, opened);
+  if (!absl::IsDataLoss(damaged.status())) return damaged;
+  CONCLAVE_RETURN_IF_ERROR(LoseState(disk, options, damaged.status(), open, opened));
+  CONCLAVE_ASSIGN_OR_RETURN(auto names, snapshot::ListNewestFirst(disk));
+  std::erase(names, snapshot::FileName(opened->recovered.snapshot));
+  return names;
+}
+
+absl::StatusOr<wal::Recovered> RecoverLog(env::Disk& disk, const Options& options,
+                                          const OpenOptions& open, Opened* opened) {
+  const Recovered& recovered = opened->recovered;
+  const wal::MayCut may_cut = [&](std::span<const raft::Entry> left) {
+    // Without a state it has been asked, or is to be, who the others are.
+    return open.force_new_cluster || !recovered.snapshot.index ||
+           HasOtherVoters(recovered.snapshot, left, options.id);
+  };
+  auto log = wal::Log::Recover(disk, LogSettings(options, open),
+                               {recovered.snapshot.index, recovered.snapshot.term}, may_cut);
+  if (absl::IsDataLoss(log.status()) && wal::DamageOf(log.status()).has_value()) {
+    return absl::DataLossError(absl::StrCat(
+        Text(log.status()),
+        ". This member is the only one, nobody else has that data. Restore a snapshot (conclave "
+        "snapshot restore), or start it once with --force-new-cluster, to go on with what can "
+        "still be read and lose the rest"));
+  }
+  CONCLAVE_RETURN_IF_ERROR(log.status());
+  if (log->torn_bytes > 0) {
+    opened->notes.push_back(absl::StrCat("cut ", log->torn_bytes,
+                                         " bytes of an unfinished write off the end of the log"));
+  }
+  if (!log->damage.empty()) {
+    opened->notes.push_back(absl::StrCat(
+        log->damage, "; kept ", log->entries.size(),
+        " entries before the damage, and the old files with the suffix .damaged; the other members "
+        "are to repair it"));
+  }
+  return log;
+}
+
 }  // namespace
 
 absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
@@ -336,7 +410,7 @@ absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
   Recovered& recovered = opened.recovered;
   std::vector<std::string> damaged;
   if (existed) {
-    CONCLAVE_ASSIGN_OR_RETURN(damaged, ReadNewest(disk, options, &opened));
+    CONCLAVE_ASSIGN_OR_RETURN(damaged, FindState(disk, options, open, &opened));
   } else {
     CONCLAVE_RETURN_IF_ERROR(RefuseAmnesia(disk));
     if (founding == nullptr && !open.joining.has_value()) {
@@ -349,13 +423,7 @@ absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
     CONCLAVE_RETURN_IF_ERROR(
         SaveState(disk, options.cluster_id, recovered.snapshot, recovered.state.get()));
   }
-  CONCLAVE_ASSIGN_OR_RETURN(wal::Recovered log,
-                            wal::Log::Recover(disk, LogSettings(options, open),
-                                              {recovered.snapshot.index, recovered.snapshot.term}));
-  if (log.torn_bytes > 0) {
-    opened.notes.push_back(absl::StrCat("cut ", log.torn_bytes,
-                                        " bytes of an unfinished write off the end of the log"));
-  }
+  CONCLAVE_ASSIGN_OR_RETURN(wal::Recovered log, RecoverLog(disk, options, open, &opened));
   CONCLAVE_RETURN_IF_ERROR(snapshot::SetAside(disk, damaged));
   // From here on it is known that there was a member, even should its log get lost.
   const Identity self{options.cluster_id, options.id};
@@ -368,6 +436,8 @@ absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
   recovered.hard_state.commit = std::max(recovered.hard_state.commit, recovered.snapshot.index);
   recovered.hard_state.term = std::max(recovered.hard_state.term, recovered.snapshot.term);
   recovered.entries = std::move(log.entries);
+  recovered.lost_index = log.lost.index;
+  recovered.lost_term = log.lost.term;
   opened.log = std::move(log.log);
   if (!recovered.snapshot.index && open.joining.has_value()) {
     recovered.acquaintances = *open.joining;

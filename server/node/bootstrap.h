@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -82,11 +83,16 @@ struct Opened {
   std::vector<std::string> notes;  // for the operator: what was repaired or skipped
 };
 
+// Asks the other members who they are.
+using AskOthers = std::function<absl::StatusOr<std::vector<PeerAddress>>()>;
+
 struct OpenOptions {
   uint64_t segment_bytes = wal::kSegmentBytesDefault;
   // Of a member that joins, or has not come further than that: the others.
   std::optional<std::vector<PeerAddress>> joining{};
   bool force_new_cluster = false;
+  // For a member that finds that it has lost all of its state. Null: then it is refused.
+  AskOthers ask_others{};
 };
 
 // True if OpenMember needs `founding` or `joining`: there is no log, or no state beside an empty
@@ -102,7 +108,11 @@ struct OpenOptions {
 // only (neither: NotFound then).
 //   FailedPrecondition  the directory belongs to another cluster, member or program; or a new
 //                       cluster cannot be forced out of it
-//   DataLoss            what was acknowledged is damaged or missing
+//   DataLoss            what was acknowledged is damaged or missing, and nobody else has it (there
+//                       are no other voters), or the votes are lost as well
+// What others have is not missed: a damaged log is cut where it is damaged, unreadable snapshots
+// are set aside, and Recovered::lost_index says that the member waits for repair.
+//
 // Nothing is written into a directory that is refused, but that unfinished files may be gone.
 [[nodiscard]] absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
                                                 const InitialCluster* founding,

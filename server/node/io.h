@@ -138,11 +138,19 @@ struct StatsRequest {
 };
 // SIGTERM: hand over the leadership, then Effects::stopped.
 struct StopRequest {};
+// What has changed about the room on the disk. Full: the next segment of the log cannot be set
+// aside, so that only what is preallocated is left; no client may add anything until it changes.
+// Tight: not full, but a further snapshot and a segment may be too much: a snapshot now may still
+// find room, and lets the log before it go.
+struct DiskSpace {
+  bool full = false;
+  bool tight = false;
+};
 
 using Input = std::variant<UnaryCall, CallCancelled, StreamOpened, StreamMessage, StreamHalfClosed,
                            StreamClosed, StreamSent, PeerFrame, PeerConnection, Acquaintances,
                            RemovedByPeer, LogSynced, std::unique_ptr<SnapshotSaved>, StatsRequest,
-                           StopRequest, std::unique_ptr<auth::PasswordOutcome>>;
+                           StopRequest, DiskSpace, std::unique_ptr<auth::PasswordOutcome>>;
 
 // ---- Effects ------------------------------------------------------------------------------------
 
@@ -240,6 +248,9 @@ struct Effects {
   std::vector<StatsReply> stats_replies;
   bool ready = false;  // turned true: a leader is known and this member's attributes are published
   bool stopped = false;  // answer to StopRequest, or the member was removed: the process may end
+  // This member's state is not that of the majority: what it has on the disk is to be set aside,
+  // and the process to be started again, so that it gets the others' state.
+  bool diverged = false;
 
   void Clear();
 };

@@ -76,7 +76,9 @@ bool KnowsCommands(const raft::Envelope& envelope) {
 raft::RestoredState RaftState(Recovered& recovered) {
   return {.hard_state = recovered.hard_state,
           .snapshot = recovered.snapshot,
-          .entries = recovered.entries};
+          .entries = recovered.entries,
+          .lost_index = recovered.lost_index,
+          .lost_term = recovered.lost_term};
 }
 
 }  // namespace
@@ -127,6 +129,10 @@ Node::Impl::Impl(Options options, Recovered recovered, Instant now)
       leader_lost_(now),
       led_since_(Instant::min()),
       confirmed_(Instant::min()),
+      state_since_(recovered.snapshot.index),
+      evidence_until_(kNever),
+      next_alarm_(now),
+      next_space_snapshot_(now),
       snapshot_next_(now),
       saved_index_(recovered.snapshot.index),
       previous_index_(recovered.snapshot.index),
@@ -154,8 +160,22 @@ void Node::Impl::Turn(Instant now, std::span<Input> inputs, Effects* effects) {
   if (stats_.turns == 1) {
     FollowMembers();
     CheckPublished();
+    awaits_repair_ = raft_.log_is_short();
+    if (awaits_repair_) {
+      Log(Severity::kWarning,
+          "this member's log was damaged and is waiting for a leader to fill it again; until then "
+          "this member does not stand for election");
+    }
   }
-  for (Input& input : inputs) std::visit([this](auto& what) { Take(what); }, input);
+  if (!quarantined_) [[likely]] {
+    for (Input& input : inputs) std::visit([this](auto& what) { Take(what); }, input);
+    inputs = {};
+  }
+  if (quarantined_) [[unlikely]] {
+    TurnQuarantined(inputs);
+    effects_ = nullptr;
+    return;
+  }
   Tick();
   Leases();
   Expire();
@@ -165,6 +185,11 @@ void Node::Impl::Turn(Instant now, std::span<Input> inputs, Effects* effects) {
   HandleReady();
   UpdateLeadership();
   FollowMembers();
+  if (awaits_repair_ && !raft_.log_is_short()) [[unlikely]] {
+    awaits_repair_ = false;
+    Log(Severity::kInfo, "the damaged log is whole again", {},
+        {{"last-index", static_cast<int64_t>(raft_.last_index().value())}});
+  }
   reads_.Serve(applied(), [this](ReadQueue::Read& read, Instant asked) { Serve(read, asked); });
   TakeParked();
   TakeEndedLeaseCalls();
@@ -175,11 +200,13 @@ void Node::Impl::Turn(Instant now, std::span<Input> inputs, Effects* effects) {
 
 Instant Node::Impl::NextDeadline() const {
   if (again_) return now_;
+  if (quarantined_) return evidence_until_;
   Instant next =
       std::min({leases_.NextDeadline(), watches_.NextDeadline(), sender_.NextDeadline()});
   if (!raft_.is_leader() || !sole_member()) next = std::min(next, last_tick_ + tick_);
   if (proposals_.size() > 0 || reads_.size() > 0 || !auth_.idle() || !moves_.empty() ||
-      stopping_.has_value() || member_desk_.calls() > 0 || !departing_.empty()) {
+      stopping_.has_value() || member_desk_.calls() > 0 || !departing_.empty() || disk_.full ||
+      disk_alarm_) {
     next = std::min(next, next_expiry_);
   }
   // What is due waits for the leadership to be verified, if that is under way.
@@ -257,6 +284,7 @@ void Node::Impl::Expire() {
     Reply(call.call, call.change.method, call.arrived, call.bytes, &TimeoutError(call.arrived), {});
   });
   member_desk_.DropOld(latest);
+  KeepAlarms();
   CheckMoves();
   CheckStop();
   receiver_.Expire(now_, effects_);
@@ -471,7 +499,7 @@ void Node::Impl::Apply(const std::vector<raft::Entry>& entries) {
     }
     proposals_.TermApplied(entry.term);
     if (member_desk_.calls() > 0) member_desk_.TermApplied(entry.term);
-    if (DigestLog::Keeps(entry.index)) digests_.Record(entry.index, state_->digest().low);
+    if (digests_.Wants(entry.index)) digests_.Record(entry.index, state_->digest().low);
   }
   raft_.Applied(entries.back().index);
   CONCLAVE_FAILPOINT(afterCommit);

@@ -108,6 +108,9 @@ struct Recovered {
   uint64_t snapshot_bytes = 0;
   raft::HardState hard_state;
   std::vector<raft::Entry> entries;  // of the log, behind the snapshot, without a gap
+  // Where the log ended before a part of it was lost to the disk; index 0: nothing was.
+  raft::Index lost_index;
+  raft::Term lost_term;
   // Where others are said to be, for a member that joins: its state is empty (index 0).
   std::vector<PeerAddress> acquaintances;
 };

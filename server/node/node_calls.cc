@@ -44,7 +44,10 @@ void Node::Impl::Take(UnaryCall& call) {
       return;
     }
   }
-  const apply::RequestCheck check = state_->Check(call.method, Body(call));
+  apply::RequestCheck check = state_->Check(call.method, Body(call));
+  if (disk_.full && check.error == nullptr) [[unlikely]] {
+    check.error = NoSpaceFor(call);
+  }
   if (check.error != nullptr) {
     Reply(call.id, call.method, now_, call.request.size(), check.error, {});
     return;

@@ -203,7 +203,20 @@ class Node::Impl {
   void DropOldLog();
   void Beacons();
   void ReportComparisons(Duration interval, std::string_view line, Comparisons* made);
+  // ---- node_faults.cc: states that differ, disks that are full
+  void Take(DiskSpace& space);
   void CompareDigest(raft::NodeId peer, const Beacon& beacon);
+  void Judge(const DigestLog::Outcome& outcome);
+  Beacon BeaconFor(raft::NodeId peer) const;
+  uint64_t VotersAgreeing(raft::Index at) const;
+  uint64_t Majority() const;
+  void Quarantine(const Beacon& beacon);
+  void TurnQuarantined(std::span<Input> inputs);
+  void SaveEvidence();
+  bool SnapshotForSpace() const;
+  void KeepAlarms();
+  void SetAlarm(raft::NodeId member, wire::AlarmType type, bool raise);
+  const wire::Error* NoSpaceFor(const UnaryCall& call) const;
   void BeginStop();
   void CheckStop();
   void Log(Severity severity, std::string message,
@@ -274,6 +287,26 @@ class Node::Impl {
   Comparisons compaction_checks_;
   Comparisons corruption_checks_;
 
+  // What is known of the others' states: the newest index at which one was found equal to ours, and
+  // the first at which it was found different since (0: none).
+  struct PeerState {
+    raft::Index agreed;
+    raft::Index disputed;
+    bool was_disputed = false;
+  };
+  absl::btree_map<raft::NodeId, PeerState> peer_states_;
+  raft::Index state_since_;  // the snapshot that the state was made of
+  bool quarantined_ = false;
+  bool evidence_saved_ = false;
+  Instant evidence_until_;
+  DiskSpace disk_;
+  bool disk_told_ = false;
+  bool disk_alarm_ = false;  // NOSPACE may stand in the state because of this member's disk
+  Instant next_alarm_;
+  Instant next_space_snapshot_;
+  uint64_t last_own_call_ = 0;
+  CredentialsRef itself_;
+
   // Clients.
   absl::btree_map<uint64_t, RemoteAsker> remote_reads_;
   uint64_t last_remote_read_ = 0;
@@ -295,7 +328,8 @@ class Node::Impl {
   raft::Index previous_index_;  // the one before it, which stays
   uint64_t saved_bytes_ = 0;
   uint64_t log_bytes_at_snapshot_ = 0;
-  raft::Index recovered_last_;  // the last entry of the log that this life began with
+  uint64_t log_bytes_at_saved_ = 0;  // the same of the newest that came to its end
+  raft::Index recovered_last_;       // the last entry of the log that this life began with
 
   // Being a member, and knowing the others.
   struct Departing {
@@ -312,6 +346,7 @@ class Node::Impl {
   std::string version_published_for_;  // the downgrade's target when PublishClusterVersion ran
   bool restricted_ = false;            // a learner, or without a state: most calls are refused
   bool removed_ = false;               // from the cluster
+  bool awaits_repair_ = false;         // the log is short of what it once was
   bool published_ = false;
   bool ready_ = false;
   std::optional<Instant> stopping_;

@@ -24,6 +24,8 @@ constexpr wire::Error kErrStateReplaced{
 // A transfer holds the entries behind its snapshot in memory, up to so many windows.
 constexpr uint64_t kWindowsDuringTransfer = 8;
 constexpr int kGoodbyeHeartbeats = 5;
+// How often a snapshot is tried while the disk has no room for much.
+constexpr Duration kSpaceSnapshotInterval = std::chrono::seconds(5);
 
 std::string Hex(uint64_t id) { return absl::StrCat(absl::Hex(id)); }
 
@@ -165,8 +167,9 @@ void Node::Impl::TakeSnapshot() {
     const bool by_bytes = grown >= std::max(options_.snapshot_log_bytes_min, saved_bytes_);
     const bool by_entries =
         options_.snapshot_entries > 0 && applied() >= saved_index_ + options_.snapshot_entries;
-    if (!(by_bytes || by_entries) || receiver_.active() || applied() > raft_.stable() ||
-        applied() <= saved_index_ || applied() < std::min(recovered_last_, raft_.last_index())) {
+    if (!(by_bytes || by_entries || SnapshotForSpace()) || receiver_.active() ||
+        applied() > raft_.stable() || applied() <= saved_index_ ||
+        applied() < std::min(recovered_last_, raft_.last_index())) {
       return;  // nothing to write, or not yet: the log that was recovered belongs into it
     }
     snapshot_meta_ = MetaOfState();
@@ -174,6 +177,7 @@ void Node::Impl::TakeSnapshot() {
     snapshot_begun_ = false;
     snapshot_next_ = now_;
     log_bytes_at_snapshot_ = appends_.total_bytes();
+    next_space_snapshot_ = now_ + kSpaceSnapshotInterval;
   }
   if (now_ < snapshot_next_) return;
   Bytes piece = snapshot_->Next(kPieceBytes);
@@ -193,6 +197,9 @@ void Node::Impl::Take(std::unique_ptr<SnapshotSaved>& saved) {
   if (saved->meta.index > saved_index_)
     previous_index_ = std::exchange(saved_index_, saved->meta.index);
   saved_bytes_ = saved->bytes;
+  log_bytes_at_saved_ = log_bytes_at_snapshot_;
+  // Where room is short, that is a luxury.
+  if (disk_.full || disk_.tight) previous_index_ = saved_index_;
   if (previous_index_) effects_->truncate = LogTruncate{previous_index_};
   if (auto ready = receiver_.Saved(saved->meta)) Install(*std::move(ready));
 }
@@ -261,6 +268,8 @@ void Node::Impl::Install(SnapshotReceiver::Ready ready) {
   CONCLAVE_FAILPOINT(applyAfterOpenSnapshot);
   RestartLongReads();
   digests_.Clear();
+  peer_states_.clear();
+  state_since_ = ready.meta.index;
   follow_members_ = true;
   CheckPublished();
   // Whether these are in the state cannot be told.
@@ -286,19 +295,17 @@ void Node::Impl::Install(SnapshotReceiver::Ready ready) {
 // ---- Divergence ---------------------------------------------------------------------------------
 
 void Node::Impl::Beacons() {
+  if (digests_.expects_anything()) {
+    while (const auto outcome = digests_.TakeOutcome()) Judge(*outcome);
+  }
   if (now_ < next_beacon_ || sole_member()) return;
   next_beacon_ = now_ + options_.divergence_check_interval;
-  links_.SendBeacons(now_, digests_.newest().index, digests_.newest().digest);
+  digests_.Record(applied(), state_->digest().low);
+  links_.SendBeacons(now_, [this](raft::NodeId peer) { return BeaconFor(peer); });
   ReportComparisons(options_.divergence_report_interval, "finished compaction hash check",
                     &compaction_checks_);
   ReportComparisons(options_.corruption_report_interval, "finished peer corruption check",
                     &corruption_checks_);
-  if (!digests_.expects_anything()) return;
-  while (const auto member = digests_.TakeContradiction()) {
-    ++stats_.divergences;
-    Log(Severity::kError, "found data inconsistency with peers",
-        {{"remote-peer-id", Hex(member->value())}});
-  }
 }
 
 void Node::Impl::ReportComparisons(Duration interval, std::string_view line, Comparisons* made) {
@@ -308,21 +315,6 @@ void Node::Impl::ReportComparisons(Duration interval, std::string_view line, Com
       {{"number-of-hashes-checked", std::exchange(made->digests, 0)},
        {"number-of-peers-checked",
         static_cast<int64_t>(state_->membership().members().size()) - 1}});
-}
-
-void Node::Impl::CompareDigest(raft::NodeId peer, const Beacon& beacon) {
-  if (!beacon.index) return;
-  ++compaction_checks_.digests;
-  ++corruption_checks_.digests;
-  if (beacon.index > digests_.newest().index) {
-    digests_.Expect(peer, {beacon.index, beacon.digest});
-    return;
-  }
-  if (digests_.Agrees(beacon.index, beacon.digest)) return;
-  ++stats_.divergences;
-  Log(Severity::kError, "found data inconsistency with peers",
-      {{"remote-peer-id", Hex(peer.value())}},
-      {{"index", static_cast<int64_t>(beacon.index.value())}});
 }
 
 // ---- The end ------------------------------------------------------------------------------------
@@ -426,6 +418,9 @@ std::shared_ptr<Stats> Node::Impl::CollectStats() const {
   stats->has_leader = static_cast<bool>(raft.leader);
   stats->is_leader = raft.is_leader;
   stats->is_learner = raft.is_learner;
+  stats->awaits_repair = awaits_repair_;
+  stats->quarantined = quarantined_;
+  stats->disk_full = disk_.full;
   stats->cluster_version = state_->cluster_version();
   for (const apply::Alarm& alarm : state_->Alarms()) {
     stats->alarms.push_back({raft::NodeId(alarm.member_id), alarm.type});

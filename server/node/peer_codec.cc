@@ -198,6 +198,8 @@ struct ItemWriter {
     out.Number(item.sent_at);
     out.Number(item.index);
     out.Fixed64(item.digest);
+    out.Number(item.disputed);
+    out.Number(item.agreeing);
   }
   void operator()(const BeaconEcho& item) {
     out.Byte(kBeaconEchoKind);
@@ -435,6 +437,8 @@ PeerItem ReadItem(Reader& in, raft::NodeId from, raft::NodeId self) {
       item.sent_at = in.Number();
       item.index = in.Strong<raft::Index>();
       item.digest = in.Fixed64();
+      item.disputed = in.Strong<raft::Index>();
+      item.agreeing = in.Number();
       return item;
     }
     case kBeaconEchoKind:

@@ -84,10 +84,17 @@ struct SnapshotAck {
 };
 
 // Said to every peer now and then: measures the round trip, and compares the states.
+//
+// `disputed` is the first index at which the receiver's state was found to be another than the
+// sender's (0: none); `agreeing` the number of voters, the sender among them, whose states were
+// found equal to the sender's there or behind. If these are a majority, it is the receiver's state
+// that is wrong: of two that differ at an index and behind it, a third agrees with one at most.
 struct Beacon {
   uint64_t sent_at = 0;  // the sender's clock; comes back as it is
   raft::Index index;     // `digest` is of the state at this index; 0: none
   uint64_t digest = 0;
+  raft::Index disputed;
+  uint64_t agreeing = 0;
   friend bool operator==(const Beacon&, const Beacon&) = default;
 };
 struct BeaconEcho {

@@ -84,11 +84,14 @@ bool PeerLinks::Receive(const PeerFrame& frame, std::vector<PeerItem>* items) {
   return true;
 }
 
-void PeerLinks::SendBeacons(Instant now, raft::Index index, uint64_t digest) {
+void PeerLinks::SendBeacons(Instant now, absl::FunctionRef<Beacon(raft::NodeId)> beacon_for) {
   const auto sent_at = static_cast<uint64_t>(now.time_since_epoch().count());
   for (auto& [id, peer] : peers_) {
     Lane& lane = peer.lanes[LaneOf(PeerLane::kMessages)];
-    if (lane.connected) lane.items.push_back(Beacon{sent_at, index, digest});
+    if (!lane.connected) continue;
+    Beacon beacon = beacon_for(id);
+    beacon.sent_at = sent_at;
+    lane.items.push_back(beacon);
   }
 }
 

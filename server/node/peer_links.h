@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/functional/function_ref.h"
 #include "conclave/base/time.h"
 #include "conclave/server/node/io.h"
 #include "conclave/server/node/peer_codec.h"
@@ -57,7 +58,8 @@ class PeerLinks {
   // Decodes a frame; false if it was refused.
   bool Receive(const PeerFrame& frame, std::vector<PeerItem>* items);
 
-  void SendBeacons(Instant now, raft::Index index, uint64_t digest);
+  // `beacon_for` gives what is to be said to a peer, but for the time.
+  void SendBeacons(Instant now, absl::FunctionRef<Beacon(raft::NodeId)> beacon_for);
   void RoundTrip(raft::NodeId peer, Duration time);
 
   std::vector<PeerStats> stats() const;

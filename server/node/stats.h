@@ -62,6 +62,9 @@ struct Stats {
   bool has_leader = false;
   bool is_leader = false;
   bool is_learner = false;
+  bool disk_full = false;
+  bool quarantined = false;     // its state is not the majority's; it is about to start anew
+  bool awaits_repair = false;   // its log was damaged, and no leader has filled it again yet
   std::string cluster_version;  // "" before it is decided
   std::vector<AlarmStats> alarms;
 

@@ -13,6 +13,12 @@ namespace conclave::posix {
 namespace {
 
 constexpr std::chrono::seconds kSpareRetry{1};
+constexpr std::chrono::seconds kSpaceCheckInterval{1};
+// Below this part of a segment the disk counts as full, though the spare may be there.
+constexpr uint64_t kFullPart = 4;
+// What a LogWrite takes beside its entries' payloads, at most: heads, hard state, padding.
+constexpr uint64_t kEntryOverheadBytes = 32;
+constexpr uint64_t kWriteOverheadBytes = 128;
 // The proof waits until nothing has come for so long: it is for a machine at rest. While writes
 // come one by one, each next write proves the one before it, and a proof between them would cost a
 // system call per write.
@@ -40,6 +46,7 @@ LogThread::LogThread(std::unique_ptr<wal::Log> log, Options options)
     : log_(std::move(log)), options_(std::move(options)), thread_([this] { Run(); }) {}
 
 LogThread::~LogThread() {
+  stop_asked_.store(true, std::memory_order_release);
   Queue(Stop{});
   thread_.join();
 }
@@ -70,6 +77,8 @@ void LogThread::OrFail(const absl::Status& status) {
 void LogThread::Run() {
   segments_.store(log_->segment_count(), std::memory_order_relaxed);
   std::vector<Item> items;
+  CheckSpace();
+  PrepareSpare();
   while (true) {
     mailbox_.TakeAll(&items);
     if (!items.empty()) {
@@ -90,10 +99,13 @@ void LogThread::Run() {
 void LogThread::Idle() {
   const bool at_rest = std::exchange(at_rest_, true);
   if (at_rest) OrFail(log_->MarkSynced());
-  const Duration longest = space_enough_ ? Duration::max() : Duration(kSpareRetry);
+  const bool enough = space_ == Space::kEnough && !spare_failed_;
+  const Duration longest = enough ? Duration::max() : Duration(kSpareRetry);
   const bool slept = bell_.Wait(at_rest ? longest : Duration(kProofDelay));
   if (slept && !at_rest) wake_ups_.fetch_add(1, std::memory_order_relaxed);
-  if (!space_enough_) PrepareSpare();
+  if (enough) return;
+  PrepareSpare();
+  CheckSpace();
 }
 
 void LogThread::Process(std::vector<Item>& items) {
@@ -103,19 +115,21 @@ void LogThread::Process(std::vector<Item>& items) {
       OrFail(log_->TruncatePrefix(truncate->index));
     } else if (const auto* spare = std::get_if<SpareDone>(&item)) {
       spare_under_way_ = false;
-      SpareFinished(spare->status);
+      SpareFinished(*spare);
     } else if (std::holds_alternative<Stop>(item)) {
       stopping_ = true;
     }
   }
   segments_.store(log_->segment_count(), std::memory_order_relaxed);
   PrepareSpare();
+  CheckSpace();
 }
 
 size_t LogThread::WriteGroup(std::span<Item> items) {
   batches_.clear();
   uint64_t bytes = 0;
   uint64_t last_batch = 0;
+  uint64_t overhead = 0;
   size_t taken = 0;
   for (; taken < items.size(); ++taken) {
     const auto* write = std::get_if<LogWrite>(&items[taken]);
@@ -124,12 +138,14 @@ size_t LogThread::WriteGroup(std::span<Item> items) {
     if (!batches_.empty() && bytes + write_bytes > kGroupBytesMax) break;
     bytes += write_bytes;
     last_batch = write->batch;
+    overhead += kWriteOverheadBytes + kEntryOverheadBytes * write->entries.size();
     batches_.push_back(
         {.reset = write->reset, .hard_state = write->hard_state, .entries = write->entries});
   }
   if (batches_.empty()) return taken;
   const auto begin = std::chrono::steady_clock::now();
   CONCLAVE_FAILPOINT(raftBeforeSave);
+  if (!AwaitRoom(bytes + overhead)) return taken;
   OrFail(log_->Append(batches_));
   CONCLAVE_FAILPOINT(walBeforeSync);
   OrFail(log_->Sync());
@@ -144,25 +160,66 @@ size_t LogThread::WriteGroup(std::span<Item> items) {
 
 void LogThread::PrepareSpare() {
   if (spare_under_way_ || stopping_) return;
-  if (!space_enough_ && std::chrono::steady_clock::now() < spare_not_before_) return;
-  if (!log_->BeginSpare()) return;
-  if (options_.worker == nullptr) {
-    SpareFinished(wal::Log::MakeSpare(log_->disk(), log_->segment_bytes()));
-    return;
+  if (spare_failed_ && std::chrono::steady_clock::now() < spare_not_before_) return;
+  if (log_->BeginSpare()) {
+    Prepare(/*reserve=*/false);
+  } else if (log_->BeginReserve()) {
+    Prepare(/*reserve=*/true);
   }
-  spare_under_way_ = true;
-  options_.worker->Run([this, &disk = log_->disk(), bytes = log_->segment_bytes()] {
-    Queue(SpareDone{wal::Log::MakeSpare(disk, bytes)});
-  });
 }
 
-void LogThread::SpareFinished(const absl::Status& status) {
-  log_->EndSpare(status.ok());
-  if (!absl::IsResourceExhausted(status)) OrFail(status);
+void LogThread::Prepare(bool reserve) {
+  const auto make = [&disk = log_->disk(), bytes = log_->segment_bytes(), reserve] {
+    return SpareDone{
+        reserve ? wal::Log::MakeReserve(disk, bytes) : wal::Log::MakeSpare(disk, bytes), reserve};
+  };
+  if (options_.worker == nullptr) return SpareFinished(make());
+  spare_under_way_ = true;
+  options_.worker->Run([this, make] { Queue(make()); });
+}
+
+void LogThread::SpareFinished(const SpareDone& done) {
+  done.reserve ? log_->EndReserve(done.status.ok()) : log_->EndSpare(done.status.ok());
+  if (!absl::IsResourceExhausted(done.status)) OrFail(done.status);
+  spare_failed_ = !done.status.ok();
   spare_not_before_ = std::chrono::steady_clock::now() + kSpareRetry;
-  if (status.ok() == space_enough_) return;
-  space_enough_ = status.ok();
-  if (options_.space) options_.space(space_enough_);
+  next_space_check_ = {};
+}
+
+// Everything that was set aside is used up: whoever waits for these entries waits for the operator.
+// Nothing is lost by that, and it may go on at any time.
+bool LogThread::AwaitRoom(uint64_t bytes) {
+  while (true) {
+    const absl::Status room = log_->EnsureRoom(bytes);
+    if (room.ok()) return true;
+    if (!absl::IsResourceExhausted(room)) OrFail(room);
+    spare_failed_ = true;
+    next_space_check_ = {};
+    CheckSpace();
+    const auto again = std::chrono::steady_clock::now() + kSpareRetry;
+    while (std::chrono::steady_clock::now() < again) {
+      if (stop_asked_.load(std::memory_order_acquire)) return false;
+      bell_.Wait(kSpareRetry);
+    }
+  }
+}
+
+void LogThread::CheckSpace() {
+  const auto now = std::chrono::steady_clock::now();
+  if (now < next_space_check_) return;
+  next_space_check_ = now + kSpaceCheckInterval;
+  const auto free = log_->disk().FreeSpace();
+  if (!free.ok()) return;  // nothing is known then; the next write will tell
+  const uint64_t segment = log_->segment_bytes();
+  // At the start nobody knows whether it was full before.
+  const bool was_enough = space_.has_value() && space_ != Space::kFull;
+  const uint64_t full_below = was_enough ? segment / kFullPart : segment;
+  const Space space = spare_failed_ || free->free_bytes < full_below ? Space::kFull
+                      : free->free_bytes < kTightSegments * segment  ? Space::kTight
+                                                                     : Space::kEnough;
+  if (space_ == space) return;
+  space_ = space;
+  if (options_.space) options_.space(space);
 }
 
 }  // namespace conclave::posix

@@ -48,15 +48,20 @@ class LogThread {
  public:
   static constexpr uint64_t kGroupBytesMax = uint64_t{4} << 20;
 
+  // kFull: no space could be set aside for a further segment, or hardly any is left. It is over
+  // when the spare and the reserve are there and there is room for yet another segment. kTight:
+  // less than kTightSegments of them are left.
+  enum class Space : uint8_t { kEnough, kTight, kFull };
+  static constexpr uint64_t kTightSegments = 4;
+
   struct Options {
     // All batches up to `batch` are durable; `write_time` is what the last write and fdatasync
     // took.
     absl::AnyInvocable<void(uint64_t batch, Duration write_time)> synced;
     // The log cannot be written. Must not return.
     absl::AnyInvocable<void(const absl::Status&)> failed = EndOnDiskFailure;
-    // False when no space could be set aside for the next segment; true when it could again. May be
-    // null.
-    absl::AnyInvocable<void(bool enough)> space;
+    // The room on the disk: at the start, and whenever it changes. May be null.
+    absl::AnyInvocable<void(Space)> space;
     // Prepares spare segments; null: the log thread does it itself, in between. Must outlive the
     // LogThread.
     Worker* worker = nullptr;
@@ -84,6 +89,7 @@ class LogThread {
   };
   struct SpareDone {
     absl::Status status;
+    bool reserve = false;
   };
   struct Stop {};
   using Item = std::variant<LogWrite, Truncate, SpareDone, Stop>;
@@ -96,7 +102,11 @@ class LogThread {
   size_t WriteGroup(std::span<Item> items);
   void Idle();
   void PrepareSpare();
-  void SpareFinished(const absl::Status& status);
+  void Prepare(bool reserve);
+  void SpareFinished(const SpareDone& done);
+  // Waits until there is room for so much; false: it is to stop.
+  bool AwaitRoom(uint64_t bytes);
+  void CheckSpace();
   void OrFail(const absl::Status& status);
 
   const std::unique_ptr<wal::Log> log_;
@@ -109,9 +119,12 @@ class LogThread {
   bool stopping_ = false;
   bool at_rest_ = false;  // slept, and nothing came
   bool spare_under_way_ = false;
-  bool space_enough_ = true;
+  bool spare_failed_ = false;  // the last time
+  std::optional<Space> space_;  // as last told
+  std::chrono::steady_clock::time_point next_space_check_{};
   std::chrono::steady_clock::time_point spare_not_before_{};
 
+  std::atomic<bool> stop_asked_{false};
   std::atomic<uint64_t> writes_{0};
   std::atomic<uint64_t> batch_count_{0};
   std::atomic<uint64_t> wake_ups_{0};

@@ -19,6 +19,7 @@ inline constexpr std::string_view kDirectory = "snapshot";
 inline constexpr std::string_view kSuffix = ".snapshot";
 inline constexpr std::string_view kUnfinishedSuffix = ".unfinished";
 inline constexpr std::string_view kDamagedSuffix = ".damaged";
+inline constexpr std::string_view kEvidenceSuffix = ".diverged";
 
 inline constexpr uint32_t kFormatVersion = 1;
 inline constexpr uint64_t kChunkBytes = uint64_t{256} << 10;     // of a full chunk

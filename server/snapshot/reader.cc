@@ -169,6 +169,18 @@ absl::Status SetAside(env::Disk& disk, std::span<const std::string> names) {
   return disk.SyncDirectory(kDirectory);
 }
 
+absl::Status KeepAsEvidence(env::Disk& disk) {
+  CONCLAVE_ASSIGN_OR_RETURN(const auto all, disk.List(kDirectory));
+  for (const std::string& name : all) {
+    if (name.ends_with(kEvidenceSuffix)) CONCLAVE_RETURN_IF_ERROR(disk.Remove(PathOf(name)));
+  }
+  CONCLAVE_ASSIGN_OR_RETURN(const auto names, ListNewestFirst(disk));
+  for (const std::string& name : names) {
+    CONCLAVE_RETURN_IF_ERROR(disk.Rename(PathOf(name), Concat(PathOf(name), kEvidenceSuffix)));
+  }
+  return disk.SyncDirectory(kDirectory);
+}
+
 absl::Status Purge(env::Disk& disk, size_t keep) {
   CONCLAVE_ASSIGN_OR_RETURN(const auto all, disk.List(kDirectory));
   CONCLAVE_ASSIGN_OR_RETURN(std::vector<std::string> old, ListNewestFirst(disk));

@@ -81,6 +81,10 @@ struct Newest {
 // next Purge removes them.
 [[nodiscard]] absl::Status SetAside(env::Disk& disk, std::span<const std::string> names);
 
+// Gives all snapshots another name: their state is not to be used again, and is evidence. Removes
+// what was set aside so before; a Purge does not.
+[[nodiscard]] absl::Status KeepAsEvidence(env::Disk& disk);
+
 // The names of all finished snapshots, newest first.
 [[nodiscard]] absl::StatusOr<std::vector<std::string>> ListNewestFirst(env::Disk& disk);
 

@@ -98,6 +98,15 @@ absl::StatusOr<uint64_t> Writer::Finish() {
 }
 
 absl::StatusOr<std::optional<Saved>> Saver::Take(const Piece& piece) {
+  auto saved = Write(piece);
+  if (absl::IsResourceExhausted(saved.status())) {
+    writer_.reset();
+    CONCLAVE_RETURN_IF_ERROR(Purge(*disk_, 1));
+  }
+  return saved;
+}
+
+absl::StatusOr<std::optional<Saved>> Saver::Write(const Piece& piece) {
   if (piece.abandon) {
     writer_.reset();
     return std::nullopt;

@@ -79,9 +79,13 @@ class Saver {
 
   // What has become durable, if this was the last piece. An error ends the snapshot, not the saver:
   // an earlier snapshot and the log are still there.
+  // ResourceExhausted: then all but the newest one have been removed, so that the next may find
+  // room.
   [[nodiscard]] absl::StatusOr<std::optional<Saved>> Take(const Piece& piece);
 
  private:
+  [[nodiscard]] absl::StatusOr<std::optional<Saved>> Write(const Piece& piece);
+
   env::Disk* const disk_;
   const uint64_t cluster_id_;
   const size_t keep_;

@@ -227,7 +227,7 @@ std::vector<std::string> Seeds() {
     for (const auto& member : Cluster().members) meta.conf.voters.push_back(member.id);
     add(4, SnapshotChunk{9, Term(at), meta, 0, false, Bytes::Copy(std::string(40, 's'))});
     add(5, SnapshotAck{1, SnapshotAck::Result::kReceived, 4096});
-    add(0, Beacon{123456789, base, 0xfedcba9876543210});
+    add(0, Beacon{123456789, base, 0xfedcba9876543210, base, 2});
     add(0, BeaconEcho{123456789});
     seeds.push_back(all);
   }

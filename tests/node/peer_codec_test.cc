@@ -53,7 +53,7 @@ std::vector<PeerItem> OneOfEach() {
                      .auto_leave = true};
   items.push_back(chunk);
   items.push_back(SnapshotAck{9, SnapshotAck::Result::kRefused, 4096});
-  items.push_back(Beacon{123456789, Index(100), 0xfedcba9876543210});
+  items.push_back(Beacon{123456789, Index(100), 0xfedcba9876543210, Index(96), 2});
   items.push_back(BeaconEcho{123456789});
   return items;
 }

@@ -234,14 +234,24 @@ TEST(AppendQueueTest, SaysWhatMayLeaveTheMemory) {
 TEST(DigestLogTest, FindsAContradictionNowAndLater) {
   DigestLog log;
   log.Record(raft::Index(16), 111);
-  EXPECT_TRUE(log.Agrees(raft::Index(16), 111));
-  EXPECT_FALSE(log.Agrees(raft::Index(16), 222));
-  EXPECT_TRUE(log.Agrees(raft::Index(32), 5));  // not known here
-  log.Expect(raft::NodeId(2), {raft::Index(32), 333});
-  EXPECT_EQ(log.TakeContradiction(), std::nullopt);
-  log.Record(raft::Index(32), 444);
-  EXPECT_EQ(log.TakeContradiction(), raft::NodeId(2));
-  EXPECT_EQ(log.TakeContradiction(), std::nullopt);
+  using Verdict = DigestLog::Verdict;
+  EXPECT_EQ(log.Compare({raft::Index(16), 111}), Verdict::kEqual);
+  EXPECT_EQ(log.Compare({raft::Index(16), 222}), Verdict::kDifferent);
+  EXPECT_EQ(log.Compare({raft::Index(32), 5}), Verdict::kUnknown);
+  log.Expect(raft::NodeId(2), {raft::Index(35), 333});
+  log.Expect(raft::NodeId(3), {raft::Index(37), 555});
+  log.Expect(raft::NodeId(3), {raft::Index(99), 1});  // the older word waits
+  EXPECT_FALSE(log.TakeOutcome().has_value());
+  for (uint64_t index = 17; index <= 40; ++index) {
+    EXPECT_EQ(log.Wants(raft::Index(index)), index == 32 || index == 35 || index == 37) << index;
+    if (log.Wants(raft::Index(index))) log.Record(raft::Index(index), index == 37 ? 555 : 444);
+  }
+  const auto second = log.TakeOutcome();
+  ASSERT_TRUE(second.has_value());
+  EXPECT_EQ(second->member, raft::NodeId(2));
+  EXPECT_EQ(second->verdict, Verdict::kDifferent);
+  EXPECT_EQ(log.TakeOutcome()->verdict, Verdict::kEqual);
+  EXPECT_FALSE(log.TakeOutcome().has_value());
 }
 
 TEST(Bootstrap, IdsFollowFromTheFlagsInAnyOrder) {

@@ -188,6 +188,26 @@ class Trio {
   // How often this member has refused another's messages.
   size_t distrusted(size_t member) const { return members_[member]->distrusted; }
   bool stopped(size_t member) const { return members_[member]->stopped; }
+  bool diverged(size_t member) const { return members_[member]->diverged; }
+  // As a server that has set its state aside and starts again: it has its promises, and no more.
+  void Refill(size_t which) {
+    Member& member = *members_[which];
+    const RaftStatus before = member.node->raft_status();
+    Recovered recovered = JoiningState(member.options, member.peers);
+    recovered.hard_state.term = before.term + 1;
+    recovered.lost_index = before.applied;
+    recovered.lost_term = before.term;
+    member.inputs.clear();
+    member.diverged = false;
+    ++member.options.seed;
+    member.peers.clear();
+    member.node = std::make_unique<Node>(member.options, std::move(recovered), now_);
+    for (size_t peer = 0; peer < size(); ++peer) {
+      if (peer == which || members_[peer]->stopped) continue;
+      Connect(peer, which, false);
+      Connect(peer, which, true);
+    }
+  }
   Instant now() const { return now_; }
 
  private:
@@ -204,6 +224,7 @@ class Trio {
     size_t distrusted = 0;
     bool ready = false;
     bool stopped = false;
+    bool diverged = false;
   };
 
   Options OptionsOf(const std::string& name, raft::NodeId id) const {
@@ -299,6 +320,7 @@ class Trio {
     member.ready = member.ready || effects.ready;
     Follow(which, effects);
     if (effects.stopped) Kill(which);
+    member.diverged = member.diverged || effects.diverged;
   }
 
   InitialCluster cluster_;

@@ -190,17 +190,83 @@ TEST(LogThreadSpaceTest, AFullDiskIsToldBeforeTheLogNeedsIt) {
                        path.find("spare") != std::string_view::npos;
     return spare && full ? absl::ResourceExhaustedError("full") : absl::OkStatus();
   });
+  using Space = LogThread::Space;
   std::latch low(1);
   std::latch enough(1);
   std::unique_ptr<LogThread> thread = std::make_unique<LogThread>(
       std::move(log),
-      LogThread::Options{
-          .synced = [](uint64_t, Duration) {},
-          .space = [&](bool is_enough) { (is_enough ? enough : low).count_down(); }});
+      LogThread::Options{.synced = [](uint64_t, Duration) {},
+                         .space =
+                             [&, told = false](Space space) mutable {
+                               if (space == Space::kFull && !std::exchange(told, true))
+                                 low.count_down();
+                               if (space == Space::kEnough && told) enough.count_down();
+                             }});
   for (uint64_t i = 1; i <= 130; ++i) thread->Append(OneEntry(i));
   low.wait();
   full = false;
   enough.wait();
+}
+
+// Whoever waits for an entry that nothing can hold waits until something can; nothing ends.
+TEST(LogThreadSpaceTest, WithoutAnyRoomEntriesWaitForIt) {
+  env::MemoryDisk disk("/data");
+  auto log = OpenLog(disk);
+  std::atomic<bool> full{true};
+  disk.set_hook([&](env::MemoryDisk::Operation operation, std::string_view) {
+    return operation == env::MemoryDisk::Operation::kPreallocate && full
+               ? absl::ResourceExhaustedError("full")
+               : absl::OkStatus();
+  });
+  constexpr uint64_t kEntries = 2000;  // more than a segment
+  std::atomic<uint64_t> synced{0};
+  std::latch low(1);
+  std::latch all(1);
+  {
+    LogThread thread(std::move(log),
+                     LogThread::Options{.synced =
+                                            [&](uint64_t batch, Duration) {
+                                              synced = batch;
+                                              if (batch == kEntries) {
+                                                all.count_down();
+                                              }
+                                            },
+                                        .space =
+                                            [&, told = false](LogThread::Space space) mutable {
+                                              if (space == LogThread::Space::kFull &&
+                                                  !std::exchange(told, true)) {
+                                                low.count_down();
+                                              }
+                                            }});
+    for (uint64_t i = 1; i <= kEntries; ++i) thread.Append(OneEntry(i));
+    low.wait();
+    EXPECT_LT(synced, kEntries);
+    full = false;
+    all.wait();
+  }
+  EXPECT_EQ(wal::Log::Recover(disk, LogOptions(), {})->entries.size(), kEntries);
+}
+
+// And who stops then does not wait for the operator.
+TEST(LogThreadSpaceTest, AThreadWithoutRoomStillStops) {
+  env::MemoryDisk disk("/data");
+  auto log = OpenLog(disk);
+  disk.set_hook([&](env::MemoryDisk::Operation operation, std::string_view) {
+    return operation == env::MemoryDisk::Operation::kPreallocate
+               ? absl::ResourceExhaustedError("full")
+               : absl::OkStatus();
+  });
+  std::latch low(1);
+  LogThread thread(
+      std::move(log),
+      LogThread::Options{.synced = [](uint64_t, Duration) {},
+                         .space =
+                             [&, told = false](LogThread::Space space) mutable {
+                               if (space == LogThread::Space::kFull && !std::exchange(told, true))
+                                 low.count_down();
+                             }});
+  for (uint64_t i = 1; i <= 2000; ++i) thread.Append(OneEntry(i));
+  low.wait();
 }
 
 TEST(SnapshotWriterTest, PiecesBecomeASnapshot) {

@@ -246,6 +246,8 @@ std::string TestCluster::JoinedEndpoints() const { return absl::StrJoin(endpoint
 
 pid_t TestCluster::pid(int member) const { return members_.at(member).pid; }
 
+std::string TestCluster::data_dir(int member) const { return members_.at(member).directory; }
+
 std::string TestCluster::log_path(int member) const {
   return absl::StrCat(members_.at(member).directory, ".log");
 }

@@ -86,6 +86,7 @@ class TestCluster {
   std::string JoinedEndpoints() const;  // with commas, for command lines
   pid_t pid(int member) const;
   std::string log_path(int member) const;
+  std::string data_dir(int member) const;
 
   void Kill(int member);       // SIGKILL, and reaped
   void Terminate(int member);  // SIGTERM, and reaped (SIGKILL after 10 s)

@@ -36,6 +36,7 @@ namespace {
 
 constexpr int kExitCannotServe = 1;
 constexpr int kExitBadFlag = 2;
+constexpr int kServeAgain = -1;  // not an exit code
 // From the first signal to the end of the process: 1.5 s, of which closing connections takes a
 // part.
 constexpr Duration kStopTimeout = std::chrono::milliseconds(1200);
@@ -127,12 +128,15 @@ int Serve(const CommandLine& line, const std::shared_ptr<Log>& log, const sigset
   int signal = 0;
   sigwait(&signals, &signal);
   if (signal == SIGUSR1) {
-    log->Info("the member has stopped");
     (*server)->Stop(Duration::zero());
     const absl::Status failure = (*server)->failure();
-    if (failure.ok()) return 0;
-    std::cerr << "conclave: " << failure.message() << std::endl;
-    return kExitCannotServe;
+    if (!failure.ok()) {
+      std::cerr << "conclave: " << failure.message() << std::endl;
+      return kExitCannotServe;
+    }
+    if (!(*server)->diverged()) return 0;
+    log->Info("the member starts again without its data");
+    return kServeAgain;
   }
   log->Info("received signal; shutting down",
             {{"signal", signal == SIGTERM ? "terminated" : "interrupt"}});
@@ -193,7 +197,9 @@ int Main(int argc, char** argv) {
     std::cerr << "conclave: " << found.message() << std::endl;
     return kExitCannotServe;
   }
-  return Serve(*line, *log, signals);
+  int code = kServeAgain;
+  while (code == kServeAgain) code = Serve(*line, *log, signals);
+  return code;
 }
 
 }  // namespace
