@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <fstream>
@@ -40,6 +41,7 @@
 #include "conclave/server/recipes/recipe_door.h"
 #include "conclave/server/recipes/xds_door.h"
 #include "conclave/server/rpc/transport.h"
+#include "conclave/server/snapshot/reader.h"
 #include "conclave/server/wal/log.h"
 
 namespace conclave::app {

@@ -165,6 +165,8 @@ void LogThread::PrepareSpare() {
     Prepare(/*reserve=*/false);
   } else if (log_->BeginReserve()) {
     Prepare(/*reserve=*/true);
+  } else {
+    spare_failed_ = false;  // neither is missing: a segment that was let go has become the spare
   }
 }
 

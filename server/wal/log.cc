@@ -17,6 +17,7 @@ constexpr std::string_view kZeros("\0\0\0\0\0\0\0\0", kAlignment);
 // Buffers that one huge batch has blown up shrink again.
 constexpr size_t kKeptHeadBytesMax = size_t{1} << 20;
 constexpr size_t kKeptPiecesMax = size_t{1} << 16;
+constexpr uint64_t kReserveFromPart = 8;  // of the first segment
 
 std::string PathOf(std::string_view name) { return Concat(kDirectory, "/", name); }
 
@@ -264,6 +265,8 @@ absl::Status Log::MakeSpare(env::Disk& disk, uint64_t segment_bytes) {
 
 bool Log::BeginReserve() {
   if (reserve_ != Spare::kNone || spare_ == Spare::kUnderWay) return false;
+  // A member that has hardly written anything stays small.
+  if (segments_.size() == 1 && end_ < size_ / kReserveFromPart) return false;
   reserve_ = Spare::kUnderWay;
   return true;
 }

@@ -69,6 +69,17 @@ void Change(const std::string& path, const std::function<void(std::string*)>& ch
   ASSERT_TRUE(file.good()) << path;
 }
 
+bool Listens(int port) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const bool listens = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  close(fd);
+  return listens;
+}
+
 enum class Kind { kZeroedFrame, kFlippedBit };
 
 void DamageAt(const std::string& path, uint64_t at, Kind kind) {
@@ -86,7 +97,7 @@ void DamageAt(const std::string& path, uint64_t at, Kind kind) {
 class TailDamageTest : public ::testing::TestWithParam<std::tuple<Kind, int>> {
  protected:
   void SetUp() override {
-    auto cluster = TestCluster::Start({.kind = ServerKind::kConclave, .members = 3});
+    auto cluster = TestCluster::Start(ServerUnderTest{ServerKind::kConclave, 3});
     if (absl::IsNotFound(cluster.status())) GTEST_SKIP() << cluster.status();
     ASSERT_TRUE(cluster.ok()) << cluster.status();
     cluster_ = *std::move(cluster);
@@ -139,6 +150,10 @@ TEST_P(TailDamageTest, WithoutTheOneThatHasItAllTheOthersWait) {
   ASSERT_TRUE(cluster_->Restart(kDamaged).ok());
   ASSERT_TRUE(cluster_->Restart(kDown).ok());
   const int port = PortOf(cluster_->endpoint(kDamaged));
+  ASSERT_TRUE(
+      WaitFor([&] { return LogOf(kDamaged).find("waiting for a leader") != std::string::npos; },
+              kPatience));
+  ASSERT_TRUE(WaitFor([&] { return Listens(port); }, kPatience));
   ASSERT_TRUE(
       WaitFor([&] { return Get(port, "/health").find("DAMAGED AND WAITS") != std::string::npos; },
               kPatience));

@@ -21,6 +21,7 @@
 #include "conclave/server/node/directory.h"
 #include "conclave/server/node/io.h"
 #include "conclave/server/node/node.h"
+#include "conclave/server/node/own_call.h"
 #include "conclave/server/node/stats.h"
 #include "conclave/tests/node/request.h"
 
@@ -304,6 +305,7 @@ class Trio {
       Put(*to, PeerFrame{member.options.id, send.lane, std::move(send.frame)});
     }
     for (Reply& reply : effects.replies) {
+      if (IsOwnCall(reply.id)) continue;  // what the member has asked of itself
       CONCLAVE_CHECK(replies_.emplace(reply.id.value(), std::move(reply)).second);
     }
     for (StreamEffect& effect : effects.streams) {
