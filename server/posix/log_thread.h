@@ -119,7 +119,7 @@ class LogThread {
   bool stopping_ = false;
   bool at_rest_ = false;  // slept, and nothing came
   bool spare_under_way_ = false;
-  bool spare_failed_ = false;  // the last time
+  bool spare_failed_ = false;   // the last time
   std::optional<Space> space_;  // as last told
   std::chrono::steady_clock::time_point next_space_check_{};
   std::chrono::steady_clock::time_point spare_not_before_{};
