@@ -168,6 +168,8 @@ Refusal AuthStore::CheckUser(const Identity& who) const {
 
 Refusal AuthStore::CheckRoot(const Identity& who) const {
   const Refusal refusal = CheckUser(who);
+  // As etcd says it where root is wanted; where keys are, such a user is denied like any other.
+  if (refusal == Refusal::kPermissionDenied) return Refusal::kUserNotFound;
   if (!enabled_ || refusal != Refusal::kNone) return refusal;
   return HasRole(who.user, kRoot) ? Refusal::kNone : Refusal::kPermissionDenied;
 }

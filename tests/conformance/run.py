@@ -138,6 +138,21 @@ def run_workers(args, result):
           f"{time.monotonic() - started:.0f} s")
 
 
+def write_tables(result):
+    """In docs/compatibility.md. How often something came is each run's own; which methods there are is not."""
+    import tables
+    from differences import DIFFERENCES
+    from protocol import METHODS
+    gateway = " by gateway"
+    rows = [[f"{METHODS[name].service}.{name}", count, result.sent.get(name + gateway, "-")]
+            for name, count in sorted(result.sent.items(), key=lambda item: (METHODS[item[0].split()[0]].path, item[0]))
+            if not name.endswith(gateway)]
+    tables.check("requests", ["method", "by gRPC", "through the gateway"], rows, tables.known_rows)
+    reasons = sorted(difference.reason for difference in DIFFERENCES)
+    tables.check("differences", ["difference from etcd 3.4", "times"],
+                 [[reason, result.explained.get(reason, 0)] for reason in reasons], tables.same_rows)
+
+
 def main():
     args = parse()
     sys.path[:0] = [args.messages, str(pathlib.Path(__file__).parent.parent / "support")]
@@ -154,6 +169,8 @@ def main():
     if not args.case:
         run_workers(args, result)
 
+    if not args.case and not result.unexplained:
+        write_tables(result)
     print("requests per method: " + ", ".join(f"{name} {count}" for name, count in sorted(result.sent.items())))
     for reason, count in sorted(result.explained.items()):
         print(f"explained, {count} times: {reason}")

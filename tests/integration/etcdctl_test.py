@@ -5,6 +5,7 @@ usage: etcdctl_test.py --etcdctl PATH --etcd PATH --conclave PATH [--perf]
 """
 
 import argparse
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -24,11 +25,17 @@ def fail(what, detail):
 
 
 class Ctl:
-    """etcdctl with the endpoints of one cluster."""
+    """etcdctl with the endpoints of one cluster, its certificates, and a user ("name:password")."""
 
-    def __init__(self, program, cluster):
+    def __init__(self, program, cluster, user=None):
         self.program, self.cluster = program, cluster
         self.env = {**os.environ, "ETCDCTL_API": "3"}
+        if user:
+            self.env["ETCDCTL_USER"] = user
+        if cluster.tls:
+            self.env["ETCDCTL_CACERT"] = str(cluster.tls.authority.cert)
+            if cluster.tls.client:
+                self.env["ETCDCTL_CERT"], self.env["ETCDCTL_KEY"] = map(str, cluster.tls.client)
 
     def run(self, *arguments, stdin="", endpoints=None):
         done = subprocess.run(
@@ -44,6 +51,7 @@ class Ctl:
 
 def blank(cluster, text):
     """What differs between two clusters by its nature."""
+    text = text.replace("https://", "http://").replace(str(cluster.folder), "<folder>")
     for i, address in enumerate([*cluster.clients, *[p[len("http://"):] for p in cluster.peers]]):
         text = text.replace(address, f"<address {i}>")
     text = re.sub(r"\b[0-9a-f]{12,16}\b", "<id>", text)  # without leading zeros
@@ -106,10 +114,16 @@ def outcome(ctl, arguments, stdin=""):
     return code, out, error
 
 
-def compare(ours, theirs, arguments, stdin=""):
-    expected, got = (outcome(ctl, arguments, stdin) for ctl in (theirs, ours))
+def outcomes(theirs, ours, arguments, stdin=""):
+    """Both at once."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda ctl: outcome(ctl, arguments, stdin), (theirs, ours)))
+
+
+def compare(ours, theirs, arguments, stdin="", setting=""):
+    expected, got = outcomes(theirs, ours, arguments, stdin)
     if expected != got:
-        fail(f"etcdctl {' '.join(arguments)}", f"  etcd: {expected}\n  we:   {got}")
+        fail(f"{setting} etcdctl {' '.join(arguments)}", f"  etcd: {expected}\n  we:   {got}")
 
 
 def leases(ours, theirs):
