@@ -6,17 +6,24 @@ usage: python_client_test.py --conclave PATH
 import argparse
 import pathlib
 import queue
+import shutil
 import sys
+import tempfile
 import threading
 import unittest
 
 import etcd3
+import grpc
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
-from servers import Cluster  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from gateway import post, prefix  # noqa: E402
+from pki import Authority  # noqa: E402
+from servers import Cluster, Tls  # noqa: E402
 
 EVENT_SECONDS_MAX = 10
 CLUSTER = None
+ARGS = None
 
 
 def connect():
@@ -137,12 +144,64 @@ class ClusterCalls(unittest.TestCase):
         self.assertEqual(status.leader.name, "m0")
 
 
+class WithUserAndCertificates(unittest.TestCase):
+    """A user of few rights over mutual TLS."""
+
+    def setUp(self):
+        folder = tempfile.mkdtemp(prefix="conclave-python-")
+        self.addCleanup(shutil.rmtree, folder)
+        self.tls = Tls(Authority(folder, "ca"), mutual=True, client="root")
+        self.cluster = Cluster("conclave", ARGS.conclave, flags=["--bcrypt-cost", "4"], tls=self.tls)
+        self.addCleanup(self.cluster.stop)
+        # Through the gateway: the package brings generated messages of its own, which exclude ours.
+        for path, fields in (
+                ("user/add", {"name": "root", "password": "root"}), ("user/grant", {"user": "root", "role": "root"}),
+                ("user/add", {"name": "ann", "password": "ann"}), ("role/add", {"name": "some"}),
+                ("role/grant", {"name": "some", "perm": {"permType": "READWRITE", **prefix("a")}}),
+                ("user/grant", {"user": "ann", "role": "some"}), ("enable", {})):
+            status, body = post(self.cluster.clients[0], f"/v3/auth/{path}", fields, context=self.tls.context())
+            self.assertEqual(status, 200, body)
+
+    def connect(self, user, password):
+        host, port = self.cluster.clients[0].split(":")
+        cert, key = map(str, self.tls.client)
+        return etcd3.client(host=host, port=int(port), ca_cert=str(self.tls.authority.cert), cert_cert=cert,
+                            cert_key=key, user=user, password=password)
+
+    def test_what_is_the_users_and_what_is_not(self):
+        ann = self.connect("ann", "ann")
+        ann.put("a/1", "one")
+        self.assertEqual(ann.get("a/1")[0], b"one")
+        self.assertEqual([value for value, _ in ann.get_prefix("a/")], [b"one"])
+        with self.assertRaises(grpc.RpcError) as failed:
+            ann.put("secret", "x")
+        self.assertEqual(failed.exception.details(), "etcdserver: permission denied")
+        with self.assertRaises(grpc.RpcError):
+            list(ann.get_all())
+        root = self.connect("root", "root")
+        root.put("secret", "x")
+        self.assertEqual(root.get("secret")[0], b"x")
+
+    def test_a_wrong_password_is_refused(self):
+        with self.assertRaises(Exception) as failed:
+            self.connect("ann", "wrong").get("a/1")
+        self.assertIn("authentication failed", str(failed.exception))
+
+    def test_locks_and_leases(self):
+        ann = self.connect("ann", "ann")
+        lease = ann.lease(60)
+        ann.put("a/leased", "x", lease)
+        self.assertEqual(lease.keys, [b"a/leased"])
+        lease.revoke()
+        self.assertIsNone(ann.get("a/leased")[0])
+
+
 def main():
-    global CLUSTER
+    global CLUSTER, ARGS
     parser = argparse.ArgumentParser()
     parser.add_argument("--conclave", required=True)
-    args = parser.parse_args()
-    CLUSTER = Cluster("conclave", args.conclave)
+    ARGS = parser.parse_args()
+    CLUSTER = Cluster("conclave", ARGS.conclave)
     try:
         done = unittest.main(argv=["python_client_test"], exit=False)
     finally:
