@@ -29,7 +29,8 @@ class Ctl:
 
     def __init__(self, program, cluster, user=None):
         self.program, self.cluster = program, cluster
-        self.env = {**os.environ, "ETCDCTL_API": "3"}
+        # Patient: on a loaded machine five seconds are soon over.
+        self.env = {**os.environ, "ETCDCTL_API": "3", "ETCDCTL_COMMAND_TIMEOUT": "40s", "ETCDCTL_DIAL_TIMEOUT": "20s"}
         if user:
             self.env["ETCDCTL_USER"] = user
         if cluster.tls:
