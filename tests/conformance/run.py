@@ -15,6 +15,7 @@ import sys
 import time
 
 DIFFERENCES_MAX = 3  # of a worker, before it stops
+WORKER_SECONDS_MAX = 420  # no new part is begun after that: a machine that is busy with other things asks less
 
 
 def parse():
@@ -112,8 +113,9 @@ def random_part(pair, seed):
 
 
 def run_worker(args):
-    result = Result()
-    while result.requests < args.requests and len(result.unexplained) <= DIFFERENCES_MAX:
+    result, began = Result(), time.monotonic()
+    while (result.requests < args.requests and len(result.unexplained) <= DIFFERENCES_MAX
+           and time.monotonic() - began < WORKER_SECONDS_MAX):
         seed = args.seed + result.parts
         with_pair(args, result, f"random, --seed {seed} --workers 1", lambda pair: random_part(pair, seed))
         result.parts += 1
