@@ -10,7 +10,6 @@
 #include "conclave/base/crc32c.h"
 #include "conclave/server/node/directory.h"
 #include "conclave/server/node/stats.h"
-#include "conclave/server/wal/format.h"
 #include "conclave/tests/node/request.h"
 #include "conclave/tests/sim/clients.h"
 #include "conclave/tests/sim/recipes/recipe_world.h"
@@ -415,40 +414,10 @@ void Simulation::CrashMember(size_t member, SimMember::Crash crash) {
   if (!members_[member]->up()) return;
   Tell(absl::StrCat("member ", member,
                     crash == SimMember::Crash::kPower ? " loses power" : " is killed"));
-  for (const auto& each : members_) {
-    if (!each->up()) continue;
-    highest_commit_ = std::max(highest_commit_, each->node().raft_status().commit);
-  }
   Kill(member, crash);
-  if (prng_.Chance(1, 6)) Rot(member);
   schedule_.After(milliseconds(prng_.Between(10, 6000)), [this, member] {
     if (!members_[member]->up()) Boot(member);
   });
-}
-
-void Simulation::Rot(size_t member) {
-  // Who is one of less than three, or may become so, has nobody to be repaired by.
-  if (members_.size() < 3 || guests_ == Guests::kStorm) return;
-  if (rotten_.has_value()) {
-    const SimMember& last = *members_[*rotten_];
-    if (!last.up() || last.state().applied_index() < committed_at_rot_.value()) return;
-  }
-  env::MemoryDisk& disk = members_[member]->disk();
-  std::string file;
-  for (const std::string& name : disk.Files()) {
-    if (name.starts_with("wal/") && name.ends_with(".log")) file = name;
-  }
-  if (file.empty()) return;
-  std::string content = disk.Content(file);
-  const size_t last = content.find_last_not_of('\0');
-  if (last == std::string::npos || last < wal::kRecordsStart) return;
-  const auto at =
-      static_cast<size_t>(prng_.Between(wal::kRecordsStart, static_cast<int64_t>(last)));
-  content[at] = static_cast<char>(content[at] ^ (1 << prng_.Below(8)));
-  disk.SetContent(file, content);
-  Tell(absl::StrCat("the log of member ", member, " rots at byte ", at));
-  rotten_ = member;
-  committed_at_rot_ = highest_commit_;
 }
 
 void Simulation::PauseMember(size_t member) {

@@ -131,8 +131,6 @@ class Simulation {
   void Disturb();
   void DisturbNetwork(size_t member);
   void CrashMember(size_t member, SimMember::Crash crash);
-  // A bit of the newest file of its log changes, while the member is down.
-  void Rot(size_t member);
   void PauseMember(size_t member);
   void SlowDisk(size_t member);
   void MoveLeadership(size_t member);
@@ -167,10 +165,6 @@ class Simulation {
   uint64_t last_call_ = 0;
   std::vector<KvOperation> operations_;
   bool chaos_ = false;
-  // One member at a time: until it has what was committed when its log rotted.
-  std::optional<size_t> rotten_;
-  raft::Index committed_at_rot_;
-  raft::Index highest_commit_;  // that any member knew of when one crashed
   bool ending_ = false;
   Instant healed_at_ = kNever;
   uint64_t faults_ = 0;
