@@ -5,6 +5,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "conclave/base/mutant.h"
 #include "conclave/client/client_impl.h"
 #include "conclave/client/patience.h"
 #include "conclave/coordination/names.h"
@@ -71,8 +72,10 @@ absl::StatusOr<int64_t> Counter::Add(int64_t delta, const CallOptions& call) {
     if (!reading.ok()) return reading.status();
     absl::StatusOr<int64_t> sum = counter_internal::Sum(reading->value, delta);
     if (!sum.ok()) return sum.status();
+    Compare unchanged = ModRevision(name_) == reading->mod_revision;
+    if (MUTANT("counter-adds-without-comparing")) unchanged = ModRevision(name_) > -1;
     absl::StatusOr<TxnResult> written = client_.Txn()
-                                            .If(ModRevision(name_) == reading->mod_revision)
+                                            .If(std::move(unchanged))
                                             .Then(Put(name_, absl::StrCat(*sum)))
                                             .Commit(patience.ForCall());
     if (!written.ok()) return written.status();

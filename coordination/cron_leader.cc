@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/base/mutant.h"
 #include "conclave/client/client_impl.h"
 #include "conclave/client/patience.h"
 #include "conclave/coordination/coordination_metrics.h"
@@ -82,7 +83,7 @@ absl::Status CronLeader::Settle(Leadership& leadership, Patience& patience,
 absl::Status CronLeader::Run(Leadership& leadership, Patience& patience, absl::Time tick,
                              Last& last, const std::stop_token& stop) const {
   const CronRecord record{.tick = tick, .term = leadership.term()};
-  if (!options_.at_least_once) {
+  if (!options_.at_least_once && !MUTANT("job-before-its-tick-is-settled")) {
     if (absl::Status settled = Settle(leadership, patience, record, last); !settled.ok()) {
       return settled;
     }

@@ -8,6 +8,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 
 namespace conclave {
 namespace {
@@ -56,7 +58,9 @@ TxnRequest DoubleBarrierPlan::Open(const DoubleBarrierView& view) const {
   std::vector<std::string> ids;
   for (int i = 0; i < members_; ++i) {
     const KeyValue& waiter = view.waiters[i];
-    open.conditions.push_back(CreateRevision(waiter.key) == waiter.create_revision);
+    if (!MUTANT("barrier-opens-without-its-waiters")) {
+      open.conditions.push_back(CreateRevision(waiter.key) == waiter.create_revision);
+    }
     ids.push_back(IdOf(waiter.key));
   }
   open.success = {Put(ready_, absl::StrJoin(ids, ","))};
@@ -136,7 +140,10 @@ std::vector<std::string> DoubleBarrierPlan::Lost(const DoubleBarrierView& view) 
   for (const std::string& key : view.left) accounted.insert(IdOf(key));
   std::vector<std::string> lost;
   for (std::string& id : Ids(view.ready->value)) {
-    if (accounted.count(id) == 0) lost.push_back(std::move(id));
+    if (accounted.count(id) == 0 && !MUTANT("barrier-forgets-its-dead")) {
+      REACHED("coordination: somebody died inside a double barrier");
+      lost.push_back(std::move(id));
+    }
   }
   return lost;
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/base/reached.h"
 #include "conclave/client/claim.h"
 #include "conclave/client/client_impl.h"
 #include "conclave/client/core/undo.h"
@@ -231,6 +232,7 @@ Queue::Seize Queue::TakeInto(std::optional<TakenItem>* taken) const {
       // Else the item might stay hidden, marked for nobody, as long as the session lives.
       if (patience.left_stray()) TakeBack(session_, plan_.Untake(item.key, mark));
       if (!result.ok()) return result.status();
+      REACHED("coordination: somebody else was faster to take");
       return false;
     }
     auto rep = std::make_unique<TakenItem::Rep>();

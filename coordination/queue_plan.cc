@@ -3,6 +3,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "conclave/base/mutant.h"
 
 namespace conclave {
 
@@ -44,12 +45,21 @@ QueuePlan::Next QueuePlan::NextOf(const TxnResult& look) const {
 }
 
 TxnRequest QueuePlan::Pop(const KeyValue& item) const {
+  if (MUTANT("pop-ignores-who-took")) {
+    return {.conditions = {ModRevision(item.key) == item.mod_revision},
+            .success = {Delete(item.key)}};
+  }
   return {.conditions = {ModRevision(item.key) == item.mod_revision, Absent(TakenKey(item.key))},
           .success = {Delete(item.key)}};
 }
 
 TxnRequest QueuePlan::Take(const KeyValue& item, LeaseId lease, std::string_view mark) const {
   const std::string taken = TakenKey(item.key);
+  if (MUTANT("take-ignores-who-took")) {
+    return {.conditions = {ModRevision(item.key) == item.mod_revision},
+            .success = {Put(taken, mark, {.lease = lease}), Get(taken)},
+            .failure = {Get(taken)}};
+  }
   return {.conditions = {ModRevision(item.key) == item.mod_revision, Absent(taken)},
           .success = {Put(taken, mark, {.lease = lease}), Get(taken)},
           .failure = {Get(taken)}};

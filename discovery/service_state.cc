@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 
 namespace conclave {
 
@@ -69,6 +71,7 @@ void ServiceState::TakeList(const WatchBatch& batch, absl::Time now, Changes* ch
     if (held_.contains(entry->key)) {
       if (confirms) Drop(entry->key, changes);
     } else if (shrunk) {
+      REACHED("discovery: a list that has shrunk is not believed at once");
       if (!suspect_since_.has_value()) {
         suspect_since_ = now;
         ++counters_.holds;
@@ -168,6 +171,7 @@ void ServiceState::Drop(std::string_view key, Changes* changes) {
   if (const auto known = unreadable_.find(key); known != unreadable_.end())
     unreadable_.erase(known);
   if (const auto held = held_.find(key); held != held_.end()) held_.erase(held);
+  if (MUTANT("instances-never-leave")) return;
   changes->emplace_back(key, nullptr);
 }
 

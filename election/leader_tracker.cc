@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "conclave/base/mutant.h"
+
 namespace conclave {
 
 LeaderInfo LeaderInfoOf(const KeyValue& kv) {
@@ -12,6 +14,7 @@ void LeaderTracker::NoteChange(std::vector<std::optional<KeyValue>>& changes) {
   const KeyValue* const leader = candidates_.empty() ? nullptr : &candidates_.begin()->second;
   const int64_t revision = leader == nullptr ? 0 : leader->mod_revision;
   if (noted_ && revision == last_revision_) return;
+  if (MUTANT("observer-never-hears-of-nobody") && leader == nullptr) return;
   noted_ = true;
   last_revision_ = revision;
   changes.push_back(leader == nullptr ? std::nullopt : std::optional<KeyValue>(*leader));

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/base/mutant.h"
 #include "conclave/client/core/calls.h"
 #include "conclave/client/core/error.h"
 
@@ -183,7 +184,8 @@ TxnRequest Registrar::WriteRequest() const {
   TxnRequest write{.conditions = {ModRevision(key_) == seen_revision_}, .failure = {Get(key_)}};
   if (!old_key_.empty()) write.success.push_back(Delete(old_key_));
   if (wanted_.has_value()) {
-    write.success.push_back(Put(key_, *wanted_, {.lease = granted_}));
+    const LeaseId lease = MUTANT("registration-without-a-lease") ? 0 : granted_;
+    write.success.push_back(Put(key_, *wanted_, {.lease = lease}));
   } else {
     write.success.push_back(Delete(key_));
   }

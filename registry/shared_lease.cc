@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/client/core/calls.h"
 
 namespace conclave {
@@ -169,7 +171,9 @@ void SharedLease::Lose(const absl::Status& why) {
     complain_(absl::StrCat(why.message(), "; its ", tenants_.size(),
                            " registrations go on with the next one"));
   }
+  REACHED("registry: a lease is lost");
   Tell(LeaseEvent::kLost, why);
+  if (MUTANT("registration-ends-with-its-lease")) return;
   OpenLater();
 }
 

@@ -5,6 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/client/core/calls.h"
 #include "conclave/client/core/error.h"
 #include "conclave/client/core/undo.h"
@@ -111,9 +113,13 @@ void Contender::Join() {
 void Contender::OnJoined(absl::StatusOr<TxnResult> result) {
   call_ = 0;
   if (!result.ok() && IsOutcomeUnknown(result.status())) {
+    REACHED("lock: the outcome of a join is unknown");
     stray_until_ = engine_.now() + kStrayMax;
   }
-  if (state_ == State::kLeaving) return Leave();  // cancelled meanwhile
+  if (state_ == State::kLeaving) {
+    REACHED("lock: a claim is cancelled while it joins");
+    return Leave();
+  }
   if (state_ != State::kJoining) return;
   if (!result.ok()) return TryAgain(result.status(), &Contender::Join);
   failures_ = 0;
@@ -161,6 +167,7 @@ void Contender::OnJoinMissed(const TxnResult& result) {
 // A join whose answer was lost had taken effect; or a contender before us in this session could not
 // remove its key.
 void Contender::AdoptOwnKeys(const TxnResult& result) {
+  REACHED("lock: a claim finds its own key");
   int64_t token = 0;
   bool current = true;
   for (size_t i = 0; i < request_.keys.size(); ++i) {
@@ -223,7 +230,9 @@ void Contender::OnLooked(absl::StatusOr<TxnResult> result) {
   failures_ = 0;
   for (size_t i = 0; i < request_.keys.size(); ++i) {
     const KeyValue* own = result->get(i);
+    if (MUTANT("lock-granted-without-its-lease")) continue;
     if (own == nullptr || own->create_revision != token_) {
+      REACHED("lock: a claim's place is gone");
       return OnGone(absl::AbortedError("our place in the queue is gone"));
     }
   }
@@ -280,7 +289,9 @@ void Contender::OnOwnKey(size_t i, const WatchBatch& batch) {
     if (event.type == WatchEvent::Type::kDelete || event.kv.create_revision != token_)
       there = false;
   }
+  if (MUTANT("lock-granted-without-its-lease") && state_ == State::kWaiting) return;
   if (!there) {
+    REACHED("lock: a claim's key is gone");
     OnGone(absl::AbortedError(
         absl::StrCat("our key ", request_.keys[i], " was deleted, or its lease has ended")));
   }
@@ -355,7 +366,9 @@ void Contender::OnGone(const absl::Status& why) {
     case State::kJoining:
     case State::kWaiting:
     case State::kSecuring:
+      if (MUTANT("lock-granted-without-its-lease") && session_->lost()) return;
       if (session_->lost()) {
+        REACHED("lock: a session is lost while its claim waits");
         Finish(why);
         End();
       } else {
@@ -365,6 +378,7 @@ void Contender::OnGone(const absl::Status& why) {
       return;
     case State::kOwning:
       engine_.Defer([lost = std::move(lost_), why]() mutable { lost(why); });
+      REACHED("lock: what was held is lost");
       if (session_->lost() || request_.keys.size() == 1) return End();
       state_ = State::kLeaving;  // the other keys must not stay behind
       leave_deadline_ = kNever;
@@ -398,6 +412,10 @@ void Contender::Cancel(const absl::Status& why) {
   state_ = State::kLeaving;
   why_ = why;
   leave_deadline_ = kNever;
+  if (MUTANT("claim-given-up-leaves-its-key")) {
+    Finish(why);
+    return End();
+  }
   patience_ =
       engine_.After(kCancelPatience, [self = shared_from_this()] { self->FinishCancelled(); });
   engine_.CancelTimer(timer_);
@@ -454,6 +472,11 @@ void Contender::OnLeft(absl::StatusOr<TxnResult> result) {
   call_ = 0;
   if (state_ != State::kLeaving) return;
   if (!result.ok()) {
+    REACHED("lock: a key could not be removed");
+    if (MUTANT("release-tried-only-once")) {
+      if (left_) engine_.Defer([left = std::move(left_)]() mutable { left(absl::OkStatus()); });
+      return End();
+    }
     if (IsOutcomeUnknown(result.status())) leave_unknown_ = true;
     if (left_ && (engine_.now() >= leave_deadline_ || !IsRetryable(result.status()))) {
       engine_.Defer(
@@ -494,6 +517,7 @@ void Contender::FinishCancelled() {
 // it.
 void Contender::SweepLater() {
   if (engine_.now() >= stray_until_) return;
+  REACHED("lock: a join may still arrive");
   engine_.At(stray_until_, [self = shared_from_this()] {
     if (self->session_->lost()) return;
     for (const std::string& queue : self->request_.local_queues) {

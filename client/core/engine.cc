@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/client/core/error.h"
 #include "conclave/client/core/lease_keeper.h"
 #include "conclave/client/core/resuming_stream.h"
@@ -107,7 +109,7 @@ void Engine::OnRevision(int64_t revision) {
 void Engine::Blame(size_t endpoint, std::string_view method, std::string_view why) {
   if (observer() != nullptr) observer()->OnFailover(method);
   const std::string_view name = pool_.NameOf(endpoint);
-  pool_.Failed(endpoint, now_);
+  if (!MUTANT("client-stays-with-who-fails")) pool_.Failed(endpoint, now_);
   const std::string line = absl::StrCat(absl::string_view(name.data(), name.size()), ": ",
                                         absl::string_view(why.data(), why.size()));
   const bool outage = !pool_.AnyHealthy(now_) &&
@@ -284,6 +286,7 @@ void Engine::TryAgain(CallId id, PendingCall& call) {
   const Duration delay =
       at_once ? Duration(0) : FullJitter(call.attempts - 1, kRetryBase, kRetryCap, prng_);
   if (now_ + delay >= call.call.deadline) {
+    REACHED("client: a call gives up");
     Finish(id, GaveUp(call));
     return;
   }
@@ -297,6 +300,7 @@ void Engine::Retry(CallId id) {
     if (observer() != nullptr) observer()->OnRetry(found->second.call.method);
     return StartAttempt(id, found->second);
   }
+  REACHED("client: a repetition waits for its budget");
   if (observer() != nullptr) observer()->OnRetryHeld();
   Hold(id, found->second, held_);
   ReleaseHeld();

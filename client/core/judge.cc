@@ -2,6 +2,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/client/core/error.h"
 
 namespace conclave {
@@ -139,7 +141,9 @@ Verdict Judge(CallKind kind, const WireStatus& wire, std::string_view endpoint) 
   if (kind == CallKind::kWrite && !executed_nothing) detail.outcome = Outcome::kUnknown;
   detail.retryable = transient;
   Verdict verdict;
-  verdict.try_again = transient && (kind == CallKind::kRead || executed_nothing);
+  if (detail.outcome == Outcome::kUnknown) REACHED("client: the outcome of a write is unknown");
+  verdict.try_again = transient && (kind == CallKind::kRead || executed_nothing ||
+                                    MUTANT("write-of-unknown-outcome-repeated"));
   verdict.blame_endpoint = transient && meaning != Meaning::kBusy;
   verdict.status = absl::Status(
       code,

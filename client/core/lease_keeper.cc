@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "conclave/api/rpc.pb.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 
 namespace conclave {
 namespace {
@@ -80,7 +82,10 @@ void LeaseKeeper::ArmLoss(LeaseId id, Lease& lease) {
 void LeaseKeeper::Renew(LeaseId id) {
   Lease& lease = leases_.at(id);
   engine_.CancelTimer(lease.renew);
-  if (!stream_.open()) return Suspect(id, lease);  // OnStreamOpen renews what is due
+  if (!stream_.open()) {
+    REACHED("client: a lease is due and there is no stream");
+    return Suspect(id, lease);  // OnStreamOpen renews what is due
+  }
   etcdserverpb::LeaseKeepAliveRequest request;
   request.set_id(id);
   stream_.Send(request.SerializeAsString());
@@ -92,6 +97,7 @@ void LeaseKeeper::Renew(LeaseId id) {
 
 void LeaseKeeper::OnUnanswered(LeaseId id) {
   Lease& lease = leases_.at(id);
+  REACHED("client: a renewal goes unanswered");
   Suspect(id, lease);
   stream_.Abandon();
 }
@@ -108,6 +114,7 @@ void LeaseKeeper::OnStreamOpen() {
   for (auto& [id, lease] : leases_) {
     if (lease.renew.first <= engine_.now()) due.push_back(id);
   }
+  if (MUTANT("renewals-end-with-their-stream")) return;
   for (LeaseId id : due) Renew(id);
 }
 
@@ -129,19 +136,26 @@ void LeaseKeeper::OnStreamMessage(std::string_view message) {
   }
   engine_.OnRevision(response.header().revision());
   auto found = leases_.find(response.id());
-  if (found == leases_.end() || found->second.unanswered.empty()) return;
+  if (found == leases_.end() || found->second.unanswered.empty()) {
+    REACHED("client: a renewal that nobody waits for");
+    return;
+  }
   const LeaseId id = found->first;
   Lease& lease = found->second;
   const Instant sent_at = lease.unanswered.front();
   lease.unanswered.pop_front();
-  if (response.ttl() <= 0) return Lost(id);  // 0 is the protocol's word for a lease that is gone
+  if (response.ttl() <= 0) {  // 0 is the protocol's word for a lease that is gone
+    REACHED("client: a lease is gone");
+    return Lost(id);
+  }
   if (engine_.observer() != nullptr) engine_.observer()->OnKeepAlive(engine_.now() - sent_at);
   engine_.CancelTimer(lease.patience);
   if (!lease.unanswered.empty()) {
     lease.patience = engine_.After(Patience(lease.ttl), [this, id] { OnUnanswered(id); });
   }
   lease.ttl = std::chrono::seconds(std::min(response.ttl(), kTtlSecondsMax));
-  lease.deadline = std::max(lease.deadline, sent_at + lease.ttl - lease.margin);
+  const Instant from = MUTANT("session-counts-from-the-answer") ? engine_.now() : sent_at;
+  lease.deadline = std::max(lease.deadline, from + lease.ttl - lease.margin);
   SetHealth(lease, SessionHealth::kAlive);
   ArmLoss(id, lease);
   engine_.CancelTimer(lease.renew);

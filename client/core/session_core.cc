@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "absl/time/time.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/client/core/calls.h"
 #include "conclave/client/core/contender.h"
 #include "conclave/client/core/error.h"
@@ -69,6 +71,7 @@ std::shared_ptr<SessionCore> SessionCore::Borrow(Engine& engine, LeaseId lease) 
 }
 
 void SessionCore::Begin(Duration margin, Instant sent_at) {
+  if (MUTANT("session-believes-too-long")) margin = -std::chrono::seconds(5);
   deadline_ = sent_at + ttl_ - std::min(margin, ttl_ / 2);
   engine_.leases().Keep(lease_, ttl_, margin, sent_at,
                         [weak = weak_from_this()](SessionHealth health, Instant deadline) {
@@ -87,6 +90,7 @@ void SessionCore::Begin(Duration margin, Instant sent_at) {
 
 uint64_t SessionCore::OnLost(Engine::Work work) {
   if (lost_) {
+    REACHED("client: a session is lost already");
     engine_.Defer(std::move(work));
     return 0;
   }
@@ -127,7 +131,10 @@ void SessionCore::Revoke(Instant deadline, int failures,
         // Gone is gone, whoever did it. And a lease of ours may be revoked twice without harm.
         if (status.ok() || absl::IsNotFound(status)) return done(absl::OkStatus());
         const Duration delay = FullJitter(failures, kRetryBase, kRetryCap, self->engine_.prng());
-        if (!IsRetryable(status) || self->engine_.now() + delay >= deadline) return done(status);
+        if (!IsRetryable(status) || self->engine_.now() + delay >= deadline) {
+          REACHED("client: a lease could not be revoked");
+          return done(status);
+        }
         Engine& engine = self->engine_;
         engine.After(
             delay, [self = std::move(self), deadline, failures, done = std::move(done)]() mutable {

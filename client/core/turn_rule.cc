@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/base/mutant.h"
 
 namespace conclave {
 
@@ -55,7 +56,9 @@ std::vector<Op> OneAtATime::Reads(int64_t token) const {
 
 Turn OneAtATime::Decide(const std::vector<const RangeResult*>& answers, int64_t token) {
   const size_t stride = options_.heed_hold ? 2 : 1;
+  if (MUTANT("lock-does-not-wait")) return {};
   for (size_t i = 0; i < options_.names.size(); ++i) {
+    if (MUTANT("several-locks-wait-for-the-first") && i > 0) break;
     if (const KeyValue* before = LastBefore(*answers[i * stride], token)) {
       return {.kind = Turn::Kind::kWait, .watch = before->key};
     }

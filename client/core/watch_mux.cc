@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/client/core/calls.h"
 #include "conclave/client/core/convert.h"
 #include "conclave/client/core/error.h"
@@ -170,6 +172,7 @@ void WatchMux::OnPage(WatchHandle handle, absl::StatusOr<RangeResult> result) {
     }
   }
   if (watcher.pages->revision() != 0 && watcher.pages->revision() + 1 < watcher.next_revision) {
+    REACHED("client: a member lags behind what was delivered");
     // A member that lags behind what was delivered: its state would turn time back.
     const bool asked_the_quorum = std::exchange(watcher.must_be_linearizable, true);
     if (!asked_the_quorum && watcher.options.serializable_list) return List(handle, watcher);
@@ -261,7 +264,8 @@ void WatchMux::OnStreamLost() {
   for (auto& [handle, watcher] : watches_) {
     watcher.fragments.clear();
     if (watcher.state != State::kCreating && watcher.state != State::kActive) continue;
-    watcher.state = State::kUncreated;
+    REACHED("client: a watch loses its stream");
+    if (!MUTANT("watch-ends-with-its-stream")) watcher.state = State::kUncreated;
     lost.push_back(handle);
   }
   for (WatchHandle handle : lost) {
@@ -279,7 +283,9 @@ void WatchMux::Create(WatchHandle handle, Watcher& watcher) {
   const NameSpace& space = engine_.options().name_space;
   create.set_key(space.Key(watcher.range.key));
   create.set_range_end(space.End(watcher.range.end));
-  create.set_start_revision(watcher.next_revision);
+  create.set_start_revision(
+      watcher.next_revision +
+      (MUTANT("resumed-watch-skips-a-revision") && watcher.next_revision > 0 ? 1 : 0));
   create.set_prev_kv(watcher.options.prev_kv);
   create.set_progress_notify(true);
   create.set_fragment(true);
@@ -338,6 +344,7 @@ void WatchMux::OnCreated(const etcdserverpb::WatchResponse& response) {
   creating_.pop_front();
   auto found = watches_.find(handle);
   if (found == watches_.end()) {
+    REACHED("client: a watch is gone before it is created");
     if (!response.canceled()) SendCancel(response.watch_id());
     return;
   }
@@ -363,6 +370,8 @@ void WatchMux::OnCancelled(const etcdserverpb::WatchResponse& response, WatchHan
   watcher.fragments.clear();
   watcher.state = State::kUncreated;
   if (response.compact_revision() > 0) {
+    REACHED("client: a watch was compacted");
+    if (MUTANT("watch-ends-with-compaction")) return;
     watcher.must_be_linearizable = true;
     // A list that led nowhere, if it was one of a row: not in a hot loop.
     return watcher.list_failures++ == 0 ? List(handle, watcher) : ListLater(handle, watcher);
@@ -409,7 +418,10 @@ void WatchMux::OnEvents(etcdserverpb::WatchResponse& response, WatchHandle handl
 bool WatchMux::TakeEvents(etcdserverpb::WatchResponse& response, Watcher& watcher) {
   for (mvccpb::Event& event : *response.mutable_events()) {
     const int64_t revision = event.kv().mod_revision();
-    if (revision < watcher.next_revision) continue;  // was delivered before
+    if (revision < watcher.next_revision) {
+      REACHED("client: an event was delivered before");
+      continue;
+    }
     if (!IsRevision(revision) ||
         (!watcher.fragments.empty() && revision < watcher.fragments.back().kv.mod_revision)) {
       Confuse("revisions that go back", std::to_string(revision));
@@ -479,7 +491,10 @@ void WatchMux::ArmSilenceTimer() {
 
 void WatchMux::OnSilence() {
   if (!stream_.open()) return;
-  if (asked_progress_ || !creating_.empty()) return stream_.Abandon();
+  if (asked_progress_ || !creating_.empty()) {
+    REACHED("client: a stream of watches is silent");
+    return stream_.Abandon();
+  }
   etcdserverpb::WatchRequest request;
   request.mutable_progress_request();
   stream_.Send(request.SerializeAsString());

@@ -1,5 +1,8 @@
 #include "conclave/lock/core/rw_rule.h"
 
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
+
 namespace conclave {
 namespace {
 
@@ -27,6 +30,7 @@ std::vector<Op> ReadRule::Reads(int64_t token) const {
 Turn ReadRule::Decide(const std::vector<const RangeResult*>& answers, int64_t token) {
   const KeyValue* writer = LastBefore(*answers[0], token);
   if (writer == nullptr || IsDowngraded(*writer)) return {};
+  if (MUTANT("reader-ignores-writers")) return {};
   return {.kind = Turn::Kind::kWait, .watch = writer->key, .puts = true};
 }
 
@@ -35,6 +39,7 @@ TurnRule::Missed ReadRule::OnMissed(const std::vector<const RangeResult*>& answe
   if (!only_try) return NeverMissed(why);
   const KeyValue* writer = LastBefore(*answers[0], 0);
   if (writer != nullptr && !IsDowngraded(*writer)) return Missed::kOccupied;
+  REACHED("lock: a reader tries behind a writer who became one");
   downgraded_ = writer == nullptr ? 0 : writer->create_revision;
   return Missed::kJoinAgain;
 }

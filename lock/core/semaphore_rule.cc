@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/base/mutant.h"
 
 namespace conclave {
 
@@ -61,7 +62,7 @@ Turn SemaphoreRule::Decide(const std::vector<const RangeResult*>& answers, int64
     if (sum > permits_) break;
     holders.emplace(kv.key, PermitsOf(kv.key, permits_));
   }
-  if (sum + wanted_ <= permits_) {
+  if (sum + wanted_ <= permits_ + (MUTANT("semaphore-with-one-too-many") ? 1 : 0)) {
     return {.announce = answers.size() > 3 && !answers[3]->kvs.empty()};
   }
   const KeyValue* before = LastBefore(*answers[1], token);

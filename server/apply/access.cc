@@ -2,6 +2,7 @@
 
 #include "conclave/api/wire/requests.h"
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
 #include "conclave/server/lease/lessor.h"
 
 namespace conclave::apply {
@@ -21,6 +22,7 @@ bool VisitPut(const wire::PutRequest& put, Visit visit) {
       !visit({.kind = Access::Kind::kWriteLease, .lease = put.lease})) {
     return false;
   }
+  if (MUTANT("previous-value-without-permission")) return true;
   return !put.prev_kv || visit({Access::Kind::kRead, put.key});
 }
 
@@ -63,6 +65,7 @@ bool VisitTxn(const wire::TxnRequest& txn, Visit visit) {
     if (!visit({Access::Kind::kRead, compare.key, compare.range_end})) return false;
   }
   for (const bool branch : {true, false}) {
+    if (MUTANT("second-branch-without-permission") && !branch) continue;
     for (wire::MessageCursor cursor = txn.branch(branch); cursor.Next(&message);) {
       wire::RequestOp op;
       if (!op.Merge(message) || !VisitOp(op, visit)) return false;
@@ -150,6 +153,7 @@ bool ForEachAccess(Method method, std::string_view request, Visit visit) {
       wire::LeaseTimeToLiveRequest ttl;
       if (!wire::Parse(request, &ttl)) return false;
       // Without its keys an answer tells no more than that there is such a lease.
+      if (MUTANT("keys-of-a-lease-without-permission")) return true;
       return !ttl.keys || visit({.kind = Access::Kind::kReadLease, .lease = ttl.id});
     }
     case Method::kLeaseLeases:

@@ -2,6 +2,8 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/apply/range.h"
 #include "conclave/server/apply/state_machine.h"
 #include "conclave/server/apply/txn.h"
@@ -15,7 +17,9 @@ ApplyResult Refuse(const wire::Error* error) { return {error, Bytes()}; }
 
 void StateMachine::MoveLease(std::string_view key, int64_t from, int64_t to) {
   if (from == to) return;
-  if (from != lease::kNoLease) lessor_.Detach(key, from);
+  if (from != lease::kNoLease && !MUTANT("key-not-detached-from-its-lease")) {
+    lessor_.Detach(key, from);
+  }
   if (to != lease::kNoLease) {
     const absl::Status attached = lessor_.Attach(key, to);
     CONCLAVE_CHECK(attached.ok(), attached.ToString());
@@ -56,6 +60,7 @@ ApplyResult StateMachine::ApplyPut(const ApplyContext& context, std::string_view
   wire::PutRequest request;
   if (!wire::Parse(body, &request)) return Refuse(&wire::kErrMalformed);
   if (request.lease != lease::kNoLease && !lessor_.Exists(request.lease)) {
+    REACHED("apply: a put on a lease that is gone");
     return Refuse(&wire::kErrLeaseNotFound);
   }
   if ((request.ignore_value || request.ignore_lease) && store_->Get(request.key) == nullptr) {
@@ -113,7 +118,10 @@ ApplyResult StateMachine::ApplyTxn(const ApplyContext& context, std::string_view
   if (!wire::ValidTxn(body)) return Refuse(&wire::kErrMalformed);
   TxnExecution execution(store_.get(), &lessor_, wire::TxnRequest(body));
   execution.Decide();
-  if (const wire::Error* error = execution.Check()) return Refuse(error);
+  if (const wire::Error* error = execution.Check(); error && !MUTANT("transaction-in-part")) {
+    REACHED("apply: a transaction is refused as a whole");
+    return Refuse(error);
+  }
   builder_.Clear();
   StoreWriter writer(this);
   execution.Execute(&writer, context.want_response ? &builder_ : nullptr);

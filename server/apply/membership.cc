@@ -5,6 +5,8 @@
 
 #include "conclave/api/wire/reader.h"
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 
 namespace conclave::apply {
 
@@ -96,7 +98,10 @@ const wire::Error* Membership::Check(const MemberChange& change, size_t learners
 }
 
 void Membership::Apply(const MemberChange& change) {
-  if (removed_.contains(change.id)) return;
+  if (removed_.contains(change.id)) {
+    REACHED("member: a change of who is gone");
+    return;
+  }
   if (change.method == wire::Method::kMemberAdd) {
     Member member;
     member.id = change.id;
@@ -109,9 +114,10 @@ void Membership::Apply(const MemberChange& change) {
   if (found == members_.end()) return;
   if (change.method == wire::Method::kMemberRemove) {
     members_.erase(found);
-    removed_.insert(change.id);
+    if (!MUTANT("removed-member-forgotten")) removed_.insert(change.id);
   } else if (change.method == wire::Method::kMemberUpdate) {
     found->second.peer_urls = change.peer_urls;
+    if (MUTANT("update-clears-the-learner")) found->second.is_learner = false;
   } else {
     found->second.is_learner = false;
   }

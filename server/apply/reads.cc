@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
 #include "conclave/server/apply/range.h"
 #include "conclave/server/apply/range_stream.h"
 #include "conclave/server/apply/state_machine.h"
@@ -86,7 +87,12 @@ ReadResult StateMachine::ReadRange(const ReadContext& context, std::string_view 
   const wire::ResponseHeader header = Header(context.raft_term);
   if (request.range_end.empty()) {
     const mvcc::Record* const record =
-        revision == mvcc::kLatest ? store_->Get(request.key) : store_->GetAt(request.key, revision);
+        MUTANT("read-shows-what-is-deleted") && revision == mvcc::kLatest &&
+                store_->Get(request.key) == nullptr &&
+                store_->current_revision() - 1 >= store_->compact_revision()
+            ? store_->GetAt(request.key, store_->current_revision() - 1)
+        : revision == mvcc::kLatest ? store_->Get(request.key)
+                                    : store_->GetAt(request.key, revision);
     if (record == nullptr) return Answer(wire::EncodeRangeOfOne(header, nullptr, false, 0));
     const RangeShape shape(request);
     if (request.count_only || !shape.Keeps(*record)) {

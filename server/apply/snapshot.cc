@@ -8,6 +8,7 @@
 #include "conclave/api/wire/reader.h"
 #include "conclave/api/wire/writer.h"
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
 #include "conclave/base/status.h"
 #include "conclave/server/apply/auth_image.h"
 
@@ -47,7 +48,9 @@ std::string EncodeCluster(const Membership& membership, std::string_view version
   builder.AppendText(2, version);
   for (const auto& [id, member] : membership.members()) {
     wire::AppendMember(&builder, 3,
-                       {id, member.name, member.peer_urls, member.client_urls, member.is_learner});
+                       {id, member.name, member.peer_urls, member.client_urls,
+                        member.is_learner || (MUTANT("promotion-lost-in-snapshots") &&
+                                              id % 2 == 1 && !member.name.empty())});
   }
   for (const Alarm& alarm : alarms) {
     const size_t begin = builder.BeginMessage(4);
@@ -56,7 +59,8 @@ std::string EncodeCluster(const Membership& membership, std::string_view version
     builder.EndMessage(begin);
   }
   for (const uint64_t id : membership.removed()) builder.AppendNumber(5, id);
-  if (!auth.pristine()) builder.AppendElement(kAuthField, EncodeAuthStore(auth));
+  if (!auth.pristine() && !MUTANT("snapshot-without-users"))
+    builder.AppendElement(kAuthField, EncodeAuthStore(auth));
   builder.AppendText(kDowngradeField, downgrade_target);
   return std::string(builder.view());
 }
@@ -182,7 +186,8 @@ std::string SnapshotTask::LeasesBlock(size_t bytes) {
     const lease::LeaseImage& lease = leases_.leases[next_lease_++];
     content.AppendNumber(1, lease.id);
     content.AppendNumber(2, lease.ttl_seconds);
-    content.AppendNumber(3, lease.remaining_ms);
+    content.AppendNumber(
+        3, MUTANT("snapshot-with-whole-leases") ? lease.ttl_seconds * 1000 : lease.remaining_ms);
   }
   return content.size() == 0 ? std::string() : Framed(kLeases, content.view());
 }

@@ -10,6 +10,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/apply/auth_image.h"
 #include "conclave/server/apply/quota.h"
 
@@ -203,7 +205,9 @@ ApplyResult StateMachine::Apply(const ApplyContext& context, const Bytes& payloa
   if (!alarms_.empty()) {
     if (const Error* error = Forbidden(*header, body)) return Refuse(error);
   }
-  return Execute(context, *header, body);
+  ApplyResult result = Execute(context, *header, body);
+  if (MUTANT("refused-entry-not-counted") && result.error != nullptr) --applied_index_;
+  return result;
 }
 
 bool StateMachine::Knows(std::string_view payload) {
@@ -240,7 +244,10 @@ ApplyResult StateMachine::ExecuteInternal(const ApplyContext& context, const Com
     case CommandKind::kLeaseExpire: {
       LeaseExpire command;
       if (!DecodeLeaseExpire(body, &command)) return Refuse(&wire::kErrMalformed);
-      if (command.term != context.entry_term) return {};
+      if (command.term != context.entry_term) {
+        REACHED("lease: an end of leases that comes in another term");
+        return {};
+      }
       for (const int64_t id : command.ids) RevokeLease(id);
       return {};
     }
@@ -318,6 +325,15 @@ ApplyResult StateMachine::ApplyLeaseRevoke(const ApplyContext& context, std::str
 bool StateMachine::RevokeLease(int64_t id) {
   const absl::StatusOr<std::vector<std::string>> keys = lessor_.Revoke(id);
   if (!keys.ok()) return false;
+  if (MUTANT("keys-outlive-their-lease")) return true;
+  if (MUTANT("lease-ends-in-many-revisions")) {
+    for (const std::string& key : *keys) {
+      mvcc::WriteTxn one = store_->Begin();
+      one.Delete(key);
+      one.Commit();
+    }
+    return true;
+  }
   mvcc::WriteTxn txn = store_->Begin();
   for (const std::string& key : *keys) {
     const mvcc::RecordRef deleted = txn.Delete(key);

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 
 namespace conclave::lease {
 namespace {
@@ -117,6 +119,7 @@ bool Lessor::Checkpoint(LeaseId id, int64_t remaining_ms, Instant now) {
     SetDeadline(
         slot, lease.given_out ? After(now, ttl_ms) : std::max(lease.deadline, After(now, ttl_ms)));
   } else {
+    REACHED("lease: a checkpoint is applied");
     if (lease.checkpoints_under_way > 0) --lease.checkpoints_under_way;
     ScheduleCheckpoint(slot);
   }
@@ -156,9 +159,14 @@ void Lessor::Promote(Instant now, Duration extend) {
     lease.given_out = false;
     lease.checkpoints_under_way = 0;
     lease.deadline = After(now, RemainingMs(lease) + extend_ms);
+    if (MUTANT("leases-begin-anew-with-each-leader")) {
+      lease.deadline = After(now, lease.ttl_seconds * kMsPerSecond);
+    }
     deadlines_.Append(slot, lease.deadline);
     const Instant due = CheckpointDue(lease);
-    if (due != kNever) checkpoints_.Append(slot, due);
+    if (due != kNever && !MUTANT("checkpoints-stop-with-the-first-leader")) {
+      checkpoints_.Append(slot, due);
+    }
   }
   deadlines_.Build();
   checkpoints_.Build();
@@ -175,13 +183,17 @@ Lessor::RenewResult Lessor::Renew(LeaseId id, Instant now) {
   if (!primary_) return {.outcome = Renewal::kNotPrimary};
   if (found == slots_.end()) return {.outcome = Renewal::kNotFound};
   Lease& lease = leases_[found->second];
-  if (lease.given_out || lease.deadline <= now) return {.outcome = Renewal::kExpired};
+  if (lease.given_out || lease.deadline <= now) {
+    REACHED("lease: a renewal comes too late");
+    if (!MUTANT("lease-renewed-while-it-ends")) return {.outcome = Renewal::kExpired};
+  }
   const int64_t ttl_ms = lease.ttl_seconds * kMsPerSecond;
   SetDeadline(found->second, std::max(lease.deadline, After(now, ttl_ms)));
   return {.outcome = Renewal::kRenewed,
           .ttl_seconds = lease.ttl_seconds,
           // What is under way would shorten it behind our back.
-          .must_replicate = RemainingMs(lease) < ttl_ms || lease.checkpoints_under_way > 0};
+          .must_replicate = (RemainingMs(lease) < ttl_ms || lease.checkpoints_under_way > 0) &&
+                            !MUTANT("renewals-not-replicated")};
 }
 
 std::vector<LeaseId> Lessor::Expired(Instant now, size_t limit) {
@@ -204,6 +216,7 @@ std::vector<LeaseImage> Lessor::DueCheckpoints(Instant now, size_t limit) {
     Lease& lease = leases_[slot];
     const Instant really_due = CheckpointDue(lease);
     if (really_due > now) {  // the clock was advanced meanwhile
+      REACHED("lease: a checkpoint is not due yet");
       ScheduleCheckpoint(slot);
       continue;
     }

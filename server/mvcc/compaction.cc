@@ -13,6 +13,7 @@
 #include <algorithm>
 
 #include "conclave/base/check.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/mvcc/revision_log.h"
 #include "conclave/server/mvcc/store.h"
 #include "conclave/server/mvcc/tree_index.h"
@@ -39,6 +40,7 @@ bool Store::CompactSlice(size_t budget) {
   CONCLAVE_CHECK(!txn_open_, "compaction inside a transaction");
   for (; budget > 0 && compaction_pending(); --budget) {
     if (!free_position_.has_value()) {
+      if (FreeTarget() < compact_revision_) REACHED("mvcc: a pin holds compaction back");
       free_target_ = FreeTarget();
       // Begins with the records of the last goal: they were all kept then.
       free_position_ = Revision{.main = freed_revision_, .sub = 0};

@@ -1,5 +1,8 @@
 #include "conclave/server/mvcc/key_index.h"
 
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
+
 namespace conclave::mvcc {
 
 Slot Slot::Of(const Record* const* records, size_t count) {
@@ -39,7 +42,9 @@ void Slot::DropOlder(int64_t revision, absl::FunctionRef<void(const Record&)> dr
   };
   if (!has_history()) {
     const Record* only = record();
-    if (only->tombstone() && only->mod_revision() < revision) {
+    if (only->tombstone() && (only->mod_revision() < revision ||
+                              MUTANT("compaction-drops-the-tombstone-at-its-revision"))) {
+      REACHED("mvcc: a key that was deleted is forgotten");
       drop(only);
       word_ = 0;
     }
@@ -50,9 +55,16 @@ void Slot::DropOlder(int64_t revision, absl::FunctionRef<void(const Record&)> dr
   if (behind == 0) return;
   // [0, older) goes; the newest <= revision stays, and so does everything of the revision itself.
   uint32_t older = behind - 1;
-  while (older > 0 && history->records[older - 1]->mod_revision() == revision) --older;
+  while (older > 0 && history->records[older - 1]->mod_revision() == revision) {
+    REACHED("mvcc: a key was written twice in the compacted revision");
+    --older;
+  }
   const Record* newest = history->records[behind - 1];
-  if (newest->tombstone() && newest->mod_revision() < revision) older = behind;
+  if (newest->tombstone() && (newest->mod_revision() < revision ||
+                              MUTANT("compaction-drops-the-tombstone-at-its-revision"))) {
+    REACHED("mvcc: a tombstone goes with its history");
+    older = behind;
+  }
   if (older == 0) return;
   for (uint32_t i = 0; i < older; ++i) drop(history->records[i]);
   history->size -= older;

@@ -5,6 +5,8 @@
 #include <cstring>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/base/status.h"
 #include "conclave/server/mvcc/revision_log.h"
 #include "conclave/server/mvcc/tree_index.h"
@@ -27,7 +29,11 @@ RecordRef SnapshotCursor::Next() {
   RecordRef next;
   store_->log_->ForEach(next_, [&](const Record& record) {
     if (record.mod_revision() > image_.current_revision) return false;
-    if (check_garbage_ && store_->Garbage(record, image_.compact_revision)) return true;
+    if (check_garbage_ && store_->Garbage(record, image_.compact_revision)) {
+      REACHED("mvcc: a snapshot leaves out what is not freed yet");
+      return true;
+    }
+    if (MUTANT("snapshot-without-tombstones") && record.tombstone()) return true;
     next = RecordRef(&record);
     return false;
   });
@@ -121,6 +127,9 @@ absl::StatusOr<std::unique_ptr<Store>> StoreBuilder::Finish() {
   const Digest digest = image_.digest;
   CONCLAVE_ASSIGN_OR_RETURN(std::unique_ptr<Store> store, Build());
   if (store->digest() != digest) return Contradiction("the digest does not match");
+  if (MUTANT("revision-of-the-newest-record-restored")) {
+    store->current_revision_ = std::max<int64_t>(last_.main, 1);
+  }
   return store;
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
 
 namespace conclave::node {
 
@@ -50,7 +51,7 @@ void AppendQueue::Synced(uint64_t batch, std::vector<raft::Envelope>* messages) 
 }
 
 void AppendQueue::ReleaseUnwritten(std::vector<raft::Envelope>* messages) {
-  while (!waiting_.empty() && !waiting_.front().written) {
+  while (!waiting_.empty() && (!waiting_.front().written || MUTANT("messages-before-the-fsync"))) {
     Waiting& front = waiting_.front();
     std::move(front.messages.begin(), front.messages.end(), std::back_inserter(*messages));
     durable_ = front.id;

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "conclave/api/wire/requests.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/node/auth_desk.h"
 
 namespace conclave::node {
@@ -102,7 +104,8 @@ void LeaseDesk::Answered(const LeaseTurn& turn, raft::NodeId peer, const Forward
   forwarded_.erase(found);
   if (answer.code == static_cast<int>(wire::kErrNotPrimaryLessor.code) &&
       answer.message == wire::kErrNotPrimaryLessor.message) {
-    waiting_.push_back(std::move(request));  // it does not lead any more: ask whoever does
+    REACHED("lease: who was asked leads no more");
+    waiting_.push_back(std::move(request));  // ask whoever does
     return;
   }
   if (answer.code != 0) {
@@ -188,9 +191,11 @@ void LeaseDesk::Renew(const LeaseTurn& turn, Request request, Wishes* wishes) {
       replicate_.push_back(std::move(request));
       return;
     case Renewal::kNotFound:
+      REACHED("lease: a renewal of what is gone");
       Answer(turn, request, 0);
       return;
     case Renewal::kExpired:
+      REACHED("lease: a renewal waits for the end of its lease");
       ending_.push_back(std::move(request));
       return;
     case Renewal::kNotPrimary:
@@ -221,6 +226,7 @@ void LeaseDesk::AnswerEnding(const LeaseTurn& turn) {
     if (!turn.state->LeaseExists(request.lease)) {
       Answer(turn, request, 0);
     } else if (!turn.primary) {
+      REACHED("lease: the end of a lease is another leader's affair");
       waiting_.push_back(std::move(request));
     } else {
       ending_.push_back(std::move(request));
@@ -237,7 +243,10 @@ void LeaseDesk::ForwardAgain(const LeaseTurn& turn) {
       waiting_.push_back(std::move(forwarded.request));
       it = forwarded_.erase(it);
     } else {
-      if (turn.leader) Forward(turn, it->first, forwarded);
+      if (turn.leader) {
+        REACHED("lease: a request is forwarded again");
+        Forward(turn, it->first, forwarded);
+      }
       ++it;
     }
   }
@@ -293,6 +302,7 @@ LeaseDesk::Wishes LeaseDesk::Work(const LeaseTurn& turn) {
   for (Request& request : waiting) {
     if (turn.leader != self_) {
       if (request.kind == Request::Kind::kPeerKeepAlive) {
+        REACHED("lease: a renewal came to who leads no more");
         Fail(turn, request, wire::kErrNotPrimaryLessor);
         continue;
       }
@@ -324,8 +334,9 @@ void LeaseDesk::Replicated(const LeaseTurn& turn, uint64_t sequence) {
   const auto found = replicating_.find(sequence);
   if (found == replicating_.end()) return;
   for (const Request& request : found->second) {
-    // It may have ended on the way here.
-    Answer(turn, request, turn.state->LeaseExists(request.lease) ? request.ttl : 0);
+    const bool exists = turn.state->LeaseExists(request.lease);
+    if (!exists) REACHED("lease: a renewal comes through the log too late");
+    Answer(turn, request, exists || MUTANT("renewal-of-a-lease-that-is-gone") ? request.ttl : 0);
   }
   replicating_.erase(found);
 }
@@ -333,6 +344,7 @@ void LeaseDesk::Replicated(const LeaseTurn& turn, uint64_t sequence) {
 void LeaseDesk::NotReplicated(uint64_t sequence) {
   const auto found = replicating_.find(sequence);
   if (found == replicating_.end()) return;
+  REACHED("lease: renewals were not replicated");
   for (Request& request : found->second) waiting_.push_back(std::move(request));
   replicating_.erase(found);
 }

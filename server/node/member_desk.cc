@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "conclave/base/check.h"
+#include "conclave/base/reached.h"
 
 namespace conclave::node {
 namespace {
@@ -79,6 +80,7 @@ std::optional<MemberDesk::Call> MemberDesk::Refused(uint64_t forwarded) {
 void MemberDesk::TermApplied(raft::Term term) {
   for (auto& [sequence, call] : calls_) {
     if (!call.handed || call.handed >= term) continue;
+    REACHED("member: a change of an earlier term is handed over again");
     call.handed = {};
     ++unhanded_;
   }
@@ -118,6 +120,8 @@ bool MemberDesk::Take(raft::NodeId from, const ForwardedRequest& request, raft::
   if (!command.has_value() || command->header.proposer != from.value()) return false;
   const std::pair key(from, request.id);
   const bool repeated = std::find(seen_.begin(), seen_.end(), key) != seen_.end();
+  if (TermOf(body) != term) REACHED("member: a change comes in another term");
+  if (repeated) REACHED("member: a change comes twice");
   if (TermOf(body) != term || repeated || queue_.size() >= kQueueMax) return true;
   seen_.push_back(key);
   if (seen_.size() > 2 * kQueueMax) seen_.pop_front();

@@ -4,6 +4,8 @@
 
 #include "conclave/api/wire/auth.h"
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/node/node_impl.h"
 
 namespace conclave::node {
@@ -25,6 +27,7 @@ bool Node::Impl::Identify(UnaryCall& call, apply::Route route, bool final, Asker
   };
   if (apply::NeedOf(call.method) == apply::Need::kNothing) return true;
   if (!final && auth_.TooEarly(call.credentials, *state_)) {
+    REACHED("auth: a token is not known here yet");
     if (!auth_.can_park() || reads_.size() >= options_.pending_reads_max) {
       return refuse(&wire::kErrTooManyRequests);
     }
@@ -67,6 +70,7 @@ bool Node::Impl::Denies(const ReadQueue::Read& read) {
   const wire::Error* error =
       state_->CheckAccess(AuthDesk::Present(read.who, *state_), read.method, read.request.view());
   if (error == nullptr) return false;
+  REACHED("auth: a read is denied");
   if (read.tag == kRemoteTimeToLive) {
     AnswerRemote(read.call, error, {});
   } else {
@@ -107,6 +111,7 @@ bool Node::Impl::Identify(StreamMessage& message, AskerRef* who, const wire::Err
     return false;
   }
   if (auth_.TooEarly(stream.shown, *state_)) {
+    REACHED("auth: a stream waits for its token");
     stream.awaits_token = true;
     wait();
     reads_.Add({CallId(), Method::kRange, kAwaitToken, {}, now_});  // no call has id 0
@@ -163,7 +168,7 @@ bool Node::Impl::CheckWatchersAgain() {
   if (store.revision() != watchers_checked_at_ || store.enabled() != watchers_checked_enabled_) {
     watchers_checked_at_ = store.revision();
     watchers_checked_enabled_ = store.enabled();
-    watches_.BeginCheck(store.enabled());
+    watches_.BeginCheck(store.enabled() && !MUTANT("watches-outlive-permissions"));
   }
   return watches_.CheckAgain(kWatchersPerTurnMax, [this](const AskerRef& who, std::string_view key,
                                                          std::string_view range_end) {
@@ -274,6 +279,7 @@ bool Node::Impl::BeginsAgain(const Waiter& waiter, uint64_t sequence, const Byte
     AuthDesk::PasswordCall call;
     if (!auth_.TakeEntry(sequence, &call)) return false;
     if (outdated) {
+      REACHED("auth: a login begins again, for users have changed");
       reads_.Add({call.call, call.method, kClientRead, std::move(call.request), call.arrived});
       return true;
     }
@@ -302,6 +308,7 @@ bool Node::Impl::BeginsAgain(const Waiter& waiter, uint64_t sequence, const Byte
   }
   if (verdict.who == nullptr) return false;
   command.who = verdict.who->identity;
+  REACHED("auth: an entry begins again, for users have changed");
   const uint64_t again = proposals_.next_sequence();
   proposals_.Add(waiter, apply::EncodeOnBehalf(options_.id.value(), again, command));
   auth_.Proposed(again, who);

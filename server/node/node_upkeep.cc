@@ -7,6 +7,8 @@
 #include "absl/strings/str_split.h"
 #include "conclave/base/check.h"
 #include "conclave/base/failpoint.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/apply/command.h"
 #include "conclave/server/node/node_impl.h"
 
@@ -42,9 +44,10 @@ LeaseTurn Node::Impl::ThisLeaseTurn() {
   turn.primary = promoted_ && promoted_ == raft_.term() && raft_.is_leader();
   // No follower votes within an election timeout of hearing from its leader, unless the leader
   // itself asks for it. Half of it is left for clocks that run differently.
-  turn.verified = turn.primary && !raft_.transferee() &&
-                  (sole_member() || (confirmed_ != Instant::min() &&
-                                     now_ - confirmed_ < options_.election_timeout / 2));
+  turn.verified =
+      turn.primary && !raft_.transferee() &&
+      (MUTANT("lease-leadership-not-verified") || sole_member() ||
+       (confirmed_ != Instant::min() && now_ - confirmed_ < options_.election_timeout / 2));
   turn.links = &links_;
   turn.effects = effects_;
   return turn;
@@ -69,6 +72,7 @@ void Node::Impl::Leases() {
     if (turn.verified) {
       ProposeExpiry();
     } else {
+      REACHED("lease: the leadership is verified before leases end");
       verify = true;
     }
   }
@@ -111,6 +115,7 @@ void Node::Impl::InternalApplied(const Waiter& waiter, uint64_t sequence) {
   if (waiter.tag == kPublish) {
     published_ = true;
   } else if (waiter.tag == kRenewals) {
+    REACHED("lease: renewals were replicated");
     leases_.Replicated(ThisLeaseTurn(), sequence);
   }
 }
@@ -156,6 +161,9 @@ void Node::Impl::CheckReady() {
 // ---- Snapshots ----------------------------------------------------------------------------------
 
 raft::SnapshotMeta Node::Impl::MetaOfState() const {
+  if (MUTANT("snapshot-with-the-newest-configuration")) {
+    return {applied(), raft::Term(state_->applied_term()), raft_.conf()};
+  }
   return {applied(), raft::Term(state_->applied_term()), raft_.ConfStateAt(applied())};
 }
 
@@ -201,6 +209,7 @@ void Node::Impl::Take(std::unique_ptr<SnapshotSaved>& saved) {
   // Where room is short, that is a luxury.
   if (disk_.full || disk_.tight) previous_index_ = saved_index_;
   if (previous_index_) effects_->truncate = LogTruncate{previous_index_};
+  if (MUTANT("log-cut-beyond-the-snapshot")) effects_->truncate = LogTruncate{applied()};
   if (auto ready = receiver_.Saved(saved->meta)) Install(*std::move(ready));
 }
 
@@ -216,6 +225,7 @@ void Node::Impl::DropOldLog() {
   if (too_many) drop = std::min({applied() - entries, saved_index_, raft_.stable()});
   if (const raft::Index needed = sender_.oldest_index();
       needed && held < kWindowsDuringTransfer * options_.log_window_bytes) {
+    REACHED("node: a transfer holds old entries");
     drop = std::min(drop, needed);
   }
   if (drop < raft_.first_index()) return;
@@ -225,6 +235,7 @@ void Node::Impl::DropOldLog() {
 
 void Node::Impl::StartTransfer(raft::NodeId peer) {
   if (!raft_.is_leader() || !links_.connected(peer, PeerLane::kSnapshot)) {
+    REACHED("node: a snapshot cannot be sent now");
     raft_.SnapshotStatus(peer, std::nullopt);
     return;
   }
@@ -238,17 +249,25 @@ void Node::Impl::ReceiveChunk(raft::NodeId from, SnapshotChunk& chunk) {
   const bool wanted =
       chunk.term >= raft_.term() && !raft_.is_leader() && raft_.CanInstallSnapshot(chunk.meta);
   if (wanted && snapshot_ != nullptr) {
+    REACHED("node: a snapshot is given up for one that comes");
     snapshot_.reset();  // what comes replaces it
     if (snapshot_begun_) {
       effects_->snapshot_pieces.push_back({.meta = snapshot_meta_, .abandon = true});
     }
   }
+  const raft::SnapshotMeta meta = chunk.meta;
   const auto ack = receiver_.Take(from, std::move(chunk), wanted, now_, effects_);
+  if (MUTANT("snapshot-installed-before-it-is-saved")) {
+    if (auto ready = receiver_.Saved(meta)) Install(*std::move(ready));
+  }
   if (ack.has_value()) links_.Send(from, PeerLane::kSnapshot, *ack);
 }
 
 void Node::Impl::Install(SnapshotReceiver::Ready ready) {
-  if (!raft_.CanInstallSnapshot(ready.meta)) return;  // the log was faster; the file does no harm
+  if (!raft_.CanInstallSnapshot(ready.meta)) {
+    REACHED("node: the log was faster than a snapshot that was saved");
+    return;  // the file does no harm
+  }
   CONCLAVE_FAILPOINT(raftBeforeApplySnap);
   CONCLAVE_CHECK(raft_.InstallSnapshot(ready.meta));
   appends_.ResetAt(ready.meta);
@@ -260,6 +279,7 @@ void Node::Impl::Install(SnapshotReceiver::Ready ready) {
   ++stats_.snapshots_received;
   sender_.StopAll();
   snapshot_.reset();
+  if (!long_reads_.empty()) REACHED("node: long reads begin again");
   for (LongRead& long_read : long_reads_) long_read.task.reset();
   downloads_.EndRunning(kErrStateReplaced, effects_);
   CONCLAVE_FAILPOINT(applyBeforeOpenSnapshot);
@@ -272,6 +292,7 @@ void Node::Impl::Install(SnapshotReceiver::Ready ready) {
   state_since_ = ready.meta.index;
   follow_members_ = true;
   CheckPublished();
+  if (proposals_.size() > 0) REACHED("node: proposals wait while the state is replaced");
   // Whether these are in the state cannot be told.
   proposals_.FailHanded([this](uint64_t sequence, const Waiter& waiter) {
     ++stats_.proposals_failed;
@@ -337,6 +358,7 @@ void Node::Impl::BeginStop() {
     }
   }
   if (!heir || raft_.TransferLeader(heir) != raft::TransferStatus::kStarted) return;
+  REACHED("node: a leader that stops hands over");
   confirmed_ = Instant::min();
   Log(Severity::kInfo, "handing over the leadership", {{"to", Hex(heir.value())}});
 }
@@ -349,6 +371,7 @@ void Node::Impl::CheckStop() {
   const Duration wait =
       removed_ ? kGoodbyeHeartbeats * options_.heartbeat_interval : options_.election_timeout;
   if ((waits || removed_) && now_ - *stopping_ < wait) return;
+  if (waits) REACHED("node: a member stops though something waits");
   stopped_ = true;
   const auto stop = [this](CallId call, Method method, Instant arrived, size_t bytes) {
     Reply(call, method, arrived, bytes, &wire::kErrStopped, {});

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 
 namespace conclave::node {
 
@@ -109,17 +111,21 @@ void ProposalTable::NotHanded(std::span<const uint64_t> sequences) {
 void ProposalTable::Refused(raft::ProposalId forwarded) {
   for (uint64_t position = head_; position < tail_; ++position) {
     Slot& slot = At(position);
-    if (slot.state == State::kHanded && slot.forwarded == forwarded) Unsend(slot, position);
+    if (slot.state != State::kHanded || slot.forwarded != forwarded) continue;
+    REACHED("node: the leader has refused proposals");
+    Unsend(slot, position);
   }
 }
 
 void ProposalTable::TermApplied(raft::Term term) {
-  if (!oldest_handed_ || oldest_handed_ >= term) return;
+  if (!oldest_handed_ || oldest_handed_ > term) return;
+  if (oldest_handed_ == term && !MUTANT("proposals-handed-over-twice")) return;
   oldest_handed_ = raft::Term();
   for (uint64_t position = head_; position < tail_; ++position) {
     Slot& slot = At(position);
     if (slot.state != State::kHanded) continue;
-    if (slot.term < term) {
+    if (slot.term < term || (slot.term == term && MUTANT("proposals-handed-over-twice"))) {
+      REACHED("node: proposals of an earlier term are handed over again");
       Unsend(slot, position);
     } else if (!oldest_handed_ || slot.term < oldest_handed_) {
       oldest_handed_ = slot.term;

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 
 namespace conclave::node {
 
@@ -43,6 +45,7 @@ void ReadQueue::Confirmed(raft::ReadId id, raft::Index index) {
 void ReadQueue::Failed(raft::ReadId id) {
   const auto batch = Find(id);
   if (batch == batches_.end() || batch->index) return;
+  REACHED("node: a round of reads fails");
   std::vector<Read> reads = std::move(batch->reads);
   batches_.erase(batch);
   --unconfirmed_;
@@ -69,7 +72,7 @@ void ReadQueue::Serve(raft::Index applied, absl::FunctionRef<void(Read&, Instant
   // failed.
   while (!batches_.empty()) {
     Batch& batch = batches_.front();
-    if (!batch.index || batch.index > applied) break;
+    if (!batch.index || (batch.index > applied && !MUTANT("read-before-it-is-applied"))) break;
     for (Read& read : batch.reads) serve(read, batch.asked);
     Recycle(std::move(batch.reads));
     batches_.pop_front();

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/reached.h"
 
 namespace conclave::node {
 
@@ -47,11 +48,13 @@ bool SnapshotSender::Work(Instant now, PeerLinks* links) {
     Transfer& transfer = transfers_[i];
     if (now - transfer.last_news >= limits_.give_up_after ||
         !links->connected(transfer.peer, PeerLane::kSnapshot)) {
+      REACHED("snapshot: a transfer is given up");
       End(i, std::nullopt);
       continue;
     }
     Fill(transfer);
     if (now - std::max(transfer.last_news, transfer.last_sent) >= limits_.resend_after) {
+      REACHED("snapshot: chunks are sent again");
       transfer.sent = 0;
     }
     for (; transfer.sent < transfer.window.size(); ++transfer.sent) {
@@ -147,7 +150,10 @@ std::optional<SnapshotAck> SnapshotReceiver::Take(raft::NodeId from, SnapshotChu
   const bool ours = active() && from == from_ && chunk.transfer == transfer_ && chunk.meta == meta_;
   if (!wanted) {
     // It has come by way of the log meanwhile, or it is an old leader's.
-    if (ours) Abandon(effects);
+    if (ours) {
+      REACHED("snapshot: what comes is not wanted any more");
+      Abandon(effects);
+    }
     return SnapshotAck{chunk.transfer, SnapshotAck::Result::kRefused, 0};
   }
   if (!ours) {
@@ -155,11 +161,15 @@ std::optional<SnapshotAck> SnapshotReceiver::Take(raft::NodeId from, SnapshotChu
     // nothing.
     const bool newer = !active() || chunk.term > term_ ||
                        (chunk.term == term_ && from == from_ && chunk.transfer > transfer_);
-    if (!newer || chunk.offset != 0) return std::nullopt;
+    if (!newer || chunk.offset != 0) {
+      REACHED("snapshot: a chunk of another transfer");
+      return std::nullopt;
+    }
     Begin(from, chunk, effects);
     last_progress_ = now;
   }
   if (state_ != nullptr || chunk.offset != offset_) {
+    REACHED("snapshot: a chunk comes twice, or out of order");
     return SnapshotAck{transfer_, SnapshotAck::Result::kReceived, offset_};
   }
   if (!task_->Feed(chunk.data.view()).ok()) return Refuse(chunk, effects);
@@ -188,7 +198,9 @@ std::optional<SnapshotReceiver::Ready> SnapshotReceiver::Saved(const raft::Snaps
 }
 
 void SnapshotReceiver::Expire(Instant now, Effects* effects) {
-  if (active() && now - last_progress_ >= kPatience) Abandon(effects);
+  if (!active() || now - last_progress_ < kPatience) return;
+  REACHED("snapshot: nothing more comes");
+  Abandon(effects);
 }
 
 void SnapshotReceiver::Abandon(Effects* effects) {

@@ -2,6 +2,8 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/raft/raw_node.h"
 
 namespace conclave::raft {
@@ -58,7 +60,7 @@ void RawNode::StartElection(Election kind) {
   confs_.quorum().ForEach([&](NodeId id) {
     if (id != config_.id) out.push_back({config_.id, id, asked_term, request});
   });
-  if (pre_vote) RecordVote(config_.id, true);
+  if (pre_vote || MUTANT("own-vote-before-it-is-durable")) RecordVote(config_.id, true);
 }
 
 // The vote itself follows thesis 3.4 and 3.6.1: one vote per term, and only for a log that is at
@@ -72,7 +74,12 @@ void RawNode::Handle(const Envelope& envelope, VoteRequest& request) {
   const bool free_to_vote = vote_ == envelope.from || (!vote_ && !leader()) ||
                             (request.pre_vote && envelope.term > term_);
   const RaftLog::Position asked{request.last_index, request.last_term};
-  const bool granted = free_to_vote && log_.IsUpToDate(asked) && RaftLog::IsUpToDate(asked, lost_);
+  const bool up_to_date = log_.IsUpToDate(asked) && RaftLog::IsUpToDate(asked, lost_);
+  bool granted = (free_to_vote || MUTANT("vote-twice")) &&
+                 (up_to_date || MUTANT("vote-for-a-shorter-log"));
+  if (MUTANT("learner-refuses-its-vote")) granted &= confs_.IsVoter(config_.id);
+  if (free_to_vote && !granted) REACHED("raft: a vote is refused to a shorter log");
+  if (!free_to_vote) REACHED("raft: a vote is refused, for another has it");
   VoteResponse response{.pre_vote = request.pre_vote, .granted = granted};
   if (request.pre_vote) {
     const Term term = granted ? envelope.term : term_;
@@ -85,9 +92,13 @@ void RawNode::Handle(const Envelope& envelope, VoteRequest& request) {
   }
   // Who has given a vote away no longer asks for any of its own in this term.
   const auto* candidate = std::get_if<Candidate>(&role_);
-  if (candidate != nullptr && candidate->pre_vote) BecomeFollower(term_, NodeId());
+  if (candidate != nullptr && candidate->pre_vote) {
+    REACHED("raft: a pre-candidate gives its vote away");
+    BecomeFollower(term_, NodeId());
+  }
   vote_ = envelope.from;
   election_elapsed_ = 0;
+  if (MUTANT("vote-before-it-is-durable")) return Send(envelope.from, response);
   messages_when_durable_.push_back({config_.id, envelope.from, term_, response});
 }
 
@@ -99,6 +110,7 @@ void RawNode::Handle(const Envelope& envelope, VoteResponse& response) {
   }
   const Term expected = response.pre_vote && response.granted ? term_ + 1 : term_;
   if (envelope.term != expected) {
+    REACHED("raft: a vote of another term");
     ++counters_.messages_unexpected;
     return;
   }
@@ -112,6 +124,7 @@ void RawNode::RecordVote(NodeId voter, bool granted) {
     case VoteResult::kPending:
       return;
     case VoteResult::kLost:
+      REACHED("raft: an election is lost");
       BecomeFollower(term_, NodeId());
       return;
     case VoteResult::kWon:
@@ -126,9 +139,11 @@ void RawNode::RecordVote(NodeId voter, bool granted) {
 
 void RawNode::Handle(const Envelope&, TimeoutNow&) {
   if (is_leader() || !Promotable()) {
+    REACHED("raft: who may not lead is asked to");
     ++counters_.messages_unexpected;
     return;
   }
+  REACHED("raft: an election for a transfer");
   StartElection(Election::kTransfer);
 }
 

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/raft/raw_node.h"
 
 namespace conclave::raft {
@@ -27,10 +29,12 @@ void RawNode::Handle(const Envelope& envelope, AppendEntries& append) {
   // Committed entries are equal everywhere; an append that starts below them is an old one, or the
   // leader does not know yet how far this member is.
   if (append.prev_index < log_.commit()) {
+    REACHED("raft: an append starts below the commit index");
     Acknowledge(envelope.from, log_.commit());
     return;
   }
   if (!log_.Contains({append.prev_index, append.prev_term})) {
+    REACHED("raft: an append is rejected");
     const RaftLog::Position hint = log_.LargestAgreement({append.prev_index, append.prev_term});
     Send(envelope.from, AppendResponse{.rejected = true,
                                        .index = append.prev_index,
@@ -41,7 +45,8 @@ void RawNode::Handle(const Envelope& envelope, AppendEntries& append) {
   const Index last_new = append.prev_index + append.entries.size();
   AppendFromLeader(append.entries, append.prev_index);
   // Beyond last_new the log may still hold entries of an earlier leader.
-  log_.CommitTo(std::min(append.commit, last_new));
+  const Index known = MUTANT("commit-beyond-the-append") ? log_.last_index() : last_new;
+  log_.CommitTo(std::min(append.commit, known));
   Acknowledge(envelope.from, last_new);
 }
 
@@ -52,7 +57,8 @@ void RawNode::AppendFromLeader(std::vector<Entry>& entries, Index prev) {
     ++prev;
     CONCLAVE_CHECK(entry.index == prev, "a gap in an append at ", prev.value());
     if (entry.index <= log_.last_index()) {
-      if (*log_.TermAt(entry.index) == entry.term) continue;
+      if (*log_.TermAt(entry.index) == entry.term && !MUTANT("append-truncates-always")) continue;
+      REACHED("raft: the tail of the log is replaced");
       TruncateFrom(entry.index);
     }
     const bool is_conf_change = entry.type == EntryType::kConfChange;
@@ -78,8 +84,9 @@ void RawNode::Acknowledge(NodeId leader, Index index) {
       return;
     }
   }
-  messages_when_durable_.push_back(
-      {config_.id, leader, term_, AppendResponse{.rejected = false, .index = index}});
+  std::vector<Envelope>& out =
+      MUTANT("append-acknowledged-before-it-is-durable") ? messages_ : messages_when_durable_;
+  out.push_back({config_.id, leader, term_, AppendResponse{.rejected = false, .index = index}});
 }
 
 // The response does not wait for the disk. It says "no newer term was here", which looks back: for
@@ -102,14 +109,16 @@ void RawNode::Handle(const Envelope& envelope, ReadResponse& response) {
 
 void RawNode::Handle(const Envelope&, ProposalsRefused& refused) {
   if (refused.id <= first_forward_ || refused.id > newest_forward_) {
+    REACHED("raft: a refusal of what an earlier life has forwarded");
     ++counters_.messages_unexpected;
     return;
   }
+  REACHED("raft: forwarded proposals are refused");
   dropped_proposals_.push_back({refused.id, refused.reason});
 }
 
 bool RawNode::CanInstallSnapshot(const SnapshotMeta& snapshot) const {
-  return !is_leader() && snapshot.index > log_.commit() &&
+  return !is_leader() && (snapshot.index > log_.commit() || MUTANT("old-snapshot-installed")) &&
          !log_.Contains({snapshot.index, snapshot.term}) && IsPossible(snapshot);
 }
 
@@ -121,6 +130,7 @@ bool RawNode::InstallSnapshot(const SnapshotMeta& snapshot) {
   if (is_leader()) return false;
   // Who asks for votes has named the end of a log; if it is another now, the question is void.
   if (snapshot.term > term_ || std::holds_alternative<Candidate>(role_)) {
+    REACHED("raft: a snapshot ends a candidacy, or a term");
     BecomeFollower(std::max(snapshot.term, term_), NodeId());
   }
   const RaftLog::Position position{snapshot.index, snapshot.term};
@@ -131,6 +141,7 @@ bool RawNode::InstallSnapshot(const SnapshotMeta& snapshot) {
     writes_.TruncateFrom(snapshot.index + 1);
     confs_.ResetTo(snapshot.index, snapshot.conf);
   } else if (log_.Contains(position)) {
+    REACHED("raft: the log was faster than the snapshot");
     log_.CommitTo(snapshot.index);
   }
   if (leader()) Acknowledge(leader(), log_.commit());

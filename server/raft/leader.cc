@@ -4,6 +4,8 @@
 
 #include "absl/status/statusor.h"
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/raft/confchange/changer.h"
 #include "conclave/server/raft/raw_node.h"
 
@@ -21,7 +23,10 @@ uint64_t PayloadBytes(std::span<const Bytes> payloads) {
 // ---- Wishes of the state machine ----
 
 ProposeStatus RawNode::MayPropose(const Leader& leader, std::span<const Bytes> payloads) const {
-  if (leader.transferee) return ProposeStatus::kTransferring;
+  if (leader.transferee) {
+    REACHED("raft: a proposal waits for a transfer");
+    return ProposeStatus::kTransferring;
+  }
   // One batch is always let in, however large: else it could never be.
   if (leader.uncommitted_bytes > 0 &&
       leader.uncommitted_bytes + PayloadBytes(payloads) > config_.max_uncommitted_bytes) {
@@ -35,7 +40,9 @@ ProposeStatus RawNode::MayPropose(const Leader& leader, std::span<const Bytes> p
 // need not meet (Ongaro's note on single-server changes, raft-dev, July 2015).
 ProposeStatus RawNode::MayChangeConf(const Leader& leader, const ConfChange& change) const {
   if (leader.transferee) return ProposeStatus::kTransferring;
-  if (!leader_is_current() || confs_.entry() > log_.commit()) {
+  if ((!leader_is_current() && !MUTANT("conf-change-before-the-first-commit")) ||
+      (confs_.entry() > log_.commit() && !MUTANT("two-conf-changes-at-once"))) {
+    REACHED("raft: a change of membership waits for another");
     return ProposeStatus::kConfChangePending;
   }
   return ApplyConfChange(conf(), change).ok() ? ProposeStatus::kAccepted
@@ -78,6 +85,10 @@ ProposeResult RawNode::Forward(EntryType type, std::span<Bytes> payloads) {
 ReadStatus RawNode::ReadIndex(ReadId id) {
   if (auto* leader = std::get_if<Leader>(&role_)) {
     if (leader->reads.local_count() >= config_.max_waiting_reads) return ReadStatus::kTooMany;
+    if (!leader_is_current()) {
+      REACHED("raft: a read waits for the first commit of the term");
+      if (MUTANT("read-dropped-before-the-first-commit")) return ReadStatus::kAccepted;
+    }
     leader->reads.Add(id);
     return ReadStatus::kAccepted;
   }
@@ -121,7 +132,10 @@ void RawNode::AppendOwn(Leader& leader, EntryType type, Bytes payload) {
   if (Progress* self = leader.tracker.Find(config_.id)) {
     self->SetLocal(log_.stable(), log_.last_index());
   }
-  if (!confs_.IsVoter(leader.transferee)) leader.transferee = {};
+  if (!confs_.IsVoter(leader.transferee)) {
+    if (leader.transferee) REACHED("raft: the next leader loses its vote");
+    leader.transferee = {};
+  }
   // The new quorum may be smaller, and have what the old one waited for.
   CommitWhatQuorumHas(leader);
   ConfirmReads(leader);
@@ -137,6 +151,7 @@ Progress* RawNode::HeardFrom(NodeId peer) {
   }
   Progress* progress = leader->tracker.Find(peer);
   if (progress == nullptr) {
+    REACHED("raft: an answer of somebody who is no peer");
     ++counters_.messages_unknown_peer;
     return nullptr;
   }
@@ -168,7 +183,10 @@ void RawNode::HandleAccepted(Leader& leader, NodeId peer, Progress& progress, In
       break;
     case PeerState::kSnapshot:
       // However it came by it: its log now meets what is left of this one.
-      if (progress.match() >= log_.base_index()) progress.BecomeReplicate();
+      if (progress.match() >= log_.base_index()) {
+        REACHED("raft: a peer needs its snapshot no more");
+        progress.BecomeReplicate();
+      }
       break;
     case PeerState::kReplicate:
       break;
@@ -181,7 +199,7 @@ void RawNode::Handle(const Envelope& envelope, HeartbeatResponse& response) {
   Progress* progress = HeardFrom(envelope.from);
   if (progress == nullptr) return;
   Leader& leader = std::get<Leader>(role_);
-  progress->Resume();
+  if (!MUTANT("probe-never-resumed")) progress->Resume();
   if (progress->match() < log_.last_index()) leader.replicate = true;
   if (response.round > progress->acked_round) {
     CONCLAVE_CHECK(response.round <= leader.reads.newest(), "an answer to no round");
@@ -199,10 +217,14 @@ bool ForwardsSeen::Add(ProposalId id) {
   for (ProposalId& newest : newest_of_life_) {
     const uint64_t distance = id > newest ? id - newest : newest - id;
     if (distance >= kOneLife) continue;
-    if (id <= newest) return false;
+    if (id <= newest && !MUTANT("forwarded-proposals-taken-twice")) {
+      REACHED("raft: forwarded proposals come twice");
+      return false;
+    }
     newest = id;
     return true;
   }
+  if (!newest_of_life_.empty()) REACHED("raft: a peer forwards in its next life");
   if (newest_of_life_.size() >= kMaxLives) return false;
   newest_of_life_.push_back(id);
   return true;
@@ -224,6 +246,7 @@ void RawNode::Handle(const Envelope& envelope, ForwardedProposals& forwarded) {
     if (change.has_value()) status = ProposeConfChange(*change).status;
   }
   if (status != ProposeStatus::kAccepted) {
+    REACHED("raft: a leader refuses what was forwarded");
     Send(envelope.from, ProposalsRefused{.id = forwarded.id, .reason = status});
   }
 }
@@ -234,6 +257,7 @@ void RawNode::SnapshotStatus(NodeId peer, std::optional<Index> index) {
   Progress* progress = leader->tracker.Find(peer);
   if (progress == nullptr || progress->state() != PeerState::kSnapshot) return;
   progress->BecomeProbe(index.has_value() ? *index + 1 : progress->match() + 1);
+  if (!index.has_value()) REACHED("raft: a snapshot was not delivered");
   // A failed one is not repeated before the peer shows that it lives; after a good one, its own
   // acknowledgement is on the way.
   progress->Pause();
@@ -245,6 +269,7 @@ void RawNode::ReportUnreachable(NodeId peer) {
   if (leader == nullptr) return;
   Progress* progress = leader->tracker.Find(peer);
   if (progress == nullptr || progress->state() != PeerState::kReplicate) return;
+  REACHED("raft: a peer cannot be reached");
   progress->BecomeProbe(progress->match() + 1);
   progress->Pause();
 }
@@ -256,10 +281,17 @@ void RawNode::ReportUnreachable(NodeId peer) {
 // replaced.
 void RawNode::CommitWhatQuorumHas(Leader& leader) {
   const Index index = leader.tracker.CommittedIndex();
-  if (index <= log_.commit() || log_.TermAt(index) != term_) return;
+  if (index <= log_.commit()) return;
+  if (log_.TermAt(index) != term_ && !MUTANT("entries-of-old-terms-committed-by-counting")) {
+    REACHED("raft: a quorum has entries of an earlier term only");
+    return;
+  }
   log_.CommitTo(index);
   leader.replicate = true;
-  if (!confs_.IsVoter(config_.id) && confs_.entry() <= log_.commit()) leader.abdicate = true;
+  if (!confs_.IsVoter(config_.id) && confs_.entry() <= log_.commit()) {
+    REACHED("raft: a leader that was removed abdicates");
+    leader.abdicate = true;
+  }
   LeaveJointIfDue(leader);
 }
 
@@ -275,7 +307,9 @@ void RawNode::LeaveJointIfDue(Leader& leader) {
 void RawNode::ConfirmReads(Leader& leader) {
   if (!leader.reads.newest()) return;
   LeaderReads::Confirmed confirmed;
-  leader.reads.Confirm(leader.tracker.AcknowledgedRound(leader.reads.newest()), &confirmed);
+  const ReadRound acknowledged = leader.tracker.AcknowledgedRound(leader.reads.newest());
+  leader.reads.Confirm(MUTANT("read-without-a-quorum") ? leader.reads.newest() : acknowledged,
+                       &confirmed);
   reads_.insert(reads_.end(), confirmed.local.begin(), confirmed.local.end());
   for (const auto& [read, index] : confirmed.peers) {
     Send(read.peer, ReadResponse{.round = read.round, .index = index});

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 
 namespace conclave::raft {
 namespace {
@@ -34,6 +36,7 @@ RawNode::RawNode(const Config& config, RestoredState restored)
   }
   // A snapshot that was installed may be of a later term than the last hard state.
   if (restored.snapshot.term > term_) {
+    REACHED("raft: a snapshot is of a later term than the hard state");
     term_ = restored.snapshot.term;
     vote_ = {};
   }
@@ -53,7 +56,7 @@ const char* RawNode::Step(Envelope envelope) {
     ++counters_.messages_wrong_address;
     return nullptr;
   }
-  if (envelope.term < term_) {
+  if (envelope.term < term_ && !MUTANT("old-term-accepted")) {
     AnswerOldTerm(envelope);
     return nullptr;
   }
@@ -71,6 +74,7 @@ const char* RawNode::Step(Envelope envelope) {
 bool RawNode::AdoptTerm(const Envelope& envelope) {
   if (const auto* request = std::get_if<VoteRequest>(&envelope.message)) {
     if (!request->leadership_transfer && HearsLeader()) {
+      REACHED("raft: a vote is withheld while a leader lives");
       ++counters_.votes_withheld;
       return false;
     }
@@ -93,10 +97,15 @@ void RawNode::AnswerOldTerm(Envelope& envelope) {
   ++counters_.messages_old_term;
   if (std::holds_alternative<AppendEntries>(envelope.message) ||
       std::holds_alternative<Heartbeat>(envelope.message)) {
+    REACHED("raft: an old leader is told of the new term");
     Send(envelope.from, HeartbeatResponse{});
   } else if (const auto* request = std::get_if<VoteRequest>(&envelope.message)) {
-    if (request->pre_vote) Send(envelope.from, VoteResponse{.pre_vote = true, .granted = false});
+    if (request->pre_vote) {
+      REACHED("raft: a pre-vote of an old term is answered");
+      Send(envelope.from, VoteResponse{.pre_vote = true, .granted = false});
+    }
   } else if (auto* refused = std::get_if<ProposalsRefused>(&envelope.message)) {
+    REACHED("raft: a refusal of an old term is taken");
     Handle(envelope, *refused);
   }
 }
@@ -129,12 +138,15 @@ void RawNode::TickLeader(Leader& leader) {
     leader.heartbeat_due = true;
   }
   leader.tracker.TickDepartures();
-  if (leader.transferee && ++leader.transfer_elapsed >= config_.election_ticks) {
+  if (leader.transferee && ++leader.transfer_elapsed >= config_.election_ticks &&
+      !MUTANT("transfer-never-ends")) {
+    REACHED("raft: a transfer of the leadership is given up");
     leader.transferee = {};
   }
   if (++election_elapsed_ >= config_.election_ticks) {
     election_elapsed_ = 0;
-    if (!leader.tracker.TakeQuorumActive()) {
+    if (!leader.tracker.TakeQuorumActive() && !MUTANT("no-check-quorum")) {
+      REACHED("raft: a leader without a quorum steps down");
       ++counters_.quorum_lost;
       BecomeFollower(term_, NodeId());
     }
@@ -149,7 +161,10 @@ void RawNode::TickFollower() {
   } else {
     // A learner, or a member that does not know the cluster yet, only notices that the leader is
     // gone.
-    if (leader()) BecomeFollower(term_, NodeId());
+    if (leader()) {
+      REACHED("raft: who may not stand for election notices that the leader is gone");
+      BecomeFollower(term_, NodeId());
+    }
     election_elapsed_ = 0;
   }
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 
 namespace conclave::raft {
 
@@ -21,6 +23,13 @@ bool LeaderReads::WantsRound() const {
 }
 
 void LeaderReads::OpenRound(Index commit) {
+  if (MUTANT("read-joins-an-open-round") && !open_.empty()) {
+    Batch& open = open_.back();
+    open.local.insert(open.local.end(), waiting_.local.begin(), waiting_.local.end());
+    open.peers.insert(open.peers.end(), waiting_.peers.begin(), waiting_.peers.end());
+    waiting_ = {};
+    return;
+  }
   ++newest_;
   waiting_.round = newest_;
   waiting_.index = commit;
@@ -59,7 +68,10 @@ void FollowerReads::Ask(ReadRound round) {
 }
 
 void FollowerReads::Answer(ReadRound round, Index index, std::vector<ReadState>* out) {
-  if (asked_.empty() || round < asked_.front().round || round > newest_) return;
+  if (asked_.empty() || round < asked_.front().round || round > newest_) {
+    REACHED("raft: an answer to reads that comes too late");
+    return;
+  }
   while (!asked_.empty() && asked_.front().round <= round) {
     for (ReadId id : asked_.front().ids) out->push_back({id, index});
     count_asked_ -= asked_.front().ids.size();
@@ -70,7 +82,8 @@ void FollowerReads::Answer(ReadRound round, Index index, std::vector<ReadState>*
 }
 
 void FollowerReads::Tick(uint32_t retry_ticks) {
-  if (asked_.empty() || ++ticks_ < retry_ticks) return;
+  if (asked_.empty() || ++ticks_ < retry_ticks || MUTANT("read-never-asked-again")) return;
+  REACHED("raft: a follower asks for its reads again");
   ticks_ = 0;
   retry_ = true;
 }

@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/raft/raw_node.h"
 
 namespace conclave::raft {
@@ -42,14 +44,16 @@ bool RawNode::HasReady() const {
 bool RawNode::LeaderHasNews() const {
   const Leader& leader = std::get<Leader>(role_);
   return leader.replicate || leader.heartbeat_due || leader.abdicate ||
-         (leader.reads.WantsRound() && leader_is_current());
+         (leader.reads.WantsRound() &&
+          (leader_is_current() || MUTANT("read-before-the-first-commit")));
 }
 
 // Once per turn: everything that has gathered goes to each peer, and one round serves all waiting
 // reads.
 void RawNode::Replicate(Leader& leader, Ready* ready) {
   if (!LeaderHasNews()) return;
-  const bool round_opened = leader.reads.WantsRound() && leader_is_current();
+  const bool round_opened =
+      leader.reads.WantsRound() && (leader_is_current() || MUTANT("read-before-the-first-commit"));
   if (round_opened) {
     leader.reads.OpenRound(log_.commit());
     ConfirmReads(leader);  // a single voter is its own quorum
@@ -72,9 +76,11 @@ void RawNode::Replicate(Leader& leader, Ready* ready) {
 // something is missing. If the log no longer reaches back to there, whatever was lost cannot be
 // sent again either.
 void RawNode::AskAgain(NodeId peer, Progress& progress, Ready* ready) {
+  REACHED("raft: a peer that has stalled is asked again");
   if (const std::optional<Term> prev_term = log_.TermAt(progress.next() - 1)) {
     SendAppend(peer, progress, *prev_term, {});
   } else {
+    REACHED("raft: what is in flight has left the log");
     progress.BecomeProbe(progress.match() + 1);
     SendEntries(peer, progress, ready);
   }
@@ -88,6 +94,8 @@ void RawNode::SendEntries(NodeId peer, Progress& progress, Ready* ready) {
     if (!prev_term.has_value()) {
       // Not for a peer that may be dead, nor for one that leaves.
       if (!progress.recent_active || progress.departure.has_value()) return;
+      if (MUTANT("no-snapshot-for-who-lags")) return;
+      REACHED("raft: a peer needs a snapshot");
       progress.BecomeSnapshot();
       ready->snapshots_needed.push_back(peer);
       return;
@@ -110,7 +118,9 @@ void RawNode::SendAppend(NodeId peer, Progress& progress, Term prev_term,
 }
 
 void RawNode::SendHeartbeat(const Leader& leader, NodeId peer, Progress& progress) {
-  const Index commit = std::min(progress.match(), log_.commit());
+  const Index commit = MUTANT("heartbeat-commits-beyond-match")
+                           ? log_.commit()
+                           : std::min(progress.match(), log_.commit());
   progress.sent_commit = std::max(progress.sent_commit, commit);
   Send(peer, Heartbeat{.commit = commit, .round = leader.reads.newest()});
 }
@@ -127,7 +137,10 @@ void RawNode::Abdicate(Leader& leader) {
       heir_match = progress.match();
     }
   });
-  if (heir) Send(heir, TimeoutNow{});
+  if (heir) {
+    REACHED("raft: a leader that was removed names its heir");
+    Send(heir, TimeoutNow{});
+  }
   BecomeFollower(term_, NodeId());
 }
 
@@ -142,12 +155,13 @@ void RawNode::AskForReads(Follower& follower) {
 // own sake: it is only a lower bound, and what was committed is found out again. It is given no
 // further than the stable log, so that whatever is read back has the entries to it.
 void RawNode::TakeAppend(Ready* ready) {
-  const bool votes_changed = term_ != given_hard_state_.term || vote_ != given_hard_state_.vote;
   const bool has_entries = log_.last_index() > log_.written();
+  const bool votes_changed = term_ != given_hard_state_.term ||
+                             (vote_ != given_hard_state_.vote && !MUTANT("vote-not-written"));
   const bool writes = votes_changed || has_entries || reset_.has_value();
   if (!writes && messages_when_durable_.empty()) return;
   if (!writes && writes_.empty()) {
-    // All that these messages speak of is durable already.
+    REACHED("raft: messages speak of what is durable already");
     std::move(messages_when_durable_.begin(), messages_when_durable_.end(),
               std::back_inserter(messages_));
     messages_when_durable_.clear();
@@ -158,6 +172,7 @@ void RawNode::TakeAppend(Ready* ready) {
   if (writes && hard_state != given_hard_state_) append.hard_state = given_hard_state_ = hard_state;
   const std::span<const Entry> entries = log_.Slice(log_.written() + 1, log_.last_index());
   if (reset_.has_value()) {
+    REACHED("raft: the log starts anew behind a snapshot");
     append.entries.push_back({.term = reset_->term, .index = reset_->index});
     reset_.reset();
   }
@@ -175,10 +190,15 @@ Index RawNode::Deliverable() const {
 void RawNode::TakeCommitted(Ready* ready) {
   const Index deliverable = Deliverable();
   if (log_.handed_out() >= deliverable) return;
+  if (MUTANT("single-member-applies-before-it-is-durable") && is_leader() &&
+      conf().voters.size() == 1) {
+    log_.CommitTo(log_.last_index());
+  }
   const RaftLog::Portion portion =
-      log_.Limited(log_.handed_out() + 1, deliverable, config_.max_committed_bytes);
+      log_.Limited(log_.handed_out() + 1, deliverable,
+                   MUTANT("committed-entries-skipped") ? 1 : config_.max_committed_bytes);
   ready->committed.assign(portion.entries.begin(), portion.entries.end());
-  log_.HandOutTo(ready->committed.back().index);
+  log_.HandOutTo(MUTANT("committed-entries-skipped") ? deliverable : ready->committed.back().index);
   if (auto* leader = std::get_if<Leader>(&role_)) {
     CONCLAVE_CHECK(leader->uncommitted_bytes >= portion.bytes);
     leader->uncommitted_bytes -= portion.bytes;

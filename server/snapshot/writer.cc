@@ -7,6 +7,8 @@
 
 #include "conclave/base/check.h"
 #include "conclave/base/concat.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/base/status.h"
 #include "conclave/server/snapshot/reader.h"
 #include "conclave/server/snapshot/sha256.h"
@@ -89,7 +91,7 @@ absl::StatusOr<uint64_t> Writer::Finish() {
   const std::string trailer =
       EncodeTrailer(seed_, {.chunks = chunks_, .body_bytes = body_bytes_, .hash = hash_->Finish()});
   CONCLAVE_RETURN_IF_ERROR(file_->Write(offset_, trailer));
-  CONCLAVE_RETURN_IF_ERROR(file_->Sync());
+  if (!MUTANT("snapshot-not-synced")) CONCLAVE_RETURN_IF_ERROR(file_->Sync());
   const std::string name = path_.substr(0, path_.size() - kUnfinishedSuffix.size());
   CONCLAVE_RETURN_IF_ERROR(disk_->Rename(path_, name));
   finished_ = true;
@@ -108,6 +110,7 @@ absl::StatusOr<std::optional<Saved>> Saver::Take(const Piece& piece) {
 
 absl::StatusOr<std::optional<Saved>> Saver::Write(const Piece& piece) {
   if (piece.abandon) {
+    REACHED("snapshot: a file is abandoned");
     writer_.reset();
     return std::nullopt;
   }

@@ -6,6 +6,8 @@
 #include "conclave/base/check.h"
 #include "conclave/base/concat.h"
 #include "conclave/base/crc32c.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/base/status.h"
 #include "conclave/server/wal/format.h"
 #include "conclave/server/wal/vote_file.h"
@@ -162,7 +164,7 @@ absl::Status Log::Append(std::span<const LogBatch> batches) {
 absl::Status Log::Sync() {
   CONCLAVE_CHECK(!failed_, "the log is used after it failed");
   if (!unsynced_ && !marked_) return absl::OkStatus();
-  CONCLAVE_RETURN_IF_ERROR(Failed(file_->Sync()));
+  if (!MUTANT("fsync-left-out")) CONCLAVE_RETURN_IF_ERROR(Failed(file_->Sync()));
   ++sync_batch_;
   unsynced_ = false;
   marked_ = false;
@@ -194,8 +196,9 @@ absl::Status Log::MarkSynced() {
 
 absl::Status Log::StartSegment() {
   // What a header seals must be durable before the header is.
-  CONCLAVE_RETURN_IF_ERROR(Sync());
+  if (!MUTANT("segment-sealed-before-the-fsync")) CONCLAVE_RETURN_IF_ERROR(Sync());
   const bool use_spare = spare_ == Spare::kReady;
+  if (use_spare) REACHED("wal: a spare segment is used");
   const bool use_reserve = !use_spare && reserve_ == Spare::kReady;
   const std::string path = PathOf(use_spare ? kSpareName : use_reserve ? kReserveName : kNextName);
   std::unique_ptr<env::File> file;
@@ -222,7 +225,9 @@ absl::Status Log::StartSegment() {
   CONCLAVE_RETURN_IF_ERROR(file->Write(0, header));
   CONCLAVE_RETURN_IF_ERROR(file->Sync());
   CONCLAVE_RETURN_IF_ERROR(disk_->Rename(path, PathOf(segment.name)));
-  CONCLAVE_RETURN_IF_ERROR(disk_->SyncDirectory(kDirectory));
+  if (!MUTANT("directory-not-synced")) {
+    CONCLAVE_RETURN_IF_ERROR(disk_->SyncDirectory(kDirectory));
+  }
   segments_.push_back(std::move(segment));
   file_ = std::move(file);
   seed_ = SegmentSeed(header);
@@ -236,7 +241,9 @@ absl::Status Log::StartSegment() {
 // A segment may go if the next one's first entry shows that it holds none above `index`.
 absl::Status Log::TruncatePrefix(raft::Index index) {
   bool removed = false;
-  while (segments_.size() > 1 && segments_[1].first <= index + 1) {
+  while (segments_.size() > 1 && (segments_[1].first <= index + 1 ||
+                                  (MUTANT("one-segment-too-many-removed") && !removed))) {
+    REACHED("wal: an old segment goes");
     const std::string path = PathOf(segments_.front().name);
     CONCLAVE_ASSIGN_OR_RETURN(auto file, disk_->Open(path, env::OpenMode::kRead));
     CONCLAVE_ASSIGN_OR_RETURN(const uint64_t size, file->Size());

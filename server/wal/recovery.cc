@@ -17,6 +17,8 @@
 #include "conclave/base/bytes.h"
 #include "conclave/base/check.h"
 #include "conclave/base/concat.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/base/status.h"
 #include "conclave/server/wal/damage.h"
 #include "conclave/server/wal/format.h"
@@ -274,6 +276,7 @@ absl::Status Recovery::ChooseFirst() {
     log_->segments_.push_back({.sequence = segments_[first].parsed.sequence,
                                .first = segments_[first].parsed.first,
                                .name = segments_[first].name});
+    REACHED("wal: segments before the snapshot are not read");
     ++first;
   }
   const size_t skipped = log_->segments_.size();
@@ -411,7 +414,11 @@ absl::Status Recovery::RepairTail() {
   const std::string_view rest = content.substr(std::min<uint64_t>(end.offset, content.size()));
   if (const size_t last = rest.find_last_not_of('\0'); last != std::string_view::npos) {
     // In a segment that is used for the second time, old records are to be expected here.
-    if (FirstHead(content, end.offset, tail_->seed).has_value()) torn_bytes_ = last + 1;
+    if (FirstHead(content, end.offset, tail_->seed).has_value()) {
+      REACHED("wal: the tail is torn");
+      if (MUTANT("torn-tail-refused")) return absl::DataLossError("the log is torn");
+      torn_bytes_ = last + 1;
+    }
     CONCLAVE_RETURN_IF_ERROR(file.Preallocate(end.offset, last + 1));
   }
   log_->size_ = std::max<uint64_t>(content.size(), end.offset);
@@ -447,6 +454,7 @@ absl::Status Recovery::Replay(const Segment& segment, const Bytes& content, uint
 absl::Status Recovery::ReplayRecord(const Segment& segment, uint64_t offset, const Bytes& content,
                                     const Record& record) {
   if (const auto reset = record.reset(); reset.has_value()) {
+    REACHED("wal: a reset is replayed");
     entries_.clear();
     term_at_snapshot_.reset();
     base_ = *reset;
@@ -464,7 +472,8 @@ absl::Status Recovery::ReplayRecord(const Segment& segment, uint64_t offset, con
     entries_.clear();
     // It may reach below base_: what it replaced there stood in a segment that is gone by now.
     if (first <= base_.index || base_.index != snapshot_.index) term_at_snapshot_.reset();
-  } else if (first - snapshot_.index <= entries_.size()) {
+  } else if (first - snapshot_.index <= entries_.size() && !MUTANT("replaced-entries-come-back")) {
+    REACHED("wal: entries were replaced");
     entries_.resize(first - snapshot_.index - 1);
   }
   record.ForEachEntry([&](const Record::EntryView& entry) {
@@ -498,6 +507,7 @@ absl::Status Recovery::JoinSnapshot() {
   LogBatch joint;
   if (votes_ahead_) joint.hard_state = hard_state_;
   if (term_at_snapshot_ != snapshot_.term) {
+    REACHED("wal: the log starts anew behind its snapshot");
     entries_.clear();
     joint.reset = snapshot_;
   }

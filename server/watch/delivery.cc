@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/watch/watch_hub_impl.h"
 
 namespace conclave::watch {
@@ -59,9 +61,14 @@ void WatchHub::Impl::DeliverGathered(int64_t revision) {
     std::vector<EventBatchRef> fragments;
     for (size_t i = 0; i < group->synced.size();) {
       Watcher* watcher = group->synced[i];
-      if (watcher->next_revision > revision) {
+      if (watcher->next_revision > revision && !MUTANT("future-watch-hears-the-past")) {
         ++i;  // it starts in the future
       } else if (watcher->stream->blocked) {
+        REACHED("watch: one on a slow stream falls behind");
+        if (MUTANT("slow-watch-loses-events")) {
+          ++i;
+          continue;
+        }
         LeaveSynced(watcher);  // the last one takes its place
         EnterLagging(watcher, revision);
       } else {
@@ -131,6 +138,11 @@ bool WatchHub::Impl::CatchUp(size_t budget) {
 
 void WatchHub::Impl::CatchUpOne(Watcher* watcher, size_t* budget, SliceCache* cache) {
   if (watcher->next_revision < store_->compact_revision()) {
+    REACHED("watch: one needs what is compacted");
+    if (MUTANT("compaction-goes-unnoticed")) {
+      LeaveLagging(watcher);
+      return EnterLagging(watcher, store_->compact_revision());
+    }
     WatchStream* stream = watcher->stream;
     WatchResponse response;
     response.watch_id = watcher->id;
@@ -152,11 +164,15 @@ void WatchHub::Impl::CatchUpOne(Watcher* watcher, size_t* budget, SliceCache* ca
   *budget -= std::min(*budget, cost);
   LeaveLagging(watcher);
   watcher->next_revision = slice.next_revision;
+  if (slice.next_revision <= revision_) {
+    REACHED("watch: one catches up in several steps");
+    if (MUTANT("catching-up-overlaps")) --watcher->next_revision;
+  }
   if (slice.batch != nullptr) Deliver(watcher, slice.batch, &slice.fragments, revision_);
   if (slice.next_revision > revision_) {
     EnterSynced(watcher);
   } else {
-    EnterLagging(watcher, slice.next_revision);
+    EnterLagging(watcher, watcher->next_revision);
   }
 }
 

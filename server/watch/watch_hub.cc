@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
 #include "conclave/base/prng.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/watch/watch_hub_impl.h"
 
 namespace conclave::watch {
@@ -78,6 +80,7 @@ void WatchHub::Impl::Written(StreamId id, size_t bytes) {
   CONCLAVE_CHECK(bytes <= stream->outstanding_bytes, "more was written than handed out");
   stream->outstanding_bytes -= bytes;
   if (!stream->blocked || stream->outstanding_bytes > options_.stream_bytes_max / 2) return;
+  REACHED("watch: a slow stream goes on");
   stream->blocked = false;
   if (!stream->lagging.empty()) Queue(stream);
   AnswerProgressRequests();
@@ -188,6 +191,7 @@ void WatchHub::Impl::Create(StreamId id, const CreateRequest& request, Instant n
 
   const int64_t start =
       request.start_revision == 0 ? store_->current_revision() + 1 : request.start_revision;
+  if (start > revision_ + 1) REACHED("watch: one begins in the future");
   if (start > revision_) {
     watcher->next_revision = start;
     EnterSynced(watcher);
@@ -284,7 +288,8 @@ void WatchHub::Impl::RequestProgress(StreamId id) {
 void WatchHub::Impl::AnswerProgressRequests() {
   for (auto request = progress_requests_.begin(); request != progress_requests_.end();) {
     WatchStream* stream = Find(*request);
-    if (stream->blocked || !AllSynced(*stream)) {
+    if ((stream->blocked || !AllSynced(*stream)) && !MUTANT("progress-overtakes-events")) {
+      REACHED("watch: an answer about progress waits");
       ++request;
       continue;
     }
@@ -309,7 +314,8 @@ void WatchHub::Impl::Tick(Instant now) {
 void WatchHub::Impl::TickStream(WatchStream* stream) {
   for (const auto& [id, watcher] : stream->watchers) {
     if (!watcher->progress_notify) continue;
-    if (watcher->quiet && Current(*watcher) && !stream->blocked) {
+    if (watcher->quiet && Current(*watcher) && !stream->blocked &&
+        !MUTANT("no-progress-without-events")) {
       WatchResponse response;
       response.watch_id = id;
       response.header_revision = revision_;
@@ -330,14 +336,19 @@ void WatchHub::Impl::Restore(mvcc::Store* store) {
   store_ = store;
   revision_ = store->current_revision();
   pin_ = store->PinAt(revision_ + 1);
+  if (MUTANT("watches-not-restored")) return;
   for (const auto& [stream_id, stream] : streams_) {
     for (const auto& [id, watcher] : stream->watchers) {
       if (!watcher->synced) continue;
-      const int64_t next = std::max(watcher->next_revision, passed + 1);
-      if (next > revision_) {
+      const int64_t next = MUTANT("restored-watch-goes-back")
+                               ? watcher->next_revision
+                               : std::max(watcher->next_revision, passed + 1);
+      if (next > revision_ && !MUTANT("restored-watch-of-the-future")) {
+        REACHED("watch: one of the future outlives the state");
         watcher->next_revision = next;
         continue;
       }
+      REACHED("watch: one catches up behind a snapshot");
       LeaveSynced(watcher.get());
       EnterLagging(watcher.get(), next);
     }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
 
 namespace conclave::raft {
 
@@ -20,7 +21,7 @@ void Inflights::Add(Index last, uint64_t bytes) {
 }
 
 void Inflights::FreeTo(Index index) {
-  while (count_ > 0 && ring_[start_].last <= index) {
+  while (count_ > 0 && ring_[start_].last <= index && !MUTANT("inflight-appends-leak")) {
     bytes_ -= ring_[start_].bytes;
     start_ = (start_ + 1) % static_cast<uint32_t>(ring_.size());
     --count_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 
 namespace conclave::raft {
 
@@ -11,7 +13,7 @@ bool Progress::Paused() const {
     case PeerState::kProbe:
       return probe_outstanding_;
     case PeerState::kReplicate:
-      return inflights_.Full();
+      return inflights_.Full() || (MUTANT("inflight-appends-leak") && inflights_.count() >= 8);
     case PeerState::kSnapshot:
       return true;
   }
@@ -58,7 +60,10 @@ bool Progress::Acknowledge(Index index) {
 // lost.
 bool Progress::Reject(Index index, Index agree_at_most) {
   if (state_ == PeerState::kSnapshot) return false;
-  if (state_ == PeerState::kReplicate ? index <= match_ : index + 1 != next_) return false;
+  if (state_ == PeerState::kReplicate ? index <= match_ : index + 1 != next_) {
+    REACHED("raft: an old rejection");
+    return false;
+  }
   BecomeProbe(std::min(index, agree_at_most + 1));
   return true;
 }

@@ -4,6 +4,9 @@
 #include <optional>
 #include <vector>
 
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
+
 namespace conclave::raft {
 namespace {
 
@@ -51,6 +54,7 @@ const Progress* ProgressTracker::Find(NodeId id) const {
 }
 
 Index ProgressTracker::CommittedIndex() const {
+  if (MUTANT("leader-commits-alone") && quorum_.Contains(self_)) return all_.at(self_).match();
   return quorum_.Committed<Index>([&](NodeId id) { return all_.at(id).match(); });
 }
 
@@ -79,6 +83,7 @@ void ProgressTracker::DropDeparted() {
   std::erase_if(all_, [](const auto& item) {
     const Progress& progress = item.second;
     if (!progress.departure.has_value()) return false;
+    if (progress.departure->ticks_left == 0) REACHED("raft: who leaves was told for long enough");
     return progress.departure->ticks_left == 0 || progress.sent_commit >= progress.departure->entry;
   });
 }
