@@ -9,6 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
 #include "conclave/base/failpoint.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/apply/command.h"
 #include "conclave/server/node/node_impl.h"
 #include "conclave/server/node/settings.h"
@@ -206,7 +208,7 @@ Instant Node::Impl::NextDeadline() const {
   if (!raft_.is_leader() || !sole_member()) next = std::min(next, last_tick_ + tick_);
   if (proposals_.size() > 0 || reads_.size() > 0 || !auth_.idle() || !moves_.empty() ||
       stopping_.has_value() || member_desk_.calls() > 0 || !departing_.empty() || disk_.full ||
-      disk_alarm_) {
+      disk_alarm_ || !strangers_.empty()) {
     next = std::min(next, next_expiry_);
   }
   // What is due waits for the leadership to be verified, if that is under way.
@@ -245,21 +247,26 @@ void Node::Impl::Expire() {
   next_expiry_ = now_ + kExpiryInterval;
   const Instant latest = now_ - patience_;
   proposals_.Expire(latest, [this](uint64_t sequence, const Waiter& waiter) {
+    REACHED("node: a proposal is given up");
     ++stats_.proposals_failed;
     (void)auth_.Ended(sequence);
     if (waiter.kind == Waiter::Kind::kCall) {
-      Reply(waiter.call, waiter.method, waiter.arrived, waiter.bytes, &TimeoutError(waiter.arrived),
-            {});
+      const wire::Error& error =
+          MUTANT("timeout-is-a-refusal") ? wire::kErrTooManyRequests : TimeoutError(waiter.arrived);
+      Reply(waiter.call, waiter.method, waiter.arrived, waiter.bytes, &error, {});
     } else if (waiter.tag == kRenewals) {
+      REACHED("node: renewals are given up");
       leases_.NotReplicated(sequence);
     } else if (waiter.tag == kPublish) {
       PublishSelf();
     }
   });
   reads_.Expire(latest, [this](const ReadQueue::Read& read) {
+    REACHED("node: a read is given up");
     ++stats_.reads_failed;
     UnaryCall parked;
     if (read.tag == kVerifyLeadership) {
+      REACHED("node: the leadership could not be verified");
       verifying_ = false;
     } else if (read.tag == kAwaitToken) {
       if (auth_.Unpark(read.call.value(), &parked)) {
@@ -281,6 +288,7 @@ void Node::Impl::Expire() {
     Reply(call, method, arrived, bytes, &TimeoutError(arrived), {});
   });
   member_desk_.Expire(latest, [this](const MemberDesk::Call& call) {
+    REACHED("node: a change of membership is given up");
     Reply(call.call, call.change.method, call.arrived, call.bytes, &TimeoutError(call.arrived), {});
   });
   member_desk_.DropOld(latest);
@@ -289,6 +297,7 @@ void Node::Impl::Expire() {
   CheckStop();
   receiver_.Expire(now_, effects_);
   if (!raft_.leader() && now_ - leader_lost_ > 3 * options_.election_timeout) {
+    REACHED("node: streams that need a leader end");
     watches_.EndLeaderRequiring(wire::kErrNoLeader, effects_);
   }
 }
@@ -296,6 +305,7 @@ void Node::Impl::Expire() {
 // ---- Inputs -------------------------------------------------------------------------------------
 
 void Node::Impl::Take(PeerFrame& frame) {
+  if (!links_.Knows(frame.from)) Meet(frame);
   items_.clear();
   if (!links_.Receive(frame, &items_)) {
     return Distrust(frame.from, "it is damaged, not for this member, or of none that it knows");
@@ -309,6 +319,7 @@ void Node::Impl::Take(PeerFrame& frame) {
 // back on a new one: whether it was the network, its memory or its program, nobody can tell from
 // here.
 void Node::Impl::Distrust(raft::NodeId from, std::string_view reason) {
+  REACHED("node: a frame is not to be trusted");
   effects_->distrusted.push_back(from);
   if (now_ < next_refusal_line_) return;
   next_refusal_line_ = now_ + kRefusalLineInterval;
@@ -332,6 +343,7 @@ const char* Node::Impl::Take(raft::NodeId from, PeerItem& item) {
     remote_reads_[++last_remote_read_] = {
         from, request->id, std::make_shared<const Asker>(Asker{std::move(request->who), nullptr})};
     if (!raft_.is_leader()) {
+      REACHED("node: somebody else is asked what a lease has left");
       AnswerRemote(CallId(last_remote_read_), &wire::kErrNotPrimaryLessor, {});
       return nullptr;
     }
@@ -359,8 +371,12 @@ const char* Node::Impl::Take(raft::NodeId from, PeerItem& item) {
 
 void Node::Impl::Take(PeerConnection& connection) {
   links_.Connected(connection, now_);
-  if (connection.connected) return;
+  if (connection.connected) {
+    if (connection.lane == PeerLane::kMessages) Introduce(connection.peer);
+    return;
+  }
   if (connection.lane == PeerLane::kSnapshot) {
+    REACHED("node: the connection for snapshots breaks");
     sender_.Stop(connection.peer);
     return;
   }
@@ -369,6 +385,7 @@ void Node::Impl::Take(PeerConnection& connection) {
   // is enough to wait. If the leader lives, its next heartbeat sets the timer back, and the others
   // would not vote anyway.
   if (connection.peer == raft_.leader()) {
+    REACHED("node: the connection to the leader breaks");
     raft_.AdvanceElectionTimer(static_cast<uint32_t>(options_.election_timeout / tick_));
   }
 }
@@ -407,6 +424,7 @@ void Node::Impl::Propose() {
       proposals_.Handed(sequences_, raft_.term(), result.forwarded);
       continue;
     }
+    REACHED("node: proposals are not taken now");
     proposals_.NotHanded(sequences_);
     break;
   }
@@ -534,7 +552,8 @@ void Node::Impl::UpdateLeadership() {
     }
   }
   if (promoted_ && (!raft_.is_leader() || raft_.term() != promoted_)) {
-    state_->Demote();
+    REACHED("node: a leader is one no more");
+    if (!MUTANT("lessor-not-demoted")) state_->Demote();
     sender_.StopAll();
     promoted_ = raft::Term();
   }

@@ -183,6 +183,8 @@ class Node::Impl {
   void ApplyConfChange(const apply::ApplyContext& context, const raft::Entry& entry);
   void FollowMembers();
   std::vector<PeerAddress> GatherPeers() const;
+  void Introduce(raft::NodeId peer);
+  void Meet(const PeerFrame& frame);
   void LeaveCluster(std::string_view who_says);
   const wire::Error* Restriction(const UnaryCall& call) const;
 
@@ -338,6 +340,7 @@ class Node::Impl {
   };
   std::vector<PeerAddress> acquaintances_;              // until the state is there
   absl::btree_map<raft::NodeId, Departing> departing_;  // removed; may still hear of it
+  absl::btree_map<raft::NodeId, Departing> strangers_;  // have said who they are, see Meet
   bool follow_members_ = true;                          // something about them has changed
   std::pair<raft::Index, raft::Term> seen_conf_;        // the entry that was looked at last
   std::vector<PeerAddress> peers_;                      // as last announced

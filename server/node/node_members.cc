@@ -16,6 +16,8 @@
 #include "absl/strings/str_cat.h"
 #include "conclave/api/wire/requests.h"
 #include "conclave/base/check.h"
+#include "conclave/base/mutant.h"
+#include "conclave/base/reached.h"
 #include "conclave/server/node/bootstrap.h"
 #include "conclave/server/node/directory.h"
 #include "conclave/server/node/node_impl.h"
@@ -32,6 +34,9 @@ constexpr uint64_t kVoteLagMax = 1'000;
 constexpr double kPromotionPart = 0.9;
 // For how long a removed member may still be told so.
 constexpr int kDepartureElections = 2;
+// Members that this one does not know, and for how long: to catch up may take a snapshot.
+constexpr size_t kStrangersMax = 16;
+constexpr int kStrangerElections = 60;
 
 std::string Hex(uint64_t id) { return absl::StrCat(absl::Hex(id)); }
 
@@ -96,6 +101,7 @@ void Node::Impl::Refuse(const MemberDesk::Queued& queued, const wire::Error& err
     Reply(call->call, call->change.method, call->arrived, call->bytes, &error, {});
     return;
   }
+  REACHED("member: a forwarded change is refused");
   ForwardedAnswer answer;
   answer.id = queued.forwarded;
   answer.code = static_cast<int>(error.code);
@@ -106,18 +112,23 @@ void Node::Impl::Refuse(const MemberDesk::Queued& queued, const wire::Error& err
 void Node::Impl::ProposeMembers() {
   member_desk_.HandOver(raft_.leader(), raft_.term(), now_, &links_);
   if (!raft_.is_leader()) {
+    if (member_desk_.has_queued()) REACHED("member: changes wait at who leads no more");
     member_desk_.DropQueue();
     return;
   }
   // One at a time, and each is checked against a state that knows all before it.
-  if (!raft_.leader_is_current() || applied() < raft_.conf_entry() || GiveVotes()) return;
+  if ((!raft_.leader_is_current() && !MUTANT("conf-change-before-the-first-commit")) ||
+      (applied() < raft_.conf_entry() && !MUTANT("two-conf-changes-at-once")) || GiveVotes()) {
+    return;
+  }
   while (member_desk_.has_queued()) {
     const MemberDesk::Queued& queued = member_desk_.front();
     const wire::Error* error = WhyNot(queued.command.change);
     if (error == nullptr) {
       switch (raft_.ProposeConfChange(RaftChange(queued)).status) {
         case raft::ProposeStatus::kConfChangeInvalid:
-          // No voter would be left: the one that is to stay has not got its vote yet.
+          REACHED("member: no voter would be left");
+          // The one that is to stay has not got its vote yet.
           error = &wire::kErrUnhealthy;
           break;
         case raft::ProposeStatus::kAccepted:
@@ -199,8 +210,10 @@ const wire::Error* Node::Impl::WhyNot(const MemberChange& change) const {
         return peer.id.value() == change.id;
       });
       const double mine = static_cast<double>(raft_.stable().value());
-      if (found == peers.end() || member->name.empty() ||
-          static_cast<double>(found->match.value()) < mine * kPromotionPart) {
+      if (!MUTANT("learner-promoted-before-it-is-ready") &&
+          (found == peers.end() || member->name.empty() ||
+           static_cast<double>(found->match.value()) < mine * kPromotionPart)) {
+        REACHED("member: a learner is not ready for its vote");
         return &wire::kErrLearnerNotReady;
       }
     }
@@ -274,6 +287,7 @@ std::vector<PeerAddress> Node::Impl::GatherPeers() const {
     peers[raft::NodeId(id)] = {raft::NodeId(id), member.peer_urls};
   }
   for (const auto& [id, departing] : departing_) peers.try_emplace(id, departing.address);
+  for (const auto& [id, stranger] : strangers_) peers.try_emplace(id, stranger.address);
   if (state_->applied_index() == 0) {
     for (const PeerAddress& address : acquaintances_) peers.try_emplace(address.id, address);
   }
@@ -287,6 +301,7 @@ std::vector<PeerAddress> Node::Impl::GatherPeers() const {
       if (!command.has_value() || command->change.peer_urls.empty()) continue;
       PeerAddress& peer = peers[raft::NodeId(command->change.id)];
       peer.id = raft::NodeId(command->change.id);
+      REACHED("member: a new peer's address is only in the log yet");
       for (const std::string& url : command->change.peer_urls) {
         if (std::find(peer.peer_urls.begin(), peer.peer_urls.end(), url) == peer.peer_urls.end()) {
           peer.peer_urls.push_back(url);
@@ -304,6 +319,7 @@ std::vector<PeerAddress> Node::Impl::GatherPeers() const {
 void Node::Impl::FollowMembers() {
   const std::pair conf(raft_.conf_entry(), raft_.TermAt(raft_.conf_entry()).value_or(raft::Term()));
   if (absl::erase_if(departing_, [this](const auto& e) { return e.second.until <= now_; }) > 0 ||
+      absl::erase_if(strangers_, [this](const auto& e) { return e.second.until <= now_; }) > 0 ||
       conf != seen_conf_) {
     follow_members_ = true;
   }
@@ -311,6 +327,10 @@ void Node::Impl::FollowMembers() {
   follow_members_ = false;
   seen_conf_ = conf;
   const apply::Membership& members = state_->membership();
+  absl::erase_if(strangers_, [&](const auto& entry) {
+    const uint64_t id = entry.first.value();
+    return members.Find(id) != nullptr || members.removed().contains(id);
+  });
   if (state_->applied_index() > 0) acquaintances_.clear();
 
   std::vector<PeerAddress> peers = GatherPeers();
@@ -333,7 +353,8 @@ void Node::Impl::FollowMembers() {
     }
   }
   const apply::Member* self = members.Find(options_.id.value());
-  restricted_ = state_->applied_index() == 0 || (self != nullptr && self->is_learner);
+  restricted_ = state_->applied_index() == 0 || (self != nullptr && self->is_learner) ||
+                (restricted_ && self != nullptr && MUTANT("promoted-member-acts-as-a-learner"));
   if (members.removed().contains(options_.id.value())) LeaveCluster("the log");
 }
 
@@ -343,9 +364,39 @@ void Node::Impl::Take(Acquaintances& met) {
   follow_members_ = true;
 }
 
+// While a member was away, all that it knew may have been replaced. Whoever leads now has it as a
+// peer and speaks to it, and it must hear that, as Raft wants (thesis 4.1: nobody looks at the
+// configuration before it takes a message), and answer: so it must be told where to.
+void Node::Impl::Introduce(raft::NodeId peer) {
+  const apply::Member* self = state_->membership().Find(options_.id.value());
+  if (self == nullptr || self->peer_urls.size() > kIntroducedUrlsMax) return;
+  links_.Send(peer, PeerLane::kMessages, Introduction{self->peer_urls});
+}
+
+void Node::Impl::Meet(const PeerFrame& frame) {
+  if (state_->membership().removed().contains(frame.from.value()) ||
+      strangers_.size() >= kStrangersMax) {
+    return;
+  }
+  std::vector<PeerItem> items;
+  if (!DecodeFrame(frame.frame, frame.from, options_.id, &items).ok() || items.empty()) return;
+  const auto* introduction = std::get_if<Introduction>(&items.front());
+  if (introduction == nullptr) return;
+  REACHED("member: one that nobody knew here says who it is");
+  Log(Severity::kInfo, "a member that is not known here yet has said who it is",
+      {{"member", Hex(frame.from.value())}});
+  strangers_[frame.from] = {{frame.from, introduction->peer_urls},
+                            now_ + kStrangerElections * options_.election_timeout};
+  follow_members_ = true;
+  FollowMembers();
+}
+
 // ---- Leaving ------------------------------------------------------------------------------------
 
-void Node::Impl::Take(RemovedByPeer& removed) { LeaveCluster(Hex(removed.peer.value())); }
+void Node::Impl::Take(RemovedByPeer& removed) {
+  REACHED("member: a peer says that this member was removed");
+  LeaveCluster(Hex(removed.peer.value()));
+}
 
 void Node::Impl::LeaveCluster(std::string_view who_says) {
   if (std::exchange(removed_, true)) return;

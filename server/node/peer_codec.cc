@@ -25,6 +25,7 @@ constexpr uint8_t kSnapshotChunkKind = 34;
 constexpr uint8_t kSnapshotAckKind = 35;
 constexpr uint8_t kBeaconKind = 36;
 constexpr uint8_t kBeaconEchoKind = 37;
+constexpr uint8_t kIntroductionKind = 39;
 
 // ---- Sizes --------------------------------------------------------------------------------------
 
@@ -204,6 +205,11 @@ struct ItemWriter {
   void operator()(const BeaconEcho& item) {
     out.Byte(kBeaconEchoKind);
     out.Number(item.sent_at);
+  }
+  void operator()(const Introduction& item) {
+    out.Byte(kIntroductionKind);
+    out.Number(item.peer_urls.size());
+    for (const std::string& url : item.peer_urls) out.String(url);
   }
 };
 
@@ -443,6 +449,15 @@ PeerItem ReadItem(Reader& in, raft::NodeId from, raft::NodeId self) {
     }
     case kBeaconEchoKind:
       return BeaconEcho{in.Number()};
+    case kIntroductionKind: {
+      Introduction item;
+      const uint64_t urls = in.Number();
+      if (urls > kIntroducedUrlsMax) in.Fail();
+      for (uint64_t i = 0; in.ok() && i < urls; ++i) {
+        item.peer_urls.push_back(in.String().ToString());
+      }
+      return item;
+    }
     default:
       break;
   }
@@ -479,6 +494,12 @@ size_t EncodedSizeBound(const PeerItem& item) {
                                return value.message.size() + value.body.size();
                              } else if constexpr (std::is_same_v<Item, SnapshotChunk>) {
                                return BoundOf(value.meta.conf) + value.data.size();
+                             } else if constexpr (std::is_same_v<Item, Introduction>) {
+                               size_t bound = 0;
+                               for (const std::string& url : value.peer_urls) {
+                                 bound += kVarintBytesMax + url.size();
+                               }
+                               return bound;
                              } else {
                                return 0;
                              }

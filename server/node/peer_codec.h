@@ -102,8 +102,15 @@ struct BeaconEcho {
   friend bool operator==(const BeaconEcho&, const BeaconEcho&) = default;
 };
 
+// Said first on a connection: who has been away while all that it knew were replaced can answer.
+struct Introduction {
+  std::vector<std::string> peer_urls;  // of the sender, at most kIntroducedUrlsMax
+  friend bool operator==(const Introduction&, const Introduction&) = default;
+};
+inline constexpr size_t kIntroducedUrlsMax = 16;
+
 using PeerItem = std::variant<raft::Envelope, ForwardedRequest, ForwardedAnswer, SnapshotChunk,
-                              SnapshotAck, Beacon, BeaconEcho>;
+                              SnapshotAck, Beacon, BeaconEcho, Introduction>;
 
 // An upper bound of the item's encoded size.
 [[nodiscard]] size_t EncodedSizeBound(const PeerItem& item);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/base/reached.h"
 
 namespace conclave::node {
 
@@ -44,6 +45,7 @@ bool PeerLinks::Send(raft::NodeId to, PeerLane lane, PeerItem item) {
   if (found == peers_.end()) return false;
   Lane& out = found->second.lanes[LaneOf(lane)];
   if (!out.connected || out.items.size() >= kItemsPerTurnMax) {
+    REACHED("node: nothing can be sent to a peer now");
     ++found->second.stats.sent_failures;
     return false;
   }

@@ -43,6 +43,7 @@ class PeerLinks {
   explicit PeerLinks(raft::NodeId self) : self_(self) {}
 
   // The other members, from now on.
+  bool Knows(raft::NodeId peer) const { return peers_.contains(peer); }
   void SetPeers(const std::vector<raft::NodeId>& peers);
 
   void Connected(const PeerConnection& connection, Instant now);

@@ -229,6 +229,7 @@ std::vector<std::string> Seeds() {
     add(5, SnapshotAck{1, SnapshotAck::Result::kReceived, 4096});
     add(0, Beacon{123456789, base, 0xfedcba9876543210, base, 2});
     add(0, BeaconEcho{123456789});
+    add(0, Introduction{{"http://10.0.0.1:2380"}});
     seeds.push_back(all);
   }
   return seeds;

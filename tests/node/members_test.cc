@@ -9,6 +9,7 @@
 #include "conclave/api/rpc.pb.h"
 #include "conclave/api/wire/errors.h"
 #include "conclave/server/node/own_call.h"
+#include "conclave/server/node/peer_codec.h"
 #include "conclave/tests/node/reply.h"
 #include "conclave/tests/node/trio.h"
 
@@ -224,6 +225,59 @@ TEST(Members, ADeadMemberIsReplaced) {
   trio.Advance(seconds(1));
   ExpectAllWork(trio);
   EXPECT_EQ(ListAt(trio, trio.leader()).size(), 3u);
+}
+
+// Found by the simulator: it refused the messages of members that it had never heard of, for ever.
+TEST(Members, WhoWasAwayWhileAllOthersWereReplacedComesBack) {
+  Trio trio(5);
+  const size_t away = trio.follower();
+  trio.CutOff(away);
+  for (size_t old = 0; old < 5; ++old) {
+    if (old == away) continue;
+    BecomeHealthy(trio);
+    const raft::NodeId id = Add(trio, trio.leader(), Trio::UrlOf(5 + old));
+    const size_t fresh = trio.Join(id);
+    trio.CutOff(away);
+    WaitReady(trio, fresh);
+    BecomeHealthy(trio);
+    (void)Parsed<pb::MemberRemoveResponse>(
+        trio.Call(trio.leader(), Method::kMemberRemove, IdOf(trio.options(old).id.value())));
+    WaitStopped(trio, old);
+  }
+  EXPECT_FALSE(trio.stopped(away));
+  const size_t refused = trio.distrusted(away);
+  for (size_t fresh = 5; fresh < trio.size(); ++fresh) {
+    trio.Connect(away, fresh, true);
+    trio.Connect(fresh, away, true);
+  }
+  trio.Advance(seconds(5));
+  EXPECT_EQ(trio.distrusted(away), refused);
+  EXPECT_EQ(trio.node(away).state().applied_index(),
+            trio.node(trio.leader()).state().applied_index());
+  EXPECT_TRUE(Said(trio, away, "a member that is not known here yet has said who it is"));
+  ExpectAllWork(trio);
+}
+
+// A stranger that does not say who it is, and one that was removed, are refused as before.
+TEST(Members, WhoDoesNotSayWhoItIsIsRefused) {
+  Trio trio;
+  const raft::NodeId stranger(4711);
+  const raft::NodeId self = trio.options(0).id;
+  const auto frame = [&](const PeerItem& item) {
+    return PeerFrame{stranger, PeerLane::kMessages,
+                     EncodeFrame(stranger, self, std::vector<PeerItem>{item})};
+  };
+  trio.Put(0, frame(BeaconEcho{1}));
+  trio.Settle();
+  EXPECT_EQ(trio.distrusted(0), 1u);
+  EXPECT_EQ(trio.peers(0).size(), 2u);
+  trio.Put(0, frame(Introduction{{Trio::UrlOf(7)}}));
+  trio.Settle();
+  EXPECT_EQ(trio.distrusted(0), 1u);
+  EXPECT_THAT(trio.peers(0), ::testing::Contains(PeerAddress{stranger, {Trio::UrlOf(7)}}));
+  // Nobody ever makes it a member: it is forgotten.
+  trio.Advance(seconds(70));
+  EXPECT_EQ(trio.peers(0).size(), 2u);
 }
 
 TEST(Members, ThreeShrinkToOneAndNotFurther) {

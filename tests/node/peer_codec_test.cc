@@ -55,6 +55,7 @@ std::vector<PeerItem> OneOfEach() {
   items.push_back(SnapshotAck{9, SnapshotAck::Result::kRefused, 4096});
   items.push_back(Beacon{123456789, Index(100), 0xfedcba9876543210, Index(96), 2});
   items.push_back(BeaconEcho{123456789});
+  items.push_back(Introduction{{"http://10.0.0.1:2380", "https://a.example:2380"}});
   return items;
 }
 
