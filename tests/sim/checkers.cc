@@ -78,7 +78,7 @@ class Model {
 };
 
 std::string Describe(const KvOperation& op) {
-  static const char* const kNames[] = {"put", "delete", "range", "swap"};
+  static const char* const kNames[] = {"put", "delete", "range", "swap", "past", "doomed"};
   return absl::StrCat(kNames[static_cast<int>(op.kind)], " ", op.key, op.value.empty() ? "" : " = ",
                       op.value, " of client ", op.client, " (revision ", op.revision, ")");
 }
@@ -102,6 +102,12 @@ class KvCheck {
   }
 
   void CheckEffect(const KvOperation& op) {
+    if (op.kind == KvOperation::Kind::kDoomed) {
+      if (!model_.RevisionsOf(op.value).empty() || op.outcome == Outcome::kDone) {
+        Complain(op, "took effect, or was acknowledged, in part");
+      }
+      return;
+    }
     if (!op.value.empty()) {
       const std::vector<int64_t>& revisions = model_.RevisionsOf(op.value);
       const bool wrote =
@@ -128,6 +134,12 @@ class KvCheck {
     }
     switch (op.kind) {
       case KvOperation::Kind::kPut:
+      case KvOperation::Kind::kDoomed:
+        return;
+      case KvOperation::Kind::kPast:
+        if (op.keys != model_.Range(op.key, "", op.expected_mod)) {
+          Complain(op, absl::StrCat("does not show the past as of ", op.expected_mod));
+        }
         return;
       case KvOperation::Kind::kDelete:
         return CheckDelete(op);
@@ -236,6 +248,15 @@ Complaints CheckWatch(const TrueHistory& truth, const WatchHistory& watch) {
         events.push_back({revision.revision, &write});
     }
   }
+  // What a key was before an event: an index, or none.
+  std::vector<std::optional<size_t>> before(events.size());
+  std::map<std::string, size_t> last;
+  for (size_t i = 0; i < events.size(); ++i) {
+    if (const auto known = last.find(events[i].write->key); known != last.end()) {
+      before[i] = known->second;
+    }
+    last[events[i].write->key] = i;
+  }
   const auto first_at = [&](int64_t revision) {
     return static_cast<size_t>(
         std::lower_bound(events.begin(), events.end(), revision,
@@ -253,6 +274,15 @@ Complaints CheckWatch(const TrueHistory& truth, const WatchHistory& watch) {
           return {absl::StrCat("event ", heard.write.key, " at revision ", heard.revision,
                                " where ", events[next].write->key, " at ", events[next].revision,
                                " is due")};
+        }
+        if (heard.previous_mod != 0) {
+          const bool right = before[next].has_value() &&
+                             events[*before[next]].revision == heard.previous_mod &&
+                             events[*before[next]].write->value == heard.previous_value;
+          if (!right) {
+            return {absl::StrCat("event ", heard.write.key, " at revision ", heard.revision,
+                                 " has a wrong previous version")};
+          }
         }
         ++next;
         break;
@@ -295,7 +325,7 @@ Complaints CheckLease(const TrueHistory& truth, const LeaseHistory& lease) {
       // caller's.
       from = std::max(from, renewed);
     }
-    if (*gone < from + lease.ttl) {
+    if (*gone < from + lease.ttl - 2 * lease.ttl * kClockDriftPpmMax / 1'000'000) {
       const auto early =
           std::chrono::duration_cast<std::chrono::milliseconds>(from + lease.ttl - *gone);
       return {absl::StrCat("lease ", lease.id, " ended ", early.count(), " ms early")};

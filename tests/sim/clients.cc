@@ -20,6 +20,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr Duration kPatience = seconds(12);
+constexpr Duration kProgressDue = milliseconds(700);
 
 template <typename Response>
 Response Parse(const node::Reply& reply) {
@@ -94,6 +95,7 @@ class KvClient : public Client {
 
  private:
   static constexpr uint64_t kKeys = 8;
+  static constexpr int64_t kNoSuchLease = 4711;
 
   std::string Key() { return absl::StrCat("k", simulation_->prng().Below(kKeys)); }
   std::string Value() { return absl::StrCat("v", number_, ".", ++values_); }
@@ -111,7 +113,7 @@ class KvClient : public Client {
     op.invoked = simulation_->schedule().now();
     op.returned = kNever;
     op.key = Key();
-    switch (simulation_->prng().Below(10)) {
+    switch (simulation_->prng().Below(12)) {
       case 0:
       case 1:
       case 2:
@@ -122,6 +124,10 @@ class KvClient : public Client {
       case 5:
       case 6:
         return Swap(std::move(op));
+      case 7:
+        return Past(std::move(op));
+      case 8:
+        return Doomed(std::move(op));
       default:
         return Range(std::move(op));
     }
@@ -207,6 +213,38 @@ class KvClient : public Client {
          });
   }
 
+  // Some revision that was seen, or the next one; it may be compacted.
+  void Past(KvOperation op) {
+    op.kind = KvOperation::Kind::kPast;
+    op.expected_mod = std::max<int64_t>(1, newest_ - simulation_->prng().Between(-1, 60));
+    pb::TxnRequest request;
+    pb::RangeRequest* range = request.add_success()->mutable_request_range();
+    range->set_key(op.key);
+    range->set_revision(op.expected_mod);
+    Send(std::move(op), Method::kTxn, request.SerializeAsString(),
+         [](KvOperation& op, const node::Reply& reply) {
+           const auto response = Parse<pb::TxnResponse>(reply);
+           op.revision = response.header().revision();
+           for (const auto& kv : response.responses(0).response_range().kvs()) {
+             op.keys.push_back(Seen(kv));
+           }
+         });
+  }
+
+  void Doomed(KvOperation op) {
+    op.kind = KvOperation::Kind::kDoomed;
+    op.value = Value();
+    pb::TxnRequest request;
+    pb::PutRequest* put = request.add_success()->mutable_request_put();
+    put->set_key(op.key);
+    put->set_value(op.value);
+    pb::PutRequest* never = request.add_success()->mutable_request_put();
+    never->set_key(absl::StrCat("s", simulation_->prng().Below(kKeys)));
+    never->set_lease(kNoSuchLease);
+    Send(std::move(op), Method::kTxn, request.SerializeAsString(),
+         [](KvOperation&, const node::Reply&) {});
+  }
+
   using Reader = std::function<void(KvOperation& op, const node::Reply& reply)>;
   void Send(KvOperation op, Method method, const std::string& request, Reader read) {
     std::vector<KvOperation>& all = simulation_->operations();
@@ -217,6 +255,7 @@ class KvClient : public Client {
       op.outcome = OutcomeOf(reply);
       if (op.outcome != Outcome::kUnknown) op.returned = simulation_->schedule().now();
       if (op.outcome == Outcome::kDone) read(op, *reply);
+      newest_ = std::max(newest_, op.revision);
       Rest();
     });
   }
@@ -227,26 +266,37 @@ class KvClient : public Client {
   Caller caller_;
   uint64_t values_ = 0;
   std::map<std::string, int64_t> mods_;
+  int64_t newest_ = 1;  // revision that was seen
 };
 
 // ---- Watching -----------------------------------------------------------------------------------
 
+// The first wants to hear of progress, the second of previous versions, the third begins in the
+// future.
 class WatchClient : public Client {
  public:
   WatchClient(Simulation* simulation, int number) : simulation_(simulation), number_(number) {
     history_.key = "k";
     history_.range_end = "t";
-    history_.start_revision = next_ = 2;
+    history_.start_revision = next_ = number == 2 ? simulation_->prng().Between(20, 400) : 2;
     slow_ = simulation_->prng().Chance(1, 3);
+    if (slow_) simulation_->faults().Add(Fault::kSlowReader);
     Open();
   }
 
-  void Finish() override { slow_ = false; }
+  void Finish() override {
+    slow_ = false;
+    finished_ = true;
+  }
 
   Complaints Check(const TrueHistory& truth) const override {
     WatchHistory history = history_;
     history.must_be_complete = true;
     Complaints complaints = CheckWatch(truth, history);
+    // Two intervals fit into every stream, and many streams into the calm.
+    if (number_ == 0 && simulation_->progress_interval() < kProgressDue && unasked_ == 0) {
+      complaints.push_back("hears of no progress when nothing happens");
+    }
     for (std::string& complaint : complaints) {
       complaint = absl::StrCat("watcher ", number_, ": ", complaint);
     }
@@ -273,12 +323,16 @@ class WatchClient : public Client {
     request.mutable_create_request()->set_key(history_.key);
     request.mutable_create_request()->set_range_end(history_.range_end);
     request.mutable_create_request()->set_start_revision(next_);
+    request.mutable_create_request()->set_progress_notify(number_ == 0);
+    request.mutable_create_request()->set_prev_kv(number_ == 1);
+    asked_ = false;
     simulation_->Say(stream_, request.SerializeAsString());
     // A member may be cut off from the others for long: try another one now and then, as clients do
     // that ask for progress; and always when all is quiet.
     simulation_->schedule().After(seconds(simulation_->prng().Between(2, 8)), [this, attempt] {
       if (attempt != attempt_) return;
       if (simulation_->prng().Chance(1, 2)) {
+        asked_ = true;
         pb::WatchRequest progress;
         progress.mutable_progress_request();
         simulation_->Say(stream_, progress.SerializeAsString());
@@ -311,11 +365,16 @@ class WatchClient : public Client {
       heard.revision = kv.mod_revision();
       heard.write = {kv.key(),     kv.value(), kv.create_revision(),
                      kv.version(), kv.lease(), event.type() == mvccpb::Event::DELETE};
+      if (event.has_prev_kv()) {
+        heard.previous_mod = event.prev_kv().mod_revision();
+        heard.previous_value = event.prev_kv().value();
+      }
       next_ = heard.revision + 1;
       history_.notes.push_back(
           {.kind = WatchHistory::Note::Kind::kEvent, .heard = std::move(heard)});
     }
     if (response.events().empty() && !response.created() && !response.canceled()) {
+      if (finished_ && !asked_) ++unasked_;
       history_.notes.push_back({.kind = WatchHistory::Note::Kind::kProgress,
                                 .heard = {},
                                 .revision = response.header().revision()});
@@ -331,6 +390,9 @@ class WatchClient : public Client {
   WatchHistory history_;
   int64_t next_;
   bool slow_ = false;
+  bool finished_ = false;
+  bool asked_ = false;    // for progress, on this stream
+  uint64_t unasked_ = 0;  // words of progress when nothing happened any more
   uint64_t stream_ = 0;
   uint64_t attempt_ = 0;
 };

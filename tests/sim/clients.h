@@ -40,6 +40,12 @@ struct StormCounts {
   uint64_t left = 0;     // removed members that have stopped by themselves
 };
 
+// What users got done.
+struct AuthCounts {
+  uint64_t changes = 0;  // of users, roles and permissions, acknowledged
+  uint64_t deeds = 0;    // that needed a permission, and events
+};
+
 class Client {
  public:
   virtual ~Client() = default;
@@ -51,6 +57,7 @@ class Client {
   virtual Complaints Check(const TrueHistory& truth) const = 0;
   virtual void Count(RecipeCounts*) const {}
   virtual void Count(StormCounts*) const {}
+  virtual void Count(AuthCounts*) const {}
 };
 
 // Puts, deletes, swaps and reads a handful of keys, one call after the other.

@@ -9,6 +9,9 @@
 
 namespace conclave::sim {
 
+// The clocks of members run too fast or too slow by up to that: so exact is what leases promise.
+inline constexpr int64_t kClockDriftPpmMax = 1000;
+
 // One change of one key, as the store has it.
 struct Write {
   std::string key;
@@ -54,6 +57,8 @@ struct KvOperation {
     kDelete,  // key
     kRange,   // [key, range_end), or key alone
     kSwap,    // if mod_revision(key) == expected: key = value, second_key = value; else read key
+    kPast,    // a transaction that reads key as of revision expected_mod
+    kDoomed,  // key = value, and a put that cannot be: both, or rather none
   };
   Kind kind = Kind::kPut;
   int client = 0;
@@ -82,6 +87,8 @@ struct WatchHistory {
   struct Heard {
     int64_t revision = 0;
     Write write;
+    int64_t previous_mod = 0;  // what the key was before, if that was told
+    std::string previous_value{};
   };
   struct Note {  // in the order of arrival
     enum class Kind : uint8_t { kEvent, kProgress, kCompacted } kind = Kind::kEvent;

@@ -32,12 +32,13 @@ absl::Status SimMember::Start() {
   if (!opened.ok()) return opened.status();
   log_ = std::move(opened->log);
   saver_ = std::make_unique<snapshot::Saver>(&disk_, options_.cluster_id, 2);
-  node_ = std::make_unique<node::Node>(options_, std::move(opened->recovered), schedule_->now());
+  node_ = std::make_unique<node::Node>(options_, std::move(opened->recovered), LocalNow());
   inbox_.clear();
   log_queue_.clear();
   writing_ = false;
   truncate_.reset();
   paused_ = false;
+  stopping_ = false;
   planned_ = kNever;
   PlanTurn(schedule_->now());
   return absl::OkStatus();
@@ -51,12 +52,37 @@ void SimMember::Stop(Crash crash) {
   log_.reset();
   inbox_.clear();
   log_queue_.clear();
-  if (crash == Crash::kPower) {
-    disk_.Crash(*prng_);
-  } else {
-    disk_.KillProcess();
+  switch (crash) {
+    case Crash::kPower:
+      return disk_.Crash(*prng_);
+    case Crash::kLazyPower:
+      return disk_.CrashLosingAll();
+    case Crash::kProcess:
+      return disk_.KillProcess();
   }
 }
+
+// ---- Its clock ----------------------------------------------------------------------------------
+
+Instant SimMember::LocalNow() const {
+  const Duration passed = schedule_->now() - world_zero_;
+  return local_zero_ + passed + passed * drift_ppm_ / 1'000'000;
+}
+
+Instant SimMember::WorldTime(Instant local) const {
+  if (local == kNever) return kNever;
+  const Duration passed = local - local_zero_;
+  // Rounded up, so that the clock shows at least that.
+  return world_zero_ + passed - passed * drift_ppm_ / 1'000'000 + microseconds(kClockDriftPpmMax);
+}
+
+void SimMember::set_drift_ppm(int64_t drift_ppm) {
+  local_zero_ = LocalNow();
+  world_zero_ = schedule_->now();
+  drift_ppm_ = drift_ppm;
+}
+
+// ---- Turns --------------------------------------------------------------------------------------
 
 void SimMember::Resume() {
   if (!paused_) return;
@@ -67,9 +93,10 @@ void SimMember::Resume() {
 
 void SimMember::Put(node::Input input) {
   if (!up()) return;
+  stopping_ |= std::holds_alternative<node::StopRequest>(input);
   inbox_.push_back(std::move(input));
   // What comes within a moment is one turn's, as with real threads.
-  PlanTurn(schedule_->now() + microseconds(prng_->Between(5, 100)));
+  PlanTurn(schedule_->now() + turn_delay_ + microseconds(prng_->Between(5, 100)));
 }
 
 void SimMember::PlanTurn(Instant at) {
@@ -86,14 +113,15 @@ void SimMember::Turn() {
   planned_ = kNever;
   std::vector<node::Input> inputs = std::exchange(inbox_, {});
   effects_.Clear();
-  node_->Turn(schedule_->now(), inputs, &effects_);
+  const Instant now = LocalNow();
+  node_->Turn(now, inputs, &effects_);
   const bool stopped = effects_.stopped;
   // A node that wants to turn again and again without doing anything would burn a core.
   const bool nothing = inputs.empty() && effects_.replies.empty() && effects_.streams.empty() &&
                        effects_.peer_sends.empty() && !effects_.append.has_value() &&
                        effects_.snapshot_pieces.empty();
   const Instant again = node_->NextDeadline();
-  idle_turns_ = nothing && again <= schedule_->now() ? idle_turns_ + 1 : 0;
+  idle_turns_ = nothing && again <= now ? idle_turns_ + 1 : 0;
   CONCLAVE_CHECK(idle_turns_ < 1000, options_.name, " turns without end");
   if (effects_.append.has_value()) {
     log_queue_.push_back(*std::move(effects_.append));
@@ -111,7 +139,9 @@ void SimMember::Turn() {
     return;
   }
   // A turn takes time: what is left over is for the next one.
-  PlanTurn(again <= schedule_->now() ? schedule_->now() + microseconds(20) : again);
+  PlanTurn(again <= now                                    ? schedule_->now() + microseconds(20)
+           : drift_ppm_ == 0 && world_zero_ == local_zero_ ? again
+                                                           : WorldTime(again));
 }
 
 Duration SimMember::SyncTime() {

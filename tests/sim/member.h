@@ -19,6 +19,7 @@
 #include "conclave/server/node/node.h"
 #include "conclave/server/snapshot/writer.h"
 #include "conclave/server/wal/log.h"
+#include "conclave/tests/sim/history.h"
 #include "conclave/tests/sim/schedule.h"
 
 namespace conclave::sim {
@@ -46,7 +47,7 @@ class SimMember {
 
   // Recovers from the disk and runs. An error is a failure of the run.
   [[nodiscard]] absl::Status Start();
-  enum class Crash { kPower, kProcess };
+  enum class Crash { kPower, kLazyPower, kProcess };
   void Stop(Crash crash);
 
   bool up() const { return node_ != nullptr; }
@@ -62,10 +63,19 @@ class SimMember {
   const node::Options& options() const { return options_; }
   // Counts starts: what was meant for an earlier life is void.
   uint64_t life() const { return life_; }
+  // It was told to stop, and has not done so yet.
+  bool stopping() const { return stopping_; }
   env::MemoryDisk& disk() { return disk_; }
   void set_latency(const DiskLatency& latency) { latency_ = latency; }
+  // Its turns come that much later, as on a machine that has other things to do.
+  void set_turn_delay(Duration delay) { turn_delay_ = delay; }
+  // From now on its clock is so much too fast.
+  void set_drift_ppm(int64_t drift_ppm);
 
  private:
+  // Its own clock, and when that will show `local`.
+  Instant LocalNow() const;
+  Instant WorldTime(Instant local) const;
   void PlanTurn(Instant at);
   void Turn();
   void StartWrite();
@@ -82,6 +92,10 @@ class SimMember {
   const Callbacks callbacks_;
   env::MemoryDisk disk_;
   DiskLatency latency_;
+  Duration turn_delay_{};
+  int64_t drift_ppm_ = 0;
+  Instant world_zero_{};  // since when it drifts like that,
+  Instant local_zero_{};  // and what its clock showed then
 
   uint64_t life_ = 0;
   std::unique_ptr<node::Node> node_;
@@ -91,6 +105,7 @@ class SimMember {
   node::Effects effects_;
   Instant planned_ = kNever;  // the next turn
   bool paused_ = false;
+  bool stopping_ = false;
   uint32_t idle_turns_ = 0;  // in a row
 
   std::deque<node::LogAppend> log_queue_;

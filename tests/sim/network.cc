@@ -1,5 +1,6 @@
 #include "conclave/tests/sim/network.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -15,34 +16,46 @@ Network::Network(Schedule* schedule, Prng* prng, size_t members, Deliver deliver
       deliver_(std::move(deliver)),
       tell_(std::move(tell)) {}
 
-Duration Network::Delay() {
-  return Duration(prng_->Between(quality_.delay_min.count(), quality_.delay_max.count()));
+Duration Network::Delay(const NetworkQuality& quality) {
+  return Duration(prng_->Between(quality.delay_min.count(), quality.delay_max.count()));
+}
+
+bool Network::IsCut(const Link& link) const {
+  if (core_.contains(link.first) && core_.contains(link.second)) return false;
+  const auto found = cut_.find(link);
+  return found != cut_.end() && (frozen_ || found->second > schedule_->now());
 }
 
 bool Network::Linked(size_t a, size_t b) const {
-  return up_.contains(a) && up_.contains(b) && !cut_.contains({a, b}) && !cut_.contains({b, a});
+  return up_.contains(a) && up_.contains(b) && !IsCut({a, b}) && !IsCut({b, a});
 }
 
 void Network::Send(size_t from, size_t to, raft::NodeId from_id, node::PeerLane lane, Bytes frame) {
-  if (cut_.contains({from, to}) || !up_.contains(to)) return;
-  if (prng_->Chance(quality_.loss_permille, 1000)) {
-    ++faults_;
-    return;
-  }
-  if (prng_->Chance(quality_.garble_permille, 1000)) {
+  const Link link(from, to);
+  if (IsCut(link) || !up_.contains(to)) return;
+  const NetworkQuality quality =
+      core_.contains(from) && core_.contains(to) ? NetworkQuality() : quality_;
+  if (prng_->Chance(quality.loss_permille, 1000)) return Count(Fault::kFrameLost);
+  if (prng_->Chance(quality.garble_permille, 1000)) {
     std::string garbled = frame.ToString();
     garbled[prng_->Below(garbled.size())] ^= static_cast<char>(1 + prng_->Below(255));
     frame = Bytes::Copy(garbled);
-    ++faults_;
+    Count(Fault::kFrameGarbled);
   }
-  const int copies = prng_->Chance(quality_.repeat_permille, 1000) ? 2 : 1;
-  if (copies > 1) ++faults_;
-  const uint64_t epoch = epochs_[{from, to}];
+  const int copies = prng_->Chance(quality.repeat_permille, 1000) ? 2 : 1;
+  if (copies > 1) Count(Fault::kFrameRepeated);
+  const uint64_t epoch = epochs_[link];
   for (int i = 0; i < copies; ++i) {
-    Duration delay = Delay();
-    if (prng_->Chance(quality_.reorder_permille, 1000)) {
-      delay += Duration(prng_->Between(0, 20 * quality_.delay_max.count()));
-      ++faults_;
+    Duration delay = Delay(quality);
+    Instant& last = last_arrival_[{link, lane}];
+    last = std::max(last, schedule_->now() + delay);
+    delay = last - schedule_->now();
+    if (prng_->Chance(quality.reorder_permille, 1000)) {
+      delay += Duration(prng_->Between(0, 20 * quality.delay_max.count()));
+      Count(Fault::kFrameLate);
+    }
+    if (const auto clog = clogged_.find(link); clog != clogged_.end()) {
+      delay = std::max(delay, clog->second - schedule_->now());
     }
     schedule_->After(delay, [this, from, to, from_id, lane, frame, epoch] {
       if (epochs_[{from, to}] != epoch) return;
@@ -73,20 +86,39 @@ void Network::Review() {
   }
 }
 
-void Network::Cut(size_t from, size_t to) {
-  ++faults_;
-  cut_.insert({from, to});
+void Network::Cut(size_t from, size_t to, Duration time) {
+  Instant& until = cut_[{from, to}];
+  until = std::max(until, schedule_->now() + time);
+  Review();
+  schedule_->At(until, [this] { Review(); });
+}
+
+void Network::Clog(size_t from, size_t to, Duration time) {
+  Instant& until = clogged_[{from, to}];
+  until = std::max(until, schedule_->now() + time);
+}
+
+void Network::HealAmong(const std::set<size_t>& members) {
+  // What is over already is not to be broken for ever.
+  std::erase_if(cut_, [this](const auto& entry) { return entry.second <= schedule_->now(); });
+  core_ = members;
+  frozen_ = true;
+  std::erase_if(clogged_, [&](const auto& entry) {
+    return members.contains(entry.first.first) && members.contains(entry.first.second);
+  });
   Review();
 }
 
 void Network::HealAll() {
   cut_.clear();
+  clogged_.clear();
+  core_.clear();
+  frozen_ = false;
   quality_ = NetworkQuality();
   Review();
 }
 
 void Network::Reset(size_t a, size_t b) {
-  ++faults_;
   Break(a, b);
   Break(b, a);
 }

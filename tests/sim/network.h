@@ -14,6 +14,7 @@
 #include "conclave/base/bytes.h"
 #include "conclave/base/prng.h"
 #include "conclave/server/node/io.h"
+#include "conclave/tests/sim/faults.h"
 #include "conclave/tests/sim/schedule.h"
 
 namespace conclave::sim {
@@ -33,7 +34,9 @@ class Network {
   using Deliver = std::function<void(size_t to, node::PeerFrame frame)>;
   using Tell = std::function<void(size_t to, size_t peer, bool connected)>;
 
+  // What happens to frames is counted in *counts, once it is set.
   Network(Schedule* schedule, Prng* prng, size_t members, Deliver deliver, Tell tell);
+  void set_counts(FaultCounts* counts) { counts_ = counts; }
 
   // One more, which is down.
   void AddMember() { ++members_; }
@@ -41,8 +44,12 @@ class Network {
   void Send(size_t from, size_t to, raft::NodeId from_id, node::PeerLane lane, Bytes frame);
 
   void set_quality(const NetworkQuality& quality) { quality_ = quality; }
-  // From now on, nothing from `from` reaches `to`.
-  void Cut(size_t from, size_t to);
+  // For a while, nothing from `from` reaches `to`.
+  void Cut(size_t from, size_t to, Duration time);
+  // For a while, what `from` sends to `to` waits; then it comes all at once.
+  void Clog(size_t from, size_t to, Duration time);
+  // What is between these is put right, and stays so; what is broken elsewhere stays broken.
+  void HealAmong(const std::set<size_t>& members);
   void HealAll();
   // Both ends see the connection break and come back; what was under way is lost.
   void Reset(size_t a, size_t b);
@@ -55,12 +62,15 @@ class Network {
   // Whether this member was told so.
   bool connected(size_t member, size_t peer) const { return connected_.contains({member, peer}); }
 
-  uint64_t faults() const { return faults_; }
-
  private:
+  using Link = std::pair<size_t, size_t>;  // from, to
+  bool IsCut(const Link& link) const;
   bool Linked(size_t a, size_t b) const;
   void Review();
-  Duration Delay();
+  Duration Delay(const NetworkQuality& quality);
+  void Count(Fault fault) {
+    if (counts_ != nullptr) counts_->Add(fault);
+  }
 
   Schedule* const schedule_;
   Prng* const prng_;
@@ -68,12 +78,17 @@ class Network {
   const Deliver deliver_;
   const Tell tell_;
   NetworkQuality quality_;
-  std::set<std::pair<size_t, size_t>> cut_;
+  std::map<Link, Instant> cut_;      // until when
+  std::map<Link, Instant> clogged_;  // likewise
+  // A connection keeps its order, but for frames that are late.
+  std::map<std::pair<Link, node::PeerLane>, Instant> last_arrival_;
+  std::set<size_t> core_;  // HealAmong these
+  bool frozen_ = false;    // what is cut stays cut
   std::set<size_t> up_;
   std::set<std::pair<size_t, size_t>> connected_;  // told so
   std::map<std::pair<size_t, size_t>, uint64_t>
       epochs_;  // of connections: frames of old ones are lost
-  uint64_t faults_ = 0;
+  FaultCounts* counts_ = nullptr;
 };
 
 }  // namespace conclave::sim

@@ -24,6 +24,29 @@ void Observer::Take(size_t member, int64_t revision, std::vector<Write> writes, 
   }
 }
 
+// Of whoever is ahead of all others.
+void Observer::TakeUsers(const auth::AuthStore& store, uint64_t applied, Instant now) {
+  const std::pair seen(store.revision(), store.enabled());
+  if (applied <= auth_applied_) return;
+  auth_applied_ = applied;
+  if (seen == auth_seen_) return;
+  auth_seen_ = seen;
+  AuthMoment moment{.from = now, .enabled = store.enabled()};
+  for (const auto& [name, user] : store.users()) {
+    moment.roles_of[name] = {user.roles.begin(), user.roles.end()};
+  }
+  for (const auto& [name, role] : store.roles()) {
+    std::vector<KeyPermission>& permissions = moment.permissions_of[name];
+    for (const auth::Permission& permission : role.permissions) {
+      permissions.push_back({.reads = permission.type != auth::PermissionType::kWrite,
+                             .writes = permission.type != auth::PermissionType::kRead,
+                             .key = permission.key,
+                             .range_end = permission.range_end});
+    }
+  }
+  auth_.push_back(std::move(moment));
+}
+
 void Observer::Look(size_t member, const apply::StateMachine& state, Instant now) {
   Seen& seen = seen_[member];
   if (state.applied_index() < seen.applied) Complain(member, "its applied index goes back");
@@ -35,6 +58,7 @@ void Observer::Look(size_t member, const apply::StateMachine& state, Instant now
     Complain(member, absl::StrCat("its state differs at index ", seen.applied));
   }
   const int64_t current = state.store().current_revision();
+  TakeUsers(state.auth(), seen.applied, now);
   if (current < seen.revision) Complain(member, "its revision goes back");
   if (current == seen.revision) return;
   // What compaction may have removed cannot be compared; who was there first has told it.

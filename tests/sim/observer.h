@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "conclave/server/apply/state_machine.h"
+#include "conclave/tests/sim/auth_checker.h"
 #include "conclave/tests/sim/checkers.h"
 #include "conclave/tests/sim/history.h"
 
@@ -21,6 +22,7 @@ class Observer {
   void Look(size_t member, const apply::StateMachine& state, Instant now);
 
   const TrueHistory& truth() const { return truth_; }
+  const AuthHistory& auth_history() const { return auth_; }
   const Complaints& complaints() const { return complaints_; }
 
  private:
@@ -31,10 +33,14 @@ class Observer {
 
   void Complain(size_t member, std::string what);
   void Take(size_t member, int64_t revision, std::vector<Write> writes, Instant now);
+  void TakeUsers(const auth::AuthStore& store, uint64_t applied, Instant now);
 
   std::map<size_t, Seen> seen_;
   TrueHistory truth_;
   std::unordered_map<uint64_t, std::pair<uint64_t, uint64_t>> digests_;  // by applied index
+  AuthHistory auth_;
+  uint64_t auth_applied_ = 0;  // where the newest moment was seen
+  std::pair<uint64_t, bool> auth_seen_{1, false};
   Complaints complaints_;
 };
 

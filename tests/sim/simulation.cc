@@ -11,6 +11,7 @@
 #include "conclave/server/node/directory.h"
 #include "conclave/server/node/stats.h"
 #include "conclave/tests/node/request.h"
+#include "conclave/tests/sim/auth_world.h"
 #include "conclave/tests/sim/clients.h"
 #include "conclave/tests/sim/recipes/recipe_world.h"
 #include "conclave/tests/sim/storm.h"
@@ -28,12 +29,23 @@ constexpr Duration kLivenessBound = 10 * kElectionTimeout;
 constexpr Duration kLeaseLongest = seconds(6);
 constexpr Duration kLeaseSlack = seconds(5);
 constexpr Duration kClientPatience = seconds(12);
+constexpr uint64_t kNemesisStream = 0x0e3e515c1a55e5u;
+constexpr uint64_t kSwarmStream = 0x51a3e0f5ee0d5u;
+constexpr Duration kClientDelayMin = std::chrono::microseconds(50);
+constexpr Duration kClientDelayMax = std::chrono::microseconds(2000);
+// For which clients go on when all is well again.
+constexpr Duration kCalmWork = seconds(6);
+// What the network had delayed before may still arrive, and break connections, for so long.
+constexpr Duration kOldFrames = seconds(4);
+constexpr Duration kCalmAnswer = seconds(2);
 
 }  // namespace
 
-Simulation::Simulation(uint64_t seed, bool verbose, Guests guests)
-    : seed_(seed), verbose_(verbose), guests_(guests), prng_(seed) {
+Simulation::Simulation(uint64_t seed, const Plan& plan, bool verbose)
+    : seed_(seed), plan_(plan), verbose_(verbose), prng_(seed) {
   Configure();
+  nemesis_ = std::make_unique<Nemesis>(this, plan_, seed ^ kNemesisStream);
+  network_->set_counts(&nemesis_->counts());
 }
 
 Simulation::~Simulation() = default;
@@ -52,8 +64,8 @@ void Simulation::Complain(std::string what) {
 // ---- The world ----------------------------------------------------------------------------------
 
 void Simulation::Configure() {
-  static constexpr size_t kSizes[] = {1, 3, 3, 3, 5};
-  const size_t count = kSizes[prng_.Below(5)];
+  static constexpr size_t kSizes[] = {1, 3, 3, 3, 3, 5, 5, 7};
+  const size_t count = kSizes[prng_.Below(std::size(kSizes))];
   std::vector<node::FoundingMember> founders;
   for (size_t i = 0; i < count; ++i) {
     founders.push_back({absl::StrCat("m", i), {absl::StrCat("http://10.0.0.", i + 1, ":2380")}});
@@ -65,7 +77,7 @@ void Simulation::Configure() {
       [this](size_t to, size_t peer, bool connected) { TellConnection(to, peer, connected); });
   // Small limits make snapshots, transfers and slow streams common.
   small_ = prng_.Chance(2, 3);
-  if (guests_ == Guests::kStorm) strict_ = prng_.Chance(2, 3);
+  if (plan_.guests == Guests::kStorm) strict_ = prng_.Chance(2, 3);
   for (size_t i = 0; i < count; ++i) {
     AddServer(OptionsOf(i, cluster_.Find(founders[i].name)->id), /*founder=*/true);
   }
@@ -90,6 +102,16 @@ node::Options Simulation::OptionsOf(size_t number, raft::NodeId id) {
     options.snapshot_chunks_in_flight_max = static_cast<uint64_t>(prng_.Between(1, 8));
     options.stream_unsent_bytes_max = 2000;
   }
+  if (plan_.guests == Guests::kAuth) options.bcrypt_cost = auth::kBcryptCostMin;
+  // Every member of a run has the same.
+  Prng swarm(seed_ ^ kSwarmStream);
+  if (swarm.Chance(1, 4)) options.snapshot_entries = swarm.Below(400) + 20;
+  if (swarm.Chance(1, 4)) options.catch_up_entries = swarm.Below(200) + 5;
+  if (swarm.Chance(1, 2)) options.watch_progress_interval = milliseconds(swarm.Between(50, 1200));
+  if (swarm.Chance(1, 6)) options.pending_proposals_max = swarm.Below(6) + 2;
+  if (swarm.Chance(1, 6)) options.pending_reads_max = swarm.Below(6) + 2;
+  if (swarm.Chance(1, 6)) options.commit_apply_gap_max = swarm.Below(50) + 5;
+  if (swarm.Chance(1, 4)) options.divergence_check_interval = milliseconds(100);
   return options;
 }
 
@@ -124,8 +146,22 @@ void Simulation::Join(uint64_t id, Duration after) {
   network_->AddMember();
   AddServer(OptionsOf(number, raft::NodeId(id)), /*founder=*/false);
   schedule_.After(after, [this, number] {
-    if (!members_[number]->up() && !left(number)) Boot(number);
+    // Who joins while only a majority is put right waits for the rest.
+    if (!members_[number]->up() && !left(number) && !core_only_) Boot(number);
   });
+}
+
+Instant Simulation::AppliedAt(int64_t revision) const {
+  const TrueHistory& truth = observer_.truth();
+  const auto at = static_cast<size_t>(revision - 2);
+  return revision >= 2 && at < truth.size() ? truth[at].applied : schedule_.now();
+}
+
+std::optional<size_t> Simulation::Leader() const {
+  for (size_t i = 0; i < members_.size(); ++i) {
+    if (members_[i]->up() && members_[i]->node().raft_status().is_leader) return i;
+  }
+  return std::nullopt;
 }
 
 // As somebody who is up would tell it.
@@ -220,9 +256,12 @@ void Simulation::OnEffects(size_t member, node::Effects& effects) {
       Complain(absl::StrCat("member ", member, " answers a call that is not open"));
       continue;
     }
-    schedule_.After(ClientDelay(), [answer = std::move(found->second.answer),
-                                    reply = std::make_shared<node::Reply>(std::move(reply))] {
-      answer(reply.get());
+    const Instant at = Arrival(member);
+    // What an answer says may be lost on the way, and only that there is none is heard.
+    const bool lost = at - schedule_.now() > kClientDelayMax && prng_.Chance(1, 2);
+    schedule_.At(at, [lost, answer = std::move(found->second.answer),
+                      reply = std::make_shared<node::Reply>(std::move(reply))] {
+      answer(lost ? nullptr : reply.get());
     });
     calls_.erase(found);
   }
@@ -243,34 +282,53 @@ void Simulation::OnEffects(size_t member, node::Effects& effects) {
   }
 }
 
-Duration Simulation::ClientDelay() { return std::chrono::microseconds(prng_.Between(50, 2000)); }
+Duration Simulation::ClientDelay() {
+  return Duration(prng_.Between(kClientDelayMin.count(), kClientDelayMax.count()));
+}
 
-void Simulation::Call(size_t member, node::Method method, const std::string& request,
-                      Answer answer) {
+Instant Simulation::Arrival(size_t member) {
+  const Instant soon = schedule_.now() + ClientDelay();
+  const auto cut = clients_cut_.find(member);
+  return cut == clients_cut_.end() ? soon : std::max(soon, cut->second);
+}
+
+void Simulation::CutClients(size_t member, Duration time) {
+  Instant& until = clients_cut_[member];
+  until = std::max(until, schedule_.now() + time);
+}
+
+void Simulation::Call(size_t member, node::Method method, const std::string& request, Answer answer,
+                      node::CredentialsRef shown) {
   const uint64_t id = ++last_call_;
-  schedule_.After(ClientDelay(), [=, this, answer = std::move(answer)] {
+  const Instant at = Arrival(member);
+  if (at - schedule_.now() > kClientDelayMax && prng_.Chance(1, 2)) {
+    schedule_.At(at, [answer] { answer(nullptr); });  // lost on the way there
+    return;
+  }
+  schedule_.At(at, [=, this, answer = std::move(answer)] {
     if (!members_[member]->up()) {
       schedule_.After(ClientDelay(), [answer] { answer(nullptr); });
       return;
     }
     calls_[id] = {member, answer};
-    members_[member]->Put(node::UnaryCall{node::CallId(id), method, node::WithHeadroom(request)});
+    members_[member]->Put(
+        node::UnaryCall{node::CallId(id), method, node::WithHeadroom(request), false, shown});
   });
 }
 
 uint64_t Simulation::OpenStream(size_t member, node::StreamKind kind, StreamHandler handler,
-                                Duration read_delay) {
+                                Duration read_delay, node::CredentialsRef shown) {
   const uint64_t id = ++last_call_;
   Stream& stream = streams_[id];
   stream.member = member;
   stream.handler = std::move(handler);
   stream.read_delay = read_delay;
-  stream.last_up = schedule_.now() + ClientDelay();
+  stream.last_up = Arrival(member);
   schedule_.At(stream.last_up, [=, this] {
     const auto found = streams_.find(id);
     if (found == streams_.end()) return;
     if (members_[member]->up()) {
-      members_[member]->Put(node::StreamOpened{node::CallId(id), kind, false});
+      members_[member]->Put(node::StreamOpened{node::CallId(id), kind, false, shown});
       return;
     }
     const auto end = found->second.handler.end;
@@ -284,7 +342,7 @@ void Simulation::Say(uint64_t id, const std::string& message) {
   const auto found = streams_.find(id);
   if (found == streams_.end()) return;
   Stream& stream = found->second;
-  stream.last_up = std::max(stream.last_up, schedule_.now() + ClientDelay());
+  stream.last_up = std::max(stream.last_up, Arrival(stream.member));
   schedule_.At(stream.last_up, [this, id, message] {
     const auto found = streams_.find(id);
     if (found == streams_.end()) return;
@@ -299,7 +357,7 @@ void Simulation::CloseStream(uint64_t id) {
   Stream& stream = found->second;
   stream.closed = true;
   stream.handler = {};
-  stream.last_up = std::max(stream.last_up, schedule_.now() + ClientDelay());
+  stream.last_up = std::max(stream.last_up, Arrival(stream.member));
   schedule_.At(stream.last_up, [this, id] {
     const auto found = streams_.find(id);
     if (found == streams_.end()) return;
@@ -316,8 +374,7 @@ void Simulation::OnStream(size_t member, node::StreamEffect& effect) {
     return;
   }
   Stream& stream = found->second;
-  const Instant at =
-      std::max(stream.last_down, schedule_.now() + ClientDelay() + stream.read_delay);
+  const Instant at = std::max(stream.last_down, Arrival(member) + stream.read_delay);
   stream.last_down = at;
   if (effect.finish) {
     const auto end = stream.handler.end;
@@ -376,167 +433,136 @@ void Simulation::Kill(size_t member, SimMember::Crash crash) {
   }
 }
 
-// ---- What goes wrong ----------------------------------------------------------------------------
-
-void Simulation::Nemesis() {
-  if (!chaos_) return;
-  Disturb();
-  schedule_.After(milliseconds(prng_.Between(100, 3000)), [this] { Nemesis(); });
-}
-
-void Simulation::Disturb() {
-  ++faults_;
-  const size_t member = prng_.Below(members_.size());
-  switch (prng_.Below(14)) {
-    case 0:
-    case 1:
-      return CrashMember(
-          member, prng_.Chance(2, 3) ? SimMember::Crash::kPower : SimMember::Crash::kProcess);
-    case 2:
-      return PauseMember(member);
-    case 3:
-      return SlowDisk(member);
-    case 4:
-      Tell("everybody loses power");
-      for (size_t i = 0; i < members_.size(); ++i) CrashMember(i, SimMember::Crash::kPower);
-      return;
-    case 5:
-    case 6:
-      return MoveLeadership(member);
-    case 7:
-      return StopLeader();
-    default:
-      return DisturbNetwork(member);
-  }
-}
-
-void Simulation::CrashMember(size_t member, SimMember::Crash crash) {
-  if (!members_[member]->up()) return;
-  Tell(absl::StrCat("member ", member,
-                    crash == SimMember::Crash::kPower ? " loses power" : " is killed"));
-  Kill(member, crash);
-  schedule_.After(milliseconds(prng_.Between(10, 6000)), [this, member] {
-    if (!members_[member]->up()) Boot(member);
-  });
-}
-
-void Simulation::PauseMember(size_t member) {
-  if (!members_[member]->up() || members_[member]->paused()) return;
-  Tell(absl::StrCat("member ", member, " pauses"));
-  members_[member]->Pause();
-  schedule_.After(milliseconds(prng_.Between(50, 4000)),
-                  [this, member] { members_[member]->Resume(); });
-}
-
-void Simulation::SlowDisk(size_t member) {
-  DiskLatency slow;
-  slow.sync_max = milliseconds(prng_.Chance(1, 4) ? 1500 : 50);
-  Tell(absl::StrCat("the disk of member ", member, " is slow"));
-  members_[member]->set_latency(slow);
-  schedule_.After(milliseconds(prng_.Between(500, 5000)),
-                  [this, member] { members_[member]->set_latency(DiskLatency()); });
-}
-
-void Simulation::DisturbNetwork(size_t member) {
-  const size_t other = prng_.Below(members_.size());
-  switch (prng_.Below(6)) {
-    case 0:
-      if (member == other) return;
-      Tell(absl::StrCat("nothing reaches ", other, " from ", member));
-      network_->Cut(member, other);
-      return;
-    case 1:
-      Tell(absl::StrCat("member ", member, " is cut off"));
-      for (size_t peer = 0; peer < members_.size(); ++peer) {
-        if (peer == member) continue;
-        network_->Cut(member, peer);
-        network_->Cut(peer, member);
-      }
-      return;
-    case 2: {
-      NetworkQuality quality;
-      quality.loss_permille = static_cast<uint32_t>(prng_.Below(200));
-      quality.repeat_permille = static_cast<uint32_t>(prng_.Below(100));
-      quality.reorder_permille = static_cast<uint32_t>(prng_.Below(100));
-      quality.garble_permille = static_cast<uint32_t>(prng_.Below(20));
-      quality.delay_max = milliseconds(prng_.Between(1, 60));
-      Tell("the network is bad");
-      network_->set_quality(quality);
-      return;
-    }
-    case 3:
-      if (member != other) network_->Reset(member, other);
-      return;
-    default:
-      Tell("the network heals");
-      network_->HealAll();
-      return;
-  }
-}
-
-// By a call, as an operator does; whoever is asked.
-void Simulation::MoveLeadership(size_t member) {
-  etcdserverpb::MoveLeaderRequest request;
-  request.set_targetid(members_[prng_.Below(members_.size())]->options().id.value());
-  Tell(absl::StrCat("member ", member, " is to hand the leadership over"));
-  Call(member, node::Method::kMoveLeader, request.SerializeAsString(), [](const node::Reply*) {});
-}
-
-void Simulation::StopLeader() {
-  for (size_t i = 0; i < members_.size(); ++i) {
-    if (!members_[i]->up() || !members_[i]->node().raft_status().is_leader) continue;
-    Tell(absl::StrCat("member ", i, " is to stop"));
-    members_[i]->Put(node::StopRequest{});
-    // It dies when it says so; or hangs, and is killed.
-    schedule_.After(milliseconds(prng_.Between(1500, 5000)), [this, i, life = members_[i]->life()] {
-      if (members_[i]->up() && members_[i]->life() == life) Kill(i, SimMember::Crash::kProcess);
-      if (!members_[i]->up()) Boot(i);
-    });
-    return;
-  }
-}
-
 // ---- The run ------------------------------------------------------------------------------------
+
+// A majority of the voters, as whoever knows the newest configuration has it.
+std::set<size_t> Simulation::ChooseCore() {
+  std::vector<size_t> voters;
+  size_t newest = 0;
+  for (size_t i = 0; i < members_.size(); ++i) {
+    if (members_[i]->up() &&
+        (!members_[newest]->up() ||
+         members_[i]->state().applied_index() > members_[newest]->state().applied_index())) {
+      newest = i;
+    }
+  }
+  for (size_t i = 0; i < members_.size(); ++i) {
+    if (left(i)) continue;
+    if (members_[newest]->up() && plan_.guests == Guests::kStorm) {
+      const apply::Member* member =
+          members_[newest]->state().membership().Find(members_[i]->options().id.value());
+      if (member == nullptr || member->is_learner) continue;
+    }
+    voters.push_back(i);
+  }
+  std::set<size_t> core;
+  while (core.size() < voters.size() / 2 + 1) core.insert(voters[prng_.Below(voters.size())]);
+  return core;
+}
+
+void Simulation::PutRight(size_t member) {
+  SimMember& server = *members_[member];
+  server.set_latency(DiskLatency());
+  server.set_turn_delay({});
+  server.Resume();
+  clients_cut_.erase(member);
+  if (server.up() && server.stopping()) Kill(member, SimMember::Crash::kProcess);
+  if (!server.up() && !left(member)) Boot(member);
+}
+
+// The rest stays as it is: down, paused, slow, half cut off.
+void Simulation::HealCore() {
+  chaos_ = false;
+  nemesis_->Stop();
+  core_ = ChooseCore();
+  core_only_ = true;
+  std::string names;
+  for (const size_t member : core_) absl::StrAppend(&names, " ", member);
+  Tell(absl::StrCat("a majority is put right:", names));
+  network_->HealAmong(core_);
+  for (const size_t member : core_) PutRight(member);
+}
 
 void Simulation::Heal() {
   Tell("everything is put right");
   chaos_ = false;
+  core_only_ = false;
+  nemesis_->Stop();
   network_->HealAll();
-  for (size_t i = 0; i < members_.size(); ++i) {
-    members_[i]->set_latency(DiskLatency());
-    members_[i]->Resume();
-    if (!members_[i]->up() && !left(i)) Boot(i);
-  }
+  for (size_t i = 0; i < members_.size(); ++i) PutRight(i);
   healed_at_ = schedule_.now();
   for (const auto& client : clients_) client->Heal();
 }
 
-// After everything is put right, a write must get through.
-void Simulation::CheckLiveness() {
+// A write must get through, whichever of these it takes.
+void Simulation::AwaitWrite(const std::set<size_t>& through, const char* when) {
   const Instant end = schedule_.now() + kLivenessBound;
   const auto committed = std::make_shared<bool>(false);
-  const auto attempt = std::make_shared<std::function<void(size_t)>>();
   // A put of "alive" with an empty value: field 1, 5 bytes.
   const std::string request(
       "\x0a\x05"
       "alive");
-  *attempt = [this, committed, attempt, request, end](size_t member) {
-    if (*committed || schedule_.now() >= end) return;
-    for (size_t i = 0; i < members_.size() && !members_[member]->up(); ++i) {
-      member = (member + 1) % members_.size();
-    }
-    Call(member, node::Method::kPut, request, [this, committed](const node::Reply* reply) {
-      if (reply != nullptr && reply->error == nullptr) *committed = true;
-    });
-    schedule_.After(milliseconds(500),
-                    [attempt, member, this] { (*attempt)((member + 1) % members_.size()); });
-  };
-  (*attempt)(0);
   while (!*committed && schedule_.now() < end) {
-    schedule_.RunUntil(std::min(end, schedule_.now() + milliseconds(100)));
+    for (const size_t member : through) {
+      if (!members_[member]->up()) continue;
+      Call(member, node::Method::kPut, request, [committed](const node::Reply* reply) {
+        if (reply != nullptr && reply->error == nullptr) *committed = true;
+      });
+    }
+    const Instant next = std::min(end, schedule_.now() + milliseconds(500));
+    while (!*committed && schedule_.now() < next) {
+      schedule_.RunUntil(std::min(next, schedule_.now() + milliseconds(50)));
+    }
   }
-  if (!*committed) Complain("no write gets through after healing");
-  schedule_.After(kLivenessBound, [attempt] { *attempt = nullptr; });
+  if (!*committed) Complain(absl::StrCat("no write gets through ", when));
+}
+
+// Every voter must serve a linearizable read: it follows a leader, and hears of what is committed.
+void Simulation::AwaitReads() {
+  const Instant end = schedule_.now() + kLivenessBound;
+  const std::string request(
+      "\x0a\x05"
+      "alive");
+  for (size_t i = 0; i < members_.size(); ++i) {
+    const auto served = std::make_shared<bool>(false);
+    while (!*served && schedule_.now() < end && members_[i]->up() && !left(i) &&
+           !members_[i]->node().raft_status().is_learner) {
+      Call(i, node::Method::kRange, request, [served](const node::Reply* reply) {
+        if (reply != nullptr && reply->error == nullptr) *served = true;
+      });
+      const Instant next = std::min(end, schedule_.now() + milliseconds(500));
+      while (!*served && schedule_.now() < next) {
+        schedule_.RunUntil(std::min(next, schedule_.now() + milliseconds(20)));
+      }
+    }
+    const bool must =
+        members_[i]->up() && !left(i) && !members_[i]->node().raft_status().is_learner;
+    if (!*served && must) Complain(absl::StrCat("member ", i, " serves no read after healing"));
+  }
+}
+
+void Simulation::CheckLiveness() {
+  // Whoever is known to be gone for good may be all that is left of a majority in a storm.
+  if (plan_.guests != Guests::kStorm && plan_.guests != Guests::kAuth) {
+    HealCore();
+    AwaitWrite(core_, "with a majority put right");
+  }
+  Heal();
+  std::set<size_t> all;
+  for (size_t i = 0; i < members_.size(); ++i) all.insert(i);
+  if (plan_.guests != Guests::kAuth) {
+    AwaitWrite(all, "after healing");
+    AwaitReads();
+  }
+}
+
+// When all is well again nobody waits for long: nothing is forgotten that was asked.
+void Simulation::CheckPromptness() {
+  if (plan_.guests != Guests::kPlain) return;
+  for (const KvOperation& op : operations_) {
+    if (op.invoked < calm_from_ + kOldFrames || op.returned - op.invoked <= kCalmAnswer) continue;
+    Complain(absl::StrCat("an operation on ", op.key, " takes too long though all is well"));
+  }
 }
 
 void Simulation::WaitForCalm() {
@@ -570,19 +596,32 @@ void Simulation::CheckAgreement() {
 }
 
 void Simulation::InviteGuests() {
-  const bool recipes = guests_ == Guests::kRecipes;
-  const int kv_clients = recipes ? 1 : static_cast<int>(prng_.Between(2, 6));
-  for (int i = 0; i < kv_clients; ++i) {
+  const bool recipes = plan_.guests == Guests::kRecipes;
+  const bool auth = plan_.guests == Guests::kAuth;
+  const int kv_clients = auth ? 0 : recipes ? 1 : static_cast<int>(prng_.Between(2, 6));
+  for (int i = 0; plan_.Has(Part::kKeys) && i < kv_clients; ++i) {
     clients_.push_back(MakeKvClient(this, i, milliseconds(prng_.Between(5, 100))));
   }
-  if (guests_ == Guests::kStorm) clients_.push_back(MakeStorm(this));
-  if (recipes) {
-    clients_.push_back(MakeRecipeWorld(this));
-  } else {
-    for (int i = 0; i < 2; ++i) clients_.push_back(MakeWatchClient(this, i));
-    for (int i = 0; i < 6; ++i) clients_.push_back(MakeLeaseClient(this, i));
+  if (plan_.guests == Guests::kStorm && plan_.Has(Part::kGuests)) {
+    clients_.push_back(MakeStorm(this));
   }
-  if (prng_.Chance(1, 2)) clients_.push_back(MakeCompactor(this));
+  if (plan_.guests == Guests::kAuth) {
+    if (plan_.Has(Part::kGuests)) clients_.push_back(MakeAuthWorld(this));
+    return;
+  }
+  if (recipes) {
+    if (plan_.Has(Part::kGuests)) clients_.push_back(MakeRecipeWorld(this));
+  } else {
+    for (int i = 0; plan_.Has(Part::kWatches) && i < 3; ++i) {
+      clients_.push_back(MakeWatchClient(this, i));
+    }
+    for (int i = 0; plan_.Has(Part::kLeases) && i < 6; ++i) {
+      clients_.push_back(MakeLeaseClient(this, i));
+    }
+  }
+  if (prng_.Chance(1, 2) && plan_.Has(Part::kCompactions)) {
+    clients_.push_back(MakeCompactor(this));
+  }
 }
 
 Verdict Simulation::Run() {
@@ -592,14 +631,16 @@ Verdict Simulation::Run() {
   InviteGuests();
   schedule_.RunUntil(schedule_.now() + seconds(3));
   chaos_ = true;
-  Nemesis();
-  schedule_.RunUntil(schedule_.now() + seconds(prng_.Between(10, 30)));
-  Heal();
+  nemesis_->Start();
+  const Duration chaos = std::min<Duration>(plan_.chaos_max, seconds(prng_.Between(10, 30)));
+  schedule_.RunUntil(schedule_.now() + chaos);
   CheckLiveness();
-  schedule_.RunUntil(schedule_.now() + seconds(2));
+  calm_from_ = schedule_.now();
+  schedule_.RunUntil(schedule_.now() + kCalmWork);
   WaitForCalm();
 
   CheckAgreement();
+  CheckPromptness();
   for (std::string& complaint : CheckKv(observer_.truth(), operations_)) {
     Complain(std::move(complaint));
   }
@@ -610,11 +651,13 @@ Verdict Simulation::Run() {
   for (const auto& client : clients_) {
     client->Count(&verdict.recipes);
     client->Count(&verdict.storm);
+    client->Count(&verdict.auth);
   }
   verdict.seed = seed_;
   verdict.trace_hash = trace_.hash();
   verdict.members = members_.size();
-  verdict.faults = faults_ + network_->faults() + verdict.recipes.faults;
+  faults().Add(Fault::kGuest, verdict.recipes.faults);
+  verdict.faults = faults();
   verdict.operations = operations_.size();
   verdict.acknowledged = static_cast<uint64_t>(
       std::count_if(operations_.begin(), operations_.end(),

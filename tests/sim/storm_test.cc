@@ -9,8 +9,9 @@ namespace conclave::sim {
 namespace {
 
 TEST(Storm, TheSameSeedIsTheSameRun) {
-  const Verdict once = Simulation(3, false, Guests::kStorm).Run();
-  const Verdict twice = Simulation(3, false, Guests::kStorm).Run();
+  const Plan plan{.guests = Guests::kStorm};
+  const Verdict once = Simulation(3, plan).Run();
+  const Verdict twice = Simulation(3, plan).Run();
   EXPECT_EQ(once.trace_hash, twice.trace_hash);
   EXPECT_EQ(once.events, twice.events);
 }
@@ -19,7 +20,7 @@ TEST(Storm, OneHundredSeedsHoldWhatIsPromised) {
   StormCounts all;
   uint64_t acknowledged = 0;
   for (uint64_t seed = 1; seed <= 100; ++seed) {
-    const Verdict verdict = Simulation(seed, false, Guests::kStorm).Run();
+    const Verdict verdict = Simulation(seed, {.guests = Guests::kStorm}).Run();
     std::string report = "replay: scripts/sim --storm --verbose --seed " + std::to_string(seed);
     for (const std::string& complaint : verdict.complaints) report += "\n  " + complaint;
     EXPECT_TRUE(verdict.ok()) << report;

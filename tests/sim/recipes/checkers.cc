@@ -332,7 +332,8 @@ void CheckLease(const LeaseTrace& lease, const LeaseEnd& end, const RecipeHistor
       wrong->push_back(absl::StrCat("L4 lease ", lease.id, " was renewed at ",
                                     Seconds(renewal.sent), ", and had ended at ", Seconds(end.at)));
     }
-  }
+    }
+  promised -= 2 * lease.ttl * kClockDriftPpmMax / 1'000'000;
   if (end.at < promised && end.at < lease.revoked) {
     wrong->push_back(absl::StrCat("L1 lease ", lease.id, " ended at ", Seconds(end.at),
                                   ", promised until ", Seconds(promised)));
@@ -444,6 +445,7 @@ bool Unserved(const KeyLife& life, const RecipeHistory& history) {
   for (const LeaseTrace::Renewal& renewal : lease->second.renewals) {
     promised = std::max(promised, renewal.sent + lease->second.ttl);
   }
+  promised -= 2 * lease->second.ttl * kClockDriftPpmMax / 1'000'000;
   return life.until >= promised;
 }
 

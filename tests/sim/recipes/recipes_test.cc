@@ -29,8 +29,8 @@ void Add(const RecipeCounts& more, RecipeCounts* all) {
 
 TEST(RecipeSimulation, TheSameSeedIsTheSameRun) {
   for (const uint64_t seed : {1, 2, 3, 4, 5, 8, 17}) {
-    const Verdict once = Simulation(seed, false, Guests::kRecipes).Run();
-    const Verdict twice = Simulation(seed, false, Guests::kRecipes).Run();
+    const Verdict once = Simulation(seed, {.guests = Guests::kRecipes}).Run();
+    const Verdict twice = Simulation(seed, {.guests = Guests::kRecipes}).Run();
     EXPECT_EQ(once.trace_hash, twice.trace_hash) << "seed " << seed;
     EXPECT_EQ(once.events, twice.events);
     EXPECT_EQ(once.recipes.grants, twice.recipes.grants);
@@ -40,7 +40,7 @@ TEST(RecipeSimulation, TheSameSeedIsTheSameRun) {
 TEST(RecipeSimulation, AHundredSeedsHoldWhatIsPromised) {
   RecipeCounts all;
   for (uint64_t seed = 2000; seed < 2100; ++seed) {
-    const Verdict verdict = Simulation(seed, false, Guests::kRecipes).Run();
+    const Verdict verdict = Simulation(seed, {.guests = Guests::kRecipes}).Run();
     EXPECT_TRUE(verdict.ok()) << Report(verdict);
     Add(verdict.recipes, &all);
   }

@@ -1,0 +1,369 @@
+#include "conclave/tests/sim/nemesis.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "conclave/api/rpc.pb.h"
+#include "conclave/tests/sim/simulation.h"
+
+namespace conclave::sim {
+
+using std::chrono::milliseconds;
+
+namespace {
+
+// One class in so many does not happen in a run.
+constexpr uint64_t kLeftOut = 10;
+constexpr int64_t kGapsMaxMs[] = {250, 400, 500, 600, 1200, 3000};
+
+}  // namespace
+
+const std::vector<Nemesis::Deed>& Nemesis::Deeds() {
+  static const auto* const kDeeds = new std::vector<Deed>{
+      {Fault::kPowerLoss, 4, &Nemesis::PowerLoss},
+      {Fault::kLazyPowerLoss, 2, &Nemesis::LazyPowerLoss},
+      {Fault::kKill, 2, &Nemesis::Kill},
+      {Fault::kBlackout, 2, &Nemesis::Blackout},
+      {Fault::kDeathInStart, 2, &Nemesis::DeathInStart},
+      {Fault::kMajorityDies, 1, &Nemesis::MajorityDies},
+      {Fault::kRollingRestart, 1, &Nemesis::RollingRestart},
+      {Fault::kPause, 4, &Nemesis::Pause},
+      {Fault::kSlowMember, 2, &Nemesis::SlowMember},
+      {Fault::kDrift, 2, &Nemesis::Drift},
+      {Fault::kLeaderMoved, 4, &Nemesis::LeaderMoved},
+      {Fault::kLeaderStopped, 2, &Nemesis::LeaderStopped},
+      {Fault::kSlowDisk, 2, &Nemesis::SlowDisk},
+      {Fault::kStalledDisk, 2, &Nemesis::StalledDisk},
+      {Fault::kOneWayCut, 4, &Nemesis::OneWayCut},
+      {Fault::kLinkCut, 3, &Nemesis::LinkCut},
+      {Fault::kIsolation, 3, &Nemesis::Isolation},
+      {Fault::kPartition, 3, &Nemesis::Partition},
+      {Fault::kLeaderDeaf, 2, &Nemesis::LeaderDeaf},
+      {Fault::kLeaderMute, 2, &Nemesis::LeaderMute},
+      {Fault::kBadNetwork, 3, &Nemesis::BadNetwork},
+      {Fault::kClog, 3, &Nemesis::Clog},
+      {Fault::kReset, 3, &Nemesis::Reset},
+      {Fault::kClientsCutOff, 3, &Nemesis::ClientsCutOff},
+  };
+  return *kDeeds;
+}
+
+Nemesis::Nemesis(Simulation* simulation, const Plan& plan, uint64_t seed)
+    : simulation_(simulation), plan_(plan), prng_(seed) {
+  gap_max_ = milliseconds(kGapsMaxMs[prng_.Below(std::size(kGapsMaxMs))]);
+  for (const Deed& deed : Deeds()) {
+    if (prng_.Chance(1, kLeftOut)) continue;
+    deeds_.push_back(deed);
+    weights_ += deed.weight;
+  }
+}
+
+void Nemesis::Start() {
+  active_ = true;
+  Act();
+}
+
+void Nemesis::Later() {
+  const Duration gap(prng_.Between(gap_max_.count() / 10, gap_max_.count()));
+  simulation_->schedule().After(gap, [this] {
+    if (active_) Act();
+  });
+}
+
+void Nemesis::Act() {
+  Later();
+  if (weights_ == 0) return;
+  uint64_t drawn = prng_.Below(weights_);
+  auto deed = deeds_.begin();
+  for (; drawn >= deed->weight; ++deed) drawn -= deed->weight;
+  if (!plan_.Has(deed->fault)) return;
+  if ((this->*deed->act)()) counts_.Add(deed->fault);
+}
+
+size_t Nemesis::Any() { return prng_.Below(simulation_->member_count()); }
+
+Duration Nemesis::Between(int64_t low_ms, int64_t high_ms) {
+  return milliseconds(prng_.Between(low_ms, high_ms));
+}
+
+// ---- Members ------------------------------------------------------------------------------------
+
+void Nemesis::Restart(size_t member, Duration after) {
+  simulation_->schedule().After(after, [this, member] {
+    // What is still down when all is put right is started then, or stays down.
+    if (active_ && !simulation_->up(member) && !simulation_->left(member)) {
+      simulation_->Boot(member);
+    }
+  });
+}
+
+bool Nemesis::Crash(size_t member, SimMember::Crash crash, const char* how, Duration down_max) {
+  if (!simulation_->up(member)) return false;
+  simulation_->Tell(absl::StrCat("member ", member, how));
+  simulation_->Kill(member, crash);
+  Restart(member, Duration(prng_.Between(down_max.count() / 100, down_max.count())));
+  return true;
+}
+
+bool Nemesis::PowerLoss() {
+  return Crash(Any(), SimMember::Crash::kPower, " loses power", milliseconds(6000));
+}
+bool Nemesis::LazyPowerLoss() {
+  return Crash(Any(), SimMember::Crash::kLazyPower, " loses power, and all that was not synced",
+               milliseconds(4000));
+}
+bool Nemesis::Kill() {
+  return Crash(Any(), SimMember::Crash::kProcess, " is killed", milliseconds(3000));
+}
+
+bool Nemesis::Blackout() {
+  bool any = false;
+  for (size_t i = 0; i < simulation_->member_count(); ++i) {
+    any |= Crash(i, SimMember::Crash::kPower, " loses power with all others", milliseconds(3000));
+  }
+  return any;
+}
+
+bool Nemesis::DeathInStart() {
+  const size_t member = Any();
+  if (!simulation_->up(member)) return false;
+  simulation_->Tell(absl::StrCat("member ", member, " dies, and again while it starts"));
+  simulation_->Kill(member, SimMember::Crash::kPower);
+  for (int deaths = static_cast<int>(prng_.Between(1, 3)); deaths > 0; --deaths) {
+    if (simulation_->left(member)) return true;
+    simulation_->Boot(member);
+    if (!simulation_->up(member)) return true;
+    simulation_->Kill(member, SimMember::Crash::kPower);
+  }
+  Restart(member, Between(1, 500));
+  return true;
+}
+
+bool Nemesis::MajorityDies() {
+  const size_t count = simulation_->member_count();
+  const size_t first = Any();
+  for (size_t i = 0; i <= count / 2; ++i) {
+    simulation_->schedule().After(Between(0, 400), [this, member = (first + i) % count] {
+      if (active_)
+        (void)Crash(member, SimMember::Crash::kPower, " dies among many", milliseconds(3000));
+    });
+  }
+  return true;
+}
+
+bool Nemesis::RollingRestart() {
+  const size_t count = simulation_->member_count();
+  Duration at{};
+  for (size_t i = 0; i < count; ++i) {
+    simulation_->schedule().After(at, [this, i] {
+      if (active_) (void)Crash(i, SimMember::Crash::kProcess, " is restarted", milliseconds(300));
+    });
+    at += Between(300, 1500);
+  }
+  return true;
+}
+
+bool Nemesis::Pause() {
+  const size_t member = Any();
+  SimMember& server = simulation_->server(member);
+  if (!server.up() || server.paused()) return false;
+  simulation_->Tell(absl::StrCat("member ", member, " pauses"));
+  server.Pause();
+  simulation_->schedule().After(Between(50, 4000), [this, &server] {
+    if (active_) server.Resume();
+  });
+  return true;
+}
+
+bool Nemesis::SlowMember() {
+  SimMember& server = simulation_->server(Any());
+  simulation_->Tell(absl::StrCat(server.options().name, " is slow"));
+  server.set_turn_delay(Between(1, 60));
+  simulation_->schedule().After(Between(200, 4000), [this, &server] {
+    if (active_) server.set_turn_delay({});
+  });
+  return true;
+}
+
+bool Nemesis::Drift() {
+  SimMember& server = simulation_->server(Any());
+  const int64_t ppm = prng_.Between(-kClockDriftPpmMax, kClockDriftPpmMax);
+  simulation_->Tell(absl::StrCat("the clock of ", server.options().name, " drifts by ", ppm));
+  server.set_drift_ppm(ppm);
+  return true;
+}
+
+// By a call, as an operator does; whoever is asked.
+bool Nemesis::LeaderMoved() {
+  const size_t member = Any();
+  etcdserverpb::MoveLeaderRequest request;
+  request.set_targetid(simulation_->server(Any()).options().id.value());
+  simulation_->Tell(absl::StrCat("member ", member, " is to hand the leadership over"));
+  simulation_->Call(member, node::Method::kMoveLeader, request.SerializeAsString(),
+                    [](const node::Reply*) {});
+  return true;
+}
+
+bool Nemesis::LeaderStopped() {
+  const auto leader = simulation_->Leader();
+  if (!leader.has_value()) return false;
+  SimMember& server = simulation_->server(*leader);
+  simulation_->Tell(absl::StrCat("member ", *leader, " is to stop"));
+  server.Put(node::StopRequest{});
+  // It dies when it says so; or hangs, and is killed.
+  simulation_->schedule().After(Between(1500, 5000),
+                                [this, member = *leader, life = server.life(), &server] {
+                                  if (!active_) return;  // what is put right is started anew
+                                  if (server.up() && server.life() == life) {
+                                    simulation_->Kill(member, SimMember::Crash::kProcess);
+                                  }
+                                  if (!server.up() && !simulation_->left(member))
+                                    simulation_->Boot(member);
+                                });
+  return true;
+}
+
+// ---- Disks --------------------------------------------------------------------------------------
+
+bool Nemesis::SlowDisk() {
+  SimMember& server = simulation_->server(Any());
+  simulation_->Tell(absl::StrCat("the disk of ", server.options().name, " is slow"));
+  server.set_latency({.sync_min = milliseconds(1), .sync_max = Between(5, 80)});
+  simulation_->schedule().After(Between(500, 5000), [this, &server] {
+    if (active_) server.set_latency({});
+  });
+  return true;
+}
+
+bool Nemesis::StalledDisk() {
+  SimMember& server = simulation_->server(Any());
+  simulation_->Tell(absl::StrCat("the disk of ", server.options().name, " stalls"));
+  server.set_latency({.sync_min = milliseconds(500), .sync_max = milliseconds(2500)});
+  simulation_->schedule().After(Between(100, 3000), [this, &server] {
+    if (active_) server.set_latency({});
+  });
+  return true;
+}
+
+// ---- The network --------------------------------------------------------------------------------
+
+bool Nemesis::OneWayCut() {
+  const size_t from = Any();
+  const size_t to = Any();
+  if (from == to) return false;
+  simulation_->Tell(absl::StrCat("nothing reaches ", to, " from ", from));
+  simulation_->network().Cut(from, to, Between(100, 5000));
+  return true;
+}
+
+bool Nemesis::LinkCut() {
+  const size_t a = Any();
+  const size_t b = Any();
+  if (a == b) return false;
+  const Duration time = Between(100, 6000);
+  simulation_->Tell(absl::StrCat("members ", a, " and ", b, " do not reach each other"));
+  simulation_->network().Cut(a, b, time);
+  simulation_->network().Cut(b, a, time);
+  return true;
+}
+
+bool Nemesis::Isolation() {
+  const size_t member = Any();
+  const Duration time = Between(100, 5000);
+  simulation_->Tell(absl::StrCat("member ", member, " is cut off"));
+  for (size_t peer = 0; peer < simulation_->member_count(); ++peer) {
+    if (peer == member) continue;
+    simulation_->network().Cut(member, peer, time);
+    simulation_->network().Cut(peer, member, time);
+  }
+  return simulation_->member_count() > 1;
+}
+
+bool Nemesis::Partition() {
+  const size_t count = simulation_->member_count();
+  const Duration time = Between(100, 5000);
+  const uint64_t sides = prng_.Next();
+  simulation_->Tell(absl::StrCat("the network parts, sides ", absl::Hex(sides & 0xffff)));
+  bool any = false;
+  for (size_t a = 0; a < count; ++a) {
+    for (size_t b = 0; b < count; ++b) {
+      if (((sides >> a) & 1) == ((sides >> b) & 1)) continue;
+      simulation_->network().Cut(a, b, time);
+      any = true;
+    }
+  }
+  return any;
+}
+
+bool Nemesis::LeaderDeaf() {
+  const auto leader = simulation_->Leader();
+  const Duration time = Between(200, 5000);
+  if (!leader.has_value() || simulation_->member_count() == 1) return false;
+  simulation_->Tell(absl::StrCat("leader ", *leader, " is deaf"));
+  for (size_t peer = 0; peer < simulation_->member_count(); ++peer) {
+    if (peer != *leader) simulation_->network().Cut(peer, *leader, time);
+  }
+  return true;
+}
+
+bool Nemesis::LeaderMute() {
+  const auto leader = simulation_->Leader();
+  const Duration time = Between(200, 5000);
+  if (!leader.has_value() || simulation_->member_count() == 1) return false;
+  simulation_->Tell(absl::StrCat("leader ", *leader, " is mute"));
+  for (size_t peer = 0; peer < simulation_->member_count(); ++peer) {
+    if (peer != *leader) simulation_->network().Cut(*leader, peer, time);
+  }
+  return true;
+}
+
+bool Nemesis::BadNetwork() {
+  NetworkQuality quality;
+  quality.loss_permille = static_cast<uint32_t>(prng_.Below(200));
+  quality.repeat_permille = static_cast<uint32_t>(prng_.Below(100));
+  quality.reorder_permille = static_cast<uint32_t>(prng_.Below(100));
+  quality.garble_permille = static_cast<uint32_t>(prng_.Below(20));
+  quality.delay_max = Between(1, 60);
+  if (!plan_.Has(Fault::kFrameLost)) quality.loss_permille = 0;
+  if (!plan_.Has(Fault::kFrameRepeated)) quality.repeat_permille = 0;
+  if (!plan_.Has(Fault::kFrameLate)) quality.reorder_permille = 0;
+  if (!plan_.Has(Fault::kFrameGarbled)) quality.garble_permille = 0;
+  simulation_->Tell("the network is bad");
+  simulation_->network().set_quality(quality);
+  simulation_->schedule().After(Between(300, 5000), [this] {
+    if (!active_) return;
+    simulation_->Tell("the network is good");
+    simulation_->network().set_quality({});
+  });
+  return simulation_->member_count() > 1;
+}
+
+bool Nemesis::Clog() {
+  const size_t from = Any();
+  const size_t to = Any();
+  if (from == to) return false;
+  simulation_->Tell(absl::StrCat("what ", from, " sends to ", to, " waits"));
+  simulation_->network().Clog(from, to, Between(50, 4000));
+  return true;
+}
+
+bool Nemesis::Reset() {
+  const size_t a = Any();
+  const size_t b = Any();
+  if (a == b) return false;
+  simulation_->Tell(absl::StrCat("the connections of ", a, " and ", b, " break"));
+  simulation_->network().Reset(a, b);
+  return true;
+}
+
+bool Nemesis::ClientsCutOff() {
+  // Guests have networks of their own.
+  if (plan_.guests == Guests::kRecipes) return false;
+  const size_t member = Any();
+  simulation_->Tell(absl::StrCat("clients do not reach ", member));
+  simulation_->CutClients(member, Between(50, 4000));
+  return true;
+}
+
+}  // namespace conclave::sim

@@ -1,0 +1,79 @@
+// Nemesis: does what goes wrong, at times and in ways that follow from a seed of its own.
+//
+// Each run has its own character (swarm testing): the classes of faults that happen in it, and how
+// dense they are, are drawn first. Leaving out one more class does not move the others.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "conclave/base/prng.h"
+#include "conclave/tests/sim/faults.h"
+#include "conclave/tests/sim/member.h"
+#include "conclave/tests/sim/plan.h"
+
+namespace conclave::sim {
+
+class Simulation;
+
+class Nemesis {
+ public:
+  Nemesis(Simulation* simulation, const Plan& plan, uint64_t seed);
+
+  // From now on, until Stop.
+  void Start();
+  void Stop() { active_ = false; }
+  FaultCounts& counts() { return counts_; }
+
+ private:
+  struct Deed {
+    Fault fault;
+    uint32_t weight;
+    bool (Nemesis::*act)();  // false: there was nothing to do it to
+  };
+  static const std::vector<Deed>& Deeds();
+
+  void Later();
+  void Act();
+  size_t Any();
+  Duration Between(int64_t low_ms, int64_t high_ms);
+  bool Crash(size_t member, SimMember::Crash crash, const char* how, Duration down_max);
+  void Restart(size_t member, Duration after);
+
+  bool PowerLoss();
+  bool LazyPowerLoss();
+  bool Kill();
+  bool Blackout();
+  bool DeathInStart();
+  bool MajorityDies();
+  bool RollingRestart();
+  bool Pause();
+  bool SlowMember();
+  bool Drift();
+  bool LeaderMoved();
+  bool LeaderStopped();
+  bool SlowDisk();
+  bool StalledDisk();
+  bool OneWayCut();
+  bool LinkCut();
+  bool Isolation();
+  bool Partition();
+  bool LeaderDeaf();
+  bool LeaderMute();
+  bool BadNetwork();
+  bool Clog();
+  bool Reset();
+  bool ClientsCutOff();
+
+  Simulation* const simulation_;
+  const Plan plan_;
+  Prng prng_;
+  bool active_ = false;
+  std::vector<Deed> deeds_;  // of this run
+  uint32_t weights_ = 0;
+  Duration gap_max_{};
+  FaultCounts counts_;
+};
+
+}  // namespace conclave::sim
