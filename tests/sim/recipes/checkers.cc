@@ -332,7 +332,7 @@ void CheckLease(const LeaseTrace& lease, const LeaseEnd& end, const RecipeHistor
       wrong->push_back(absl::StrCat("L4 lease ", lease.id, " was renewed at ",
                                     Seconds(renewal.sent), ", and had ended at ", Seconds(end.at)));
     }
-    }
+  }
   promised -= 2 * lease.ttl * kClockDriftPpmMax / 1'000'000;
   if (end.at < promised && end.at < lease.revoked) {
     wrong->push_back(absl::StrCat("L1 lease ", lease.id, " ended at ", Seconds(end.at),
