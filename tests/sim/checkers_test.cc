@@ -197,6 +197,57 @@ TEST(WatchChecker, ACompactionExcusesWhatLiesBeforeIt) {
   EXPECT_FALSE(AcceptsWatch({kE2, Compacted(3), kE4a}));
 }
 
+// ---- The past, what cannot be, and what a key was before ----------------------------------------
+
+KvOperation Past(int64_t revision, std::vector<SeenKey> keys) {
+  KvOperation op = Operation(Kind::kPast, "a", 5, 6, 5);
+  op.expected_mod = revision;
+  op.keys = std::move(keys);
+  return op;
+}
+TEST(KvChecker, AcceptsThePast) {
+  EXPECT_TRUE(Accepts({Past(2, {kA1}), Past(3, {kA1}), Past(4, {kA3}), Past(5, {})}));
+}
+TEST(KvChecker, RejectsAnotherPast) {
+  EXPECT_FALSE(Accepts({Past(2, {kA3})}));
+  EXPECT_FALSE(Accepts({Past(2, {})}));
+  EXPECT_FALSE(Accepts({Past(4, {kA1})}));
+  EXPECT_FALSE(Accepts({Past(5, {kA3})}));
+}
+
+KvOperation Doomed(std::string value, Outcome outcome) {
+  KvOperation op = Operation(Kind::kDoomed, "a", 1, 2, 2);
+  op.value = std::move(value);
+  op.outcome = outcome;
+  return op;
+}
+TEST(KvChecker, RejectsWhatCannotBe) {
+  EXPECT_TRUE(Accepts({Doomed("v9", Outcome::kRefused), Doomed("v8", Outcome::kUnknown)}));
+  EXPECT_FALSE(Accepts({Doomed("v9", Outcome::kDone)}));     // acknowledged
+  EXPECT_FALSE(Accepts({Doomed("v1", Outcome::kRefused)}));  // and there, in part
+  EXPECT_FALSE(Accepts({Doomed("v2", Outcome::kUnknown)}));
+}
+
+bool AcceptsPrevious(int64_t mod, const std::string& value) {
+  WatchHistory watch;
+  watch.key = "a";
+  watch.start_revision = 4;
+  WatchHistory::Note note;
+  note.heard.revision = 4;
+  note.heard.write = PutOf("a", "v3", 2, 2);
+  note.heard.previous_mod = mod;
+  note.heard.previous_value = value;
+  watch.notes.push_back(note);
+  return CheckWatch(Truth(), watch).empty();
+}
+TEST(WatchChecker, RejectsAWrongPreviousVersion) {
+  EXPECT_TRUE(AcceptsPrevious(2, "v1"));
+  EXPECT_TRUE(AcceptsPrevious(0, ""));  // not told
+  EXPECT_FALSE(AcceptsPrevious(2, "v2"));
+  EXPECT_FALSE(AcceptsPrevious(3, "v1"));
+  EXPECT_FALSE(AcceptsPrevious(4, "v3"));
+}
+
 // ---- Leases -------------------------------------------------------------------------------------
 
 TrueHistory LeaseTruth(int64_t ended) {
