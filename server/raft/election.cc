@@ -75,8 +75,8 @@ void RawNode::Handle(const Envelope& envelope, VoteRequest& request) {
                             (request.pre_vote && envelope.term > term_);
   const RaftLog::Position asked{request.last_index, request.last_term};
   const bool up_to_date = log_.IsUpToDate(asked) && RaftLog::IsUpToDate(asked, lost_);
-  bool granted = (free_to_vote || MUTANT("vote-twice")) &&
-                 (up_to_date || MUTANT("vote-for-a-shorter-log"));
+  bool granted =
+      (free_to_vote || MUTANT("vote-twice")) && (up_to_date || MUTANT("vote-for-a-shorter-log"));
   if (MUTANT("learner-refuses-its-vote")) granted &= confs_.IsVoter(config_.id);
   if (free_to_vote && !granted) REACHED("raft: a vote is refused to a shorter log");
   if (!free_to_vote) REACHED("raft: a vote is refused, for another has it");
