@@ -35,6 +35,9 @@ raft::Config RaftConfig(const Options& options) {
   config.election_ticks = static_cast<uint32_t>(
       std::max<int64_t>(2 * kHeartbeatTicks,
                         options.election_timeout * kHeartbeatTicks / options.heartbeat_interval));
+  config.suspect_ticks = std::clamp(
+      static_cast<uint32_t>(SuspicionOf(options) * kHeartbeatTicks / options.heartbeat_interval),
+      kHeartbeatTicks + 1, config.election_ticks);
   config.max_committed_bytes = 4 << 20;
   return config;
 }

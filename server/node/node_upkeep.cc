@@ -11,6 +11,7 @@
 #include "conclave/base/reached.h"
 #include "conclave/server/apply/command.h"
 #include "conclave/server/node/node_impl.h"
+#include "conclave/server/node/settings.h"
 
 namespace conclave::node {
 namespace {
@@ -42,12 +43,12 @@ LeaseTurn Node::Impl::ThisLeaseTurn() {
   turn.term = raft_.term();
   turn.leader = raft_.leader();
   turn.primary = promoted_ && promoted_ == raft_.term() && raft_.is_leader();
-  // No follower votes within an election timeout of hearing from its leader, unless the leader
-  // itself asks for it. Half of it is left for clocks that run differently.
+  // No follower votes before it suspects its leader, unless the leader itself asks for it. Half of
+  // that time is left for clocks that run differently.
   turn.verified =
       turn.primary && !raft_.transferee() &&
       (MUTANT("lease-leadership-not-verified") || sole_member() ||
-       (confirmed_ != Instant::min() && now_ - confirmed_ < options_.election_timeout / 2));
+       (confirmed_ != Instant::min() && now_ - confirmed_ < SuspicionOf(options_) / 2));
   turn.links = &links_;
   turn.effects = effects_;
   return turn;

@@ -1,6 +1,16 @@
 #include "conclave/server/node/settings.h"
 
+#include <algorithm>
+
 namespace conclave::node {
+
+Duration SuspicionOf(const Options& options) {
+  constexpr int kMissedHeartbeats = 4;
+  // What a process on a loaded machine may be kept waiting for its turn, and more.
+  constexpr Duration kLeast = std::chrono::milliseconds(400);
+  return std::min(std::max(kMissedHeartbeats * options.heartbeat_interval, kLeast),
+                  options.election_timeout);
+}
 
 apply::StateMachineOptions StateSettings(const Options& options) {
   apply::StateMachineOptions settings;

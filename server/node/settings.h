@@ -1,4 +1,4 @@
-// The state machine's settings, as they follow from a member's options.
+// Settings of parts, as they follow from a member's options.
 #pragma once
 
 #include "conclave/server/apply/state_machine.h"
@@ -6,6 +6,8 @@
 
 namespace conclave::node {
 
+// How long a leader may be silent before its followers ask each other for an election.
+[[nodiscard]] Duration SuspicionOf(const Options& options);
 [[nodiscard]] apply::StateMachineOptions StateSettings(const Options& options);
 
 }  // namespace conclave::node

@@ -8,10 +8,10 @@
 
 namespace conclave::raft {
 
-// Sticky votes: within the shortest election timeout after a leader's last word, this member takes
-// part in no election. A leader always hears itself; it steps down by its own check of the quorum.
+// Sticky votes: as long as it does not suspect its leader itself, this member takes part in no
+// election. A leader always hears itself; it steps down by its own check of the quorum.
 bool RawNode::HearsLeader() const {
-  return leader() && (is_leader() || election_elapsed_ < config_.election_ticks);
+  return leader() && (is_leader() || election_elapsed_ < config_.suspect_ticks);
 }
 
 // A voter by its own log may stand for election. So may one whose removal is in its log but not
@@ -31,7 +31,7 @@ bool RawNode::Promotable() const {
 void RawNode::ResetElectionTimer() {
   election_elapsed_ = 0;
   election_timeout_ = static_cast<uint32_t>(
-      prng_.Between(config_.election_ticks, 2 * int64_t{config_.election_ticks} - 1));
+      prng_.Between(config_.suspect_ticks, 2 * int64_t{config_.suspect_ticks} - 1));
 }
 
 // A pre-vote asks for the next term without entering it, and may be asked at once. A real election

@@ -14,10 +14,15 @@ namespace {
 // Random starts leave room to count up for ever.
 constexpr int kRandomStartShift = 2;
 
+Config WithSuspicion(Config config) {
+  if (config.suspect_ticks == 0) config.suspect_ticks = config.election_ticks;
+  return config;
+}
+
 }  // namespace
 
 RawNode::RawNode(const Config& config, RestoredState restored)
-    : config_(config),
+    : config_(WithSuspicion(config)),
       prng_(config.seed),
       term_(restored.hard_state.term),
       vote_(restored.hard_state.vote),
@@ -29,7 +34,8 @@ RawNode::RawNode(const Config& config, RestoredState restored)
       newest_forward_(first_forward_),
       given_hard_state_(restored.hard_state) {
   CONCLAVE_CHECK(config_.id, "a member needs an id");
-  CONCLAVE_CHECK(config_.heartbeat_ticks > 0 && config_.election_ticks > config_.heartbeat_ticks);
+  CONCLAVE_CHECK(config_.heartbeat_ticks > 0 && config_.suspect_ticks > config_.heartbeat_ticks &&
+                 config_.election_ticks >= config_.suspect_ticks);
   CONCLAVE_CHECK(config_.max_inflight_messages > 0 && config_.max_inflight_bytes > 0);
   for (const Entry& entry : log_.Slice(log_.first_index(), log_.last_index())) {
     if (entry.type == EntryType::kConfChange) confs_.Append(entry);

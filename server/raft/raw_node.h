@@ -62,8 +62,13 @@ struct Config {
   // numbers of forwarded reads and proposals, so that an answer to an earlier life is never taken
   // for one to this.
   uint64_t seed = 0;
-  // A follower that hears nothing for [election_ticks, 2 * election_ticks) asks for an election.
+  // A leader that hears nothing of a quorum for so long steps down.
   uint32_t election_ticks = 10;
+  // A follower that hears nothing for [suspect_ticks, 2 * suspect_ticks) asks for an election, and
+  // takes part in none while it has heard from its leader within suspect_ticks. Shorter than
+  // election_ticks it is safe, too: what is asked first is a pre-vote, which changes nothing, and a
+  // leader that still serves is heard by those whose votes are needed. 0: as election_ticks.
+  uint32_t suspect_ticks = 0;
   uint32_t heartbeat_ticks = 1;
   uint64_t max_append_bytes =
       1 << 20;  // payload of one AppendEntries; a single entry may be larger

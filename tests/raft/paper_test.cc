@@ -418,6 +418,29 @@ TEST(Paper, StickyVotes) {
 
 // 6: a learner takes no part in elections, but gives its vote if asked: it may have been promoted
 // by an entry that it does not have yet.
+// Followers suspect a silent leader sooner than a leader gives up a silent quorum.
+TEST(Paper, SuspicionComesBeforeTheLeadersOwnDoubts) {
+  constexpr uint32_t kSuspectTicks = 4;
+  std::set<uint32_t> asked_after;
+  for (uint64_t seed = 1; seed <= 100; ++seed) {
+    Config config;
+    config.id = NodeId(1);
+    config.seed = seed;
+    config.election_ticks = kElectionTicks;
+    config.suspect_ticks = kSuspectTicks;
+    RawNode node(config,
+                 RestoredState{.snapshot = FoundingSnapshot({NodeId(1), NodeId(2), NodeId(3)})});
+    uint32_t ticks = 0;
+    while (node.role() == Role::kFollower && ticks < kElectionTicks) {
+      node.Tick();
+      ++ticks;
+    }
+    asked_after.insert(ticks);
+  }
+  EXPECT_EQ(*asked_after.begin(), kSuspectTicks);
+  EXPECT_EQ(*asked_after.rbegin(), 2 * kSuspectTicks - 1);
+}
+
 TEST(Paper, LearnerVotesWhenAsked) {
   Config config{.id = NodeId(4)};
   SnapshotMeta snapshot = FoundingSnapshot({NodeId(1), NodeId(2), NodeId(3)});

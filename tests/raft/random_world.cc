@@ -35,6 +35,7 @@ RandomWorld::RandomWorld(uint64_t seed) : prng_(seed), temper_(DrawTemper()) {
     config.id = NodeId(id);
     config.election_ticks = 10;
     config.heartbeat_ticks = 2;
+    config.suspect_ticks = static_cast<uint32_t>(prng_.Between(3, 10));
     // Small limits, so that they are met.
     config.max_append_bytes = prng_.Chance(1, 2) ? 1 + prng_.Below(60) : 1;
     config.max_inflight_messages = static_cast<uint32_t>(1 + prng_.Below(5));
