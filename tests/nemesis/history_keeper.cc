@@ -156,28 +156,7 @@ absl::StatusOr<sim::Complaints> HistoryKeeper::Check(const std::vector<std::stri
   take(sim::CheckKv(truth, operations_));
   for (const sim::WatchHistory& watch : watches_) take(sim::CheckWatch(truth, watch));
   for (const sim::LeaseHistory& lease : leases_) take(sim::CheckLease(truth, lease));
-  take(CheckHoldings());
-  return complaints;
-}
-
-sim::Complaints HistoryKeeper::CheckHoldings() const {
-  std::vector<Holding> sorted = holdings_;
-  std::sort(sorted.begin(), sorted.end(),
-            [](const Holding& a, const Holding& b) { return a.from < b.from; });
-  sim::Complaints complaints;
-  for (size_t i = 1; i < sorted.size(); ++i) {
-    const Holding& before = sorted[i - 1];
-    const Holding& holding = sorted[i];
-    if (holding.from <= before.until) {
-      complaints.push_back(absl::StrCat("clients ", before.client, " and ", holding.client,
-                                        " believed at once that they hold the lock (tokens ",
-                                        before.token, " and ", holding.token, ")"));
-    }
-    if (holding.token <= before.token) {
-      complaints.push_back(
-          absl::StrCat("a lock's token went from ", before.token, " to ", holding.token));
-    }
-  }
+  take(CheckHoldings(holdings_));
   return complaints;
 }
 

@@ -13,20 +13,13 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "conclave/client/client.h"
+#include "conclave/tests/nemesis/holdings.h"
 #include "conclave/tests/sim/checkers.h"
 #include "conclave/tests/sim/history.h"
 
 namespace conclave::nemesis {
 
 Instant Now();
-
-// One belief to hold a lock.
-struct Holding {
-  int64_t token = 0;
-  int client = 0;
-  Instant from;
-  Instant until;  // when the guard last said that it holds
-};
 
 class HistoryKeeper {
  public:
@@ -55,7 +48,6 @@ class HistoryKeeper {
 
  private:
   absl::StatusOr<sim::TrueHistory> Read(const std::string& endpoint) const;
-  sim::Complaints CheckHoldings() const;
 
   mutable std::mutex mutex_;
   std::vector<sim::KvOperation> operations_;
