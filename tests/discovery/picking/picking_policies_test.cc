@@ -135,7 +135,9 @@ TEST_P(PickingPoliciesTest, RingHashKeepsUsersTogetherAndMovesOnlyThoseOfWhoLeav
   }
   const std::string gone = homes["0"];
   Delete(client, gone);
+  // The statistics may know a moment before the calls do.
   ASSERT_TRUE(WaitFor([&] { return Stats(*channel).backends.size() == 4; }));
+  ASSERT_TRUE(WaitFor([&] { return BlockingUnary(*stub, {.user = "0"}).backend != gone; }));
   for (const auto& [user, home] : homes) {
     const std::string now = BlockingUnary(*stub, {.user = user}).backend;
     if (home == gone) {
