@@ -15,10 +15,6 @@ constexpr std::chrono::seconds kRecheck(1);
 
 }  // namespace
 
-struct ChannelKeeper::Kept {
-  std::weak_ptr<grpc::Channel> channel;
-};
-
 ChannelKeeper::ChannelKeeper() : queue_(std::make_unique<grpc::CompletionQueue>()) {
   thread_ = std::thread([this] { Run(); });
 }
@@ -33,28 +29,38 @@ ChannelKeeper::~ChannelKeeper() {
 }
 
 void ChannelKeeper::Keep(const std::shared_ptr<grpc::Channel>& channel) {
-  auto kept = std::make_unique<Kept>(Kept{.channel = channel});
-  if (Arm(kept.get())) kept.release();  // from now on the queue's
+  uintptr_t id = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    id = ++last_id_;
+    kept_[id] = channel;
+  }
+  Arm(id);
 }
 
-bool ChannelKeeper::Arm(Kept* kept) {
+void ChannelKeeper::Arm(uintptr_t id) {
+  std::weak_ptr<grpc::Channel> kept;
+  {
+    const std::lock_guard lock(mutex_);
+    kept = kept_.at(id);
+  }
   // Outside of the lock: should this be the last owner, the channel ends here.
-  const std::shared_ptr<grpc::Channel> channel = kept->channel.lock();
-  if (channel == nullptr) return false;
+  const std::shared_ptr<grpc::Channel> channel = kept.lock();
   const std::lock_guard lock(mutex_);
-  if (stopping_) return false;
+  if (stopping_ || channel == nullptr) {
+    kept_.erase(id);
+    return;
+  }
   const grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
   channel->NotifyOnStateChange(state, std::chrono::system_clock::now() + kRecheck, queue_.get(),
-                               kept);
-  return true;
+                               reinterpret_cast<void*>(id));
 }
 
 void ChannelKeeper::Run() {
   void* tag = nullptr;
   bool ok = false;
   while (queue_->Next(&tag, &ok)) {
-    std::unique_ptr<Kept> kept(static_cast<Kept*>(tag));
-    if (Arm(kept.get())) kept.release();
+    Arm(reinterpret_cast<uintptr_t>(tag));
   }
 }
 

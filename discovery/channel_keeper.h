@@ -7,6 +7,8 @@
 // queue.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -30,15 +32,16 @@ class ChannelKeeper {
   void Keep(const std::shared_ptr<grpc::Channel>& channel);
 
  private:
-  struct Kept;
   void Run();
-  // Has the queue report the channel's next change; false if the channel is gone or we are
-  // stopping.
-  [[nodiscard]] bool Arm(Kept* kept);
+  // Has the queue report the channel's next change, or lets it go if it is gone or we are stopping.
+  void Arm(uintptr_t id);
 
   std::unique_ptr<grpc::CompletionQueue> queue_;
   std::mutex mutex_;       // not absl::Mutex: ThreadSanitizer cannot see through Debian's
   bool stopping_ = false;  // guarded by mutex_
+  // By the number that stands for them in the queue; guarded by mutex_.
+  std::map<uintptr_t, std::weak_ptr<grpc::Channel>> kept_;
+  uintptr_t last_id_ = 0;  // guarded by mutex_
   std::thread thread_;
 };
 
