@@ -27,7 +27,7 @@ constexpr absl::Duration kToldWithin = absl::Seconds(1);
 constexpr absl::Duration kGoneWithin = absl::Seconds(5);
 constexpr int kGrantThreads = 64;
 // How long a lease and its key take at most, one after the other; and a TTL that any server grants.
-constexpr double kGrantMillis = 2;
+constexpr double kGrantMillis = 4;
 constexpr absl::Duration kShortestTtl = absl::Seconds(4);
 constexpr absl::Duration kCalm = absl::Seconds(3);  // what the storm is compared with
 
