@@ -305,8 +305,10 @@ class Trio {
       Put(*to, PeerFrame{member.options.id, send.lane, std::move(send.frame)});
     }
     for (Reply& reply : effects.replies) {
-      if (IsOwnCall(reply.id)) continue;  // what the member has asked of itself
-      CONCLAVE_CHECK(replies_.emplace(reply.id.value(), std::move(reply)).second);
+      const uint64_t id = reply.id.value();
+      const bool first = replies_.insert_or_assign(id, std::move(reply)).second;
+      // What members ask of themselves they number each for itself.
+      CONCLAVE_CHECK(first || IsOwnCall(CallId(id)));
     }
     for (StreamEffect& effect : effects.streams) {
       streams_[effect.id.value()].push_back(std::move(effect));
