@@ -79,14 +79,14 @@ absl::StatusOr<std::unique_ptr<EmbeddedServer>> EmbeddedServer::Start(Options op
   auto impl = std::make_unique<Impl>();
   app::ServerOptions settings;
   settings.peers = false;
-  const bool with_tls = !options.tls.cert_file.empty() || !options.tls.key_file.empty();
+  const bool with_tls = !options.tls_cert_file.empty() || !options.tls_key_file.empty();
   CONCLAVE_ASSIGN_OR_RETURN(app::Url url,
                             app::ParseUrl((with_tls ? "https://" : "http://") + options.listen));
   tls::Options& files = settings.config.client_tls.files;
-  files.cert_file = std::move(options.tls.cert_file);
-  files.key_file = std::move(options.tls.key_file);
-  files.ca_file = std::move(options.tls.ca_file);
-  files.client_cert_auth = options.tls.client_cert_auth;
+  files.cert_file = std::move(options.tls_cert_file);
+  files.key_file = std::move(options.tls_key_file);
+  files.ca_file = std::move(options.tls_ca_file);
+  files.client_cert_auth = options.tls_client_cert_auth;
   CONCLAVE_RETURN_IF_ERROR(impl->ChooseDisk(options, &settings));
   settings.config.name = options.name;
   settings.config.quota_backend_bytes = options.quota_bytes;

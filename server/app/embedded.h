@@ -19,13 +19,6 @@ namespace conclave {
 
 class EmbeddedServer {
  public:
-  // PEM files, which are read anew when they change. Empty: plain text.
-  struct Tls {
-    std::string cert_file{};  // with what leads to its root
-    std::string key_file{};
-    std::string ca_file{};  // clients must show a certificate that comes from there; empty: none
-    bool client_cert_auth = false;  // the common name in it is the client's user
-  };
   struct Options {
     // Where the data stays. Empty: a temporary directory, which is removed when the server ends.
     std::string data_dir{};
@@ -34,7 +27,12 @@ class EmbeddedServer {
     bool in_memory = false;
     // "host:port" to serve at; port 0 picks a free one.
     std::string listen = "127.0.0.1:0";
-    Tls tls{};
+    // PEM files, which are read anew when they change. Both empty: plain text.
+    std::string tls_cert_file{};  // with what leads to its root
+    std::string tls_key_file{};
+    // Clients must show a certificate that comes from there; empty: none.
+    std::string tls_ca_file{};
+    bool tls_client_cert_auth = false;  // the common name in it is the client's user
     // As clients see it in the list of members. A data directory belongs to one name.
     std::string name = "embedded";
     // Of live data; beyond it writes are refused. 0: 2 GiB.

@@ -204,7 +204,8 @@ absl::Status Log::StartSegment() {
   std::unique_ptr<env::File> file;
   if (use_spare || use_reserve || std::exchange(next_ready_, false)) {
     CONCLAVE_ASSIGN_OR_RETURN(file, disk_->Open(path, env::OpenMode::kReadWrite));
-    (use_spare ? spare_ : reserve_) = Spare::kNone;
+    if (use_spare) spare_ = Spare::kNone;
+    if (use_reserve) reserve_ = Spare::kNone;
   } else {
     CONCLAVE_RETURN_IF_ERROR(Preallocated(*disk_, path, options_.segment_bytes, &file));
   }

@@ -71,6 +71,8 @@ class Person {
           reply->error->message == wire::kErrInvalidAuthToken.message) {
         token_.clear();
       }
+      switched_off_ = reply != nullptr && reply->error != nullptr &&
+                      reply->error->message == wire::kErrAuthNotEnabled.message;
       done(reply);
     };
     simulation_->Call(prng().Below(simulation_->member_count()), method, request, finish, Shown());
@@ -93,6 +95,7 @@ class Person {
   Simulation* const simulation_;
   const std::string name_;
   std::string token_;
+  bool switched_off_ = false;  // authentication, as the last answer said
 
  private:
   uint64_t call_ = 0;
@@ -112,6 +115,7 @@ class Root : public Person {
  private:
   void Work() {
     if (simulation_->ending()) return;
+    if (switched_off_) begun_ = false;
     if (begun_ && token_.empty() && prng().Chance(3, 4)) {
       return LogIn("root's", [this] { Rest(); });
     }

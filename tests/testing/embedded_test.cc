@@ -42,14 +42,13 @@ TEST(EmbeddedServerTest, SpeaksTlsIfItHasACertificate) {
     Authority authority(directory, "ca");
     const Authority::Files own = authority.Issue({.name = "server"});
     const Authority::Files alice = authority.Issue({.name = "alice"});
-    EXPECT_EQ(
-        EmbeddedServer::Start({.in_memory = true, .tls = {.cert_file = own.cert}}).status().code(),
-        absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(EmbeddedServer::Start({.in_memory = true, .tls_cert_file = own.cert}).status().code(),
+              absl::StatusCode::kInvalidArgument);
     auto server = EmbeddedServer::Start({.in_memory = true,
-                                         .tls = {.cert_file = own.cert,
-                                                 .key_file = own.key,
-                                                 .ca_file = authority.ca_file(),
-                                                 .client_cert_auth = true}});
+                                         .tls_cert_file = own.cert,
+                                         .tls_key_file = own.key,
+                                         .tls_ca_file = authority.ca_file(),
+                                         .tls_client_cert_auth = true});
     ASSERT_TRUE(server.ok()) << server.status();
     const std::string endpoint = (*server)->client_endpoint();
     EXPECT_EQ(endpoint.substr(0, 8), "https://");
