@@ -16,7 +16,8 @@ namespace conclave {
 namespace {
 
 constexpr Duration kRetryBase = std::chrono::milliseconds(25);
-constexpr Duration kRetryCap = std::chrono::seconds(1);
+// After an outage all is back within a second: a pause takes half of it at most.
+constexpr Duration kRetryCap = std::chrono::milliseconds(500);
 constexpr int kAttemptDoublingsMax = 6;
 constexpr Duration kOutageLogInterval = std::chrono::minutes(1);
 // Ids of ended calls that may lie in a queue of held ones before it is swept.
