@@ -5,6 +5,7 @@ usage: bootstrap_test.py --etcdctl PATH --etcd PATH --conclave PATH
 """
 
 import argparse
+import functools
 import os
 import pathlib
 import shutil
@@ -12,26 +13,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
+import servers  # noqa: E402
 from servers import Cluster, free_ports  # noqa: E402
 
 PATIENCE_SECONDS = 100
+wait_for = functools.partial(servers.wait_for, seconds=PATIENCE_SECONDS)
 ARGUMENTS = None
-
-
-def wait_for(condition, what):
-    """Its value, as soon as it is true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"in vain waited for {what() if callable(what) else what}")
-        time.sleep(0.05)  # between two looks at another process
 
 
 class Member:

@@ -5,22 +5,24 @@ usage: members_test.py --etcdctl PATH --etcd PATH --conclave PATH
 """
 
 import argparse
+import functools
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
 import threading
-import time
 
 import grpc
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from etcdctl_test import Ctl, blank  # noqa: E402
+import servers  # noqa: E402
 from servers import Cluster, free_ports  # noqa: E402
 
 PATIENCE_SECONDS = 60
+wait_for = functools.partial(servers.wait_for, seconds=PATIENCE_SECONDS)
 FAILURES = []
 
 
@@ -28,18 +30,6 @@ def check(condition, what):
     if not condition:
         FAILURES.append(what)
         print(f"FAILED {what}")
-
-
-def wait_for(condition, what):
-    """Its value, as soon as it is true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise SystemExit(f"in vain waited for: {what}")
-        time.sleep(0.1)
 
 
 class GrowingCluster(Cluster):

@@ -24,6 +24,18 @@ def memory_folder():
     return shared if roomy else None
 
 
+def wait_for(condition, what, seconds):
+    """Its value, as soon as it is true. `what` it was is said in the end, or asked for then."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"in vain waited {seconds} s for {what() if callable(what) else what}")
+        time.sleep(0.05)  # between two looks at another process
+
+
 def free_ports(count):
     """Ports below those that the system gives to outgoing connections: nobody takes them by chance before, or between
     two starts of, the servers that listen there."""
