@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <ostream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,8 @@ struct Gate {
   std::string_view promise;
   std::function<absl::StatusOr<Result>(testing::ServerKind, const Scale&)> run;
 };
+
+inline void PrintTo(const Gate& gate, std::ostream* out) { *out << gate.promise; }
 
 const std::vector<Gate>& AllGates();
 
