@@ -55,9 +55,10 @@ def blank(cluster, text):
     text = text.replace("https://", "http://").replace(str(cluster.folder), "<folder>")
     for i, address in enumerate([*cluster.clients, *[p[len("http://"):] for p in cluster.peers]]):
         text = text.replace(address, f"<address {i}>")
-    text = re.sub(r"\b[0-9a-f]{12,16}\b", "<id>", text)  # without leading zeros
     text = re.sub(r'"(ID|cluster_id|member_id|raft_term|leader)":\d+', r'"\1":0', text)
     text = re.sub(r'"(ClusterID|MemberID|RaftTerm|ID)" : \d+', r'"\1" : 0', text)
+    # Without leading zeros, and behind those of JSON, which are decimal but may look like these.
+    text = re.sub(r"\b[0-9a-f]{12,16}\b", "<id>", text)
     # The widths of a table's columns follow from ids and ports.
     text = re.sub(r"-{3,}", "---", re.sub(r" {2,}", " ", text))
     text = re.sub(r"remaining\(\d+s\)", "remaining(<s>)", text)
@@ -105,6 +106,9 @@ TRANSACTIONS = [
 ]
 
 
+TIMED_OUT = re.compile("timed out|deadline exceeded")
+
+
 def outcome(ctl, arguments, stdin=""):
     """Exit code, output and errors, without what differs between two clusters by its nature."""
     code, out, error = ctl.run(*arguments, stdin=stdin)
@@ -126,8 +130,12 @@ def compare(ours, theirs, arguments, stdin="", setting=""):
     for _ in range(3):
         # etcd 3.4 lets a change of its members that it refuses otherwise time out now and then, itself or
         # by etcdctl's patience.
-        if arguments[0] == "member" and re.search("timed out|deadline exceeded", expected[2]):
+        if arguments[0] == "member" and TIMED_OUT.search(expected[2]):
             expected = outcome(theirs, arguments, stdin)
+    if arguments[:2] == ["member", "promote"] and TIMED_OUT.search(expected[2]):
+        # A follower of etcd 3.4 does not hand on the leader's refusal. What its leader says is compared with one member.
+        print(f"{setting} etcdctl {' '.join(arguments)}: etcd does not answer; we: {got[2].strip()}")
+        return
     if expected != got:
         fail(f"{setting} etcdctl {' '.join(arguments)}", f"  etcd: {expected}\n  we:   {got}")
 
