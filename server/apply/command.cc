@@ -5,20 +5,10 @@
 #include "conclave/api/wire/reader.h"
 #include "conclave/api/wire/writer.h"
 #include "conclave/base/check.h"
+#include "conclave/base/little_endian.h"
 
 namespace conclave::apply {
 namespace {
-
-void WriteFixed64(char* at, uint64_t value) {
-  for (int i = 0; i < 8; ++i) at[i] = static_cast<char>(value >> (8 * i));
-}
-
-uint64_t ReadFixed64(const char* at) {
-  uint64_t value = 0;
-  for (int i = 0; i < 8; ++i)
-    value |= static_cast<uint64_t>(static_cast<uint8_t>(at[i])) << (8 * i);
-  return value;
-}
 
 // A payload: room for the header, then the body, which is a protobuf-like message of the functions
 // below.
@@ -45,18 +35,18 @@ void WriteCommandHeader(char* at, const CommandHeader& header) {
   at[0] = static_cast<char>(kCommandVersion);
   at[1] = static_cast<char>(header.kind);
   std::memset(at + 2, 0, 6);
-  WriteFixed64(at + 8, header.proposer);
-  WriteFixed64(at + 16, header.sequence);
+  StoreLittle(at + 8, header.proposer);
+  StoreLittle(at + 16, header.sequence);
 }
 
 std::optional<CommandHeader> ReadCommandHeader(std::string_view payload) {
-  constexpr std::string_view kReserved("\0\0\0\0\0\0", 6);
-  if (payload.size() < kCommandHeaderSize || static_cast<uint8_t>(payload[0]) != kCommandVersion ||
-      payload.substr(2, 6) != kReserved) {
+  constexpr uint64_t kKind = 0xff00;  // of the first eight bytes: the version, the kind, zeros
+  if (payload.size() < kCommandHeaderSize ||
+      (LoadLittle<uint64_t>(payload.data()) & ~kKind) != kCommandVersion) {
     return std::nullopt;
   }
-  return CommandHeader{static_cast<uint8_t>(payload[1]), ReadFixed64(payload.data() + 8),
-                       ReadFixed64(payload.data() + 16)};
+  return CommandHeader{static_cast<uint8_t>(payload[1]), LoadLittle<uint64_t>(payload.data() + 8),
+                       LoadLittle<uint64_t>(payload.data() + 16)};
 }
 
 // Body: 1 term; 2 id, repeated.

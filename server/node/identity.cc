@@ -1,10 +1,8 @@
 #include "conclave/server/node/identity.h"
 
-#include <bit>
-#include <cstring>
-
 #include "conclave/base/concat.h"
 #include "conclave/base/crc32c.h"
+#include "conclave/base/little_endian.h"
 #include "conclave/base/status.h"
 
 namespace conclave::node {
@@ -24,29 +22,16 @@ enum At : size_t {
   kBytes = 64,
 };
 
-static_assert(std::endian::native == std::endian::little);
-
-template <typename Integer>
-void Store(std::string* bytes, size_t at, Integer value) {
-  std::memcpy(bytes->data() + at, &value, sizeof(value));
-}
-template <typename Integer>
-Integer Load(std::string_view bytes, size_t at) {
-  Integer value;
-  std::memcpy(&value, bytes.data() + at, sizeof(value));
-  return value;
-}
-
 }  // namespace
 
 std::string EncodeIdentity(const Identity& identity) {
   std::string bytes(kBytes, '\0');
   kMagic.copy(bytes.data(), kMagic.size());
-  Store(&bytes, kVersionAt, kFormatVersion);
-  Store(&bytes, kSizeAt, static_cast<uint32_t>(kBytes));
-  Store(&bytes, kClusterAt, identity.cluster_id);
-  Store(&bytes, kMemberAt, identity.member_id.value());
-  Store(&bytes, kCrcAt, Crc32c(std::string_view(bytes).substr(0, kCrcAt)));
+  StoreLittle(&bytes[kVersionAt], kFormatVersion);
+  StoreLittle(&bytes[kSizeAt], static_cast<uint32_t>(kBytes));
+  StoreLittle(&bytes[kClusterAt], identity.cluster_id);
+  StoreLittle(&bytes[kMemberAt], identity.member_id.value());
+  StoreLittle(&bytes[kCrcAt], Crc32c(std::string_view(bytes).substr(0, kCrcAt)));
   return bytes;
 }
 
@@ -55,16 +40,16 @@ absl::StatusOr<Identity> DecodeIdentity(std::string_view bytes) {
   if (bytes.size() != kBytes || bytes.substr(0, kMagic.size()) != kMagic) {
     return absl::DataLossError("it is not what this program writes there");
   }
-  if (Load<uint32_t>(bytes, kCrcAt) != Crc32c(bytes.substr(0, kCrcAt))) {
+  if (LoadLittle<uint32_t>(&bytes[kCrcAt]) != Crc32c(bytes.substr(0, kCrcAt))) {
     return absl::DataLossError("its checksum is wrong");
   }
-  const auto version = Load<uint32_t>(bytes, kVersionAt);
+  const auto version = LoadLittle<uint32_t>(&bytes[kVersionAt]);
   if (version != kFormatVersion) {
     return absl::FailedPreconditionError(
         Concat("its format version is ", version, ", this program reads version ", kFormatVersion));
   }
-  return Identity{.cluster_id = Load<uint64_t>(bytes, kClusterAt),
-                  .member_id = raft::NodeId(Load<uint64_t>(bytes, kMemberAt))};
+  return Identity{.cluster_id = LoadLittle<uint64_t>(&bytes[kClusterAt]),
+                  .member_id = raft::NodeId(LoadLittle<uint64_t>(&bytes[kMemberAt]))};
 }
 
 absl::StatusOr<std::optional<Identity>> ReadIdentity(env::Disk& disk) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "conclave/api/wire/requests.h"
+#include "conclave/base/little_endian.h"
 #include "conclave/base/mutant.h"
 #include "conclave/base/reached.h"
 #include "conclave/server/node/auth_desk.h"
@@ -16,15 +17,13 @@ namespace {
 Bytes EncodeNumber(int64_t value) {
   char* out = nullptr;
   Bytes bytes = Bytes::Uninitialized(8, &out);
-  for (int i = 0; i < 8; ++i) out[i] = static_cast<char>(static_cast<uint64_t>(value) >> (8 * i));
+  StoreLittle(out, value);
   return bytes;
 }
 
 bool DecodeNumber(std::string_view bytes, int64_t* value) {
   if (bytes.size() != 8) return false;
-  uint64_t number = 0;
-  for (int i = 0; i < 8; ++i) number |= uint64_t{static_cast<uint8_t>(bytes[i])} << (8 * i);
-  *value = static_cast<int64_t>(number);
+  *value = LoadLittle<int64_t>(bytes.data());
   return true;
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "conclave/base/check.h"
+#include "conclave/base/little_endian.h"
 #include "conclave/base/reached.h"
 
 namespace conclave::node {
@@ -16,18 +17,12 @@ constexpr size_t kTermBytes = 8;
 Bytes EncodeForwarded(raft::Term term, const Bytes& command) {
   char* out = nullptr;
   Bytes body = Bytes::Uninitialized(kTermBytes + command.size(), &out);
-  for (size_t i = 0; i < kTermBytes; ++i) out[i] = static_cast<char>(term.value() >> (8 * i));
+  StoreLittle(out, term.value());
   std::memcpy(out + kTermBytes, command.view().data(), command.size());
   return body;
 }
 
-raft::Term TermOf(std::string_view body) {
-  uint64_t term = 0;
-  for (size_t i = 0; i < kTermBytes; ++i) {
-    term |= uint64_t{static_cast<uint8_t>(body[i])} << (8 * i);
-  }
-  return raft::Term(term);
-}
+raft::Term TermOf(std::string_view body) { return raft::Term(LoadLittle<uint64_t>(body.data())); }
 
 }  // namespace
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "conclave/base/crc32c.h"
+#include "conclave/base/little_endian.h"
 
 namespace conclave::node {
 namespace {
@@ -473,12 +474,6 @@ PeerItem ReadItem(Reader& in, raft::NodeId from, raft::NodeId self) {
   return envelope;
 }
 
-uint32_t LoadFixed32(const char* in) {
-  uint32_t value = 0;
-  for (int i = 0; i < 4; ++i) value |= uint32_t{static_cast<uint8_t>(in[i])} << (8 * i);
-  return value;
-}
-
 }  // namespace
 
 size_t EncodedSizeBound(const PeerItem& item) {
@@ -518,14 +513,14 @@ Bytes EncodeFrame(raft::NodeId from, raft::NodeId to, std::span<const PeerItem> 
   out.Fixed64(to.value());
   for (const PeerItem& item : items) std::visit(ItemWriter{out}, item);
   const uint32_t crc = Crc32c(std::string_view(memory + kChecksumBytes, out.size()));
-  for (int i = 0; i < 4; ++i) memory[i] = static_cast<char>(crc >> (8 * i));
+  StoreLittle(memory, crc);
   return frame.Slice(0, kChecksumBytes + out.size());
 }
 
 absl::Status DecodeFrame(const Bytes& frame, raft::NodeId from, raft::NodeId self,
                          std::vector<PeerItem>* items) {
   if (frame.size() < kHeaderBytes) return absl::InvalidArgumentError("peer frame: too short");
-  if (LoadFixed32(frame.data()) != Crc32c(frame.view().substr(kChecksumBytes))) {
+  if (LoadLittle<uint32_t>(frame.data()) != Crc32c(frame.view().substr(kChecksumBytes))) {
     return absl::InvalidArgumentError("peer frame: checksum mismatch");
   }
   Reader in(frame, kChecksumBytes);

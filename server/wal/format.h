@@ -10,7 +10,6 @@
 // over it.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -20,6 +19,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "conclave/base/little_endian.h"
 #include "conclave/server/raft/types.h"
 #include "conclave/server/wal/log.h"
 
@@ -135,20 +135,6 @@ struct Record {
 
 [[nodiscard]] constexpr uint64_t AlignUp(uint64_t offset) {
   return (offset + kAlignment - 1) & ~(kAlignment - 1);
-}
-
-// Little-endian integers at any address.
-template <typename Integer>
-Integer LoadLittle(const char* at) {
-  static_assert(std::endian::native == std::endian::little);
-  Integer value;
-  std::memcpy(&value, at, sizeof(value));
-  return value;
-}
-template <typename Integer>
-void StoreLittle(char* at, Integer value) {
-  static_assert(std::endian::native == std::endian::little);
-  std::memcpy(at, &value, sizeof(value));
 }
 
 }  // namespace conclave::wal
