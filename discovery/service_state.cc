@@ -95,9 +95,10 @@ ServiceState::Change ServiceState::Tick(absl::Time now) {
   return change;
 }
 
-ServiceState::Change ServiceState::Confirm(const std::vector<KeyValue>& listed, absl::Time now) {
+ServiceState::Change ServiceState::Confirm(const std::vector<KeyValue>& listed, absl::Time asked_at,
+                                           absl::Time now) {
   Change change;
-  if (!suspect_since_.has_value() || now < *NextConfirm()) return change;
+  if (!suspect_since_.has_value() || asked_at < *NextConfirm()) return change;
   std::set<std::string, std::less<>> gone = held_;
   for (const KeyValue& kv : listed) gone.erase(kv.key);
   if (gone.empty()) return change;

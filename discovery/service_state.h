@@ -67,8 +67,9 @@ class ServiceState {
   [[nodiscard]] Change Apply(const WatchBatch& batch, absl::Time now);
   // Lets go what has been held for long enough. Call it at NextTick() or later.
   [[nodiscard]] Change Tick(absl::Time now);
-  // The keys of another list, made while something is held.
-  [[nodiscard]] Change Confirm(const std::vector<KeyValue>& listed, absl::Time now);
+  // The keys of another list. It counts if it was asked for at NextConfirm() or later.
+  [[nodiscard]] Change Confirm(const std::vector<KeyValue>& listed, absl::Time asked_at,
+                               absl::Time now);
   // What this process knew when it last ran; does nothing once anything is known. The first list
   // replaces it, without a guard.
   [[nodiscard]] Change Restore(int64_t revision, const InstanceList& instances,

@@ -180,20 +180,21 @@ void WatchedService::OnGuardTimer() {
   const absl::Time now = Now();
   if (confirm.has_value() && confirmation_asked_ != confirm && now >= *confirm) {
     confirmation_asked_ = confirm;
-    AskForConfirmation();
+    AskForConfirmation(now);
   }
   Accept(state_.Tick(now));
 }
 
-void WatchedService::AskForConfirmation() {
+void WatchedService::AskForConfirmation(absl::Time now) {
   RangeRequest request{.range = Prefix(prefix_)};
   request.options.keys_only = true;
-  world_->client.RangeAsync(std::move(request), {},
-                            [weak = weak_from_this()](absl::StatusOr<RangeResult> result) {
-                              const auto self = weak.lock();
-                              if (self == nullptr || !result.ok()) return;
-                              self->Accept(self->state_.Confirm(result->kvs, self->Now()));
-                            });
+  world_->client.RangeAsync(
+      std::move(request), {},
+      [weak = weak_from_this(), asked_at = now](absl::StatusOr<RangeResult> result) {
+        const auto self = weak.lock();
+        if (self == nullptr || !result.ok()) return;
+        self->Accept(self->state_.Confirm(result->kvs, asked_at, self->Now()));
+      });
 }
 
 void WatchedService::RefreshStaleness() {

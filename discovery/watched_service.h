@@ -58,7 +58,7 @@ class WatchedService : public std::enable_shared_from_this<WatchedService> {
   void CountNews();
   void WatchTheGuard();
   void OnGuardTimer();
-  void AskForConfirmation();
+  void AskForConfirmation(absl::Time now);
   void RefreshStaleness();
   void ScheduleSave();
   void LoadCacheIfSilent();

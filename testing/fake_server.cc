@@ -181,6 +181,10 @@ void FakeServer::LoseAnswer(std::string_view method, int passing) {
       {.kind = Fault::Kind::kLoseAnswer, .method = std::string(method), .passing = passing});
 }
 
+void FakeServer::ForgetFaults() {
+  impl_->world().RunAndWait([this] { impl_->world().ForgetFaults(); });
+}
+
 // ---- Processes ---------------------------------------------------------------------------------
 
 void FakeServer::Kill() {

@@ -96,6 +96,8 @@ class FakeServer {
   // The next call is carried out, and its answer gets lost together with the connection. For the
   // caller it looks the same.
   void LoseAnswer(std::string_view method, int passing = 0);
+  // Faults of the three kinds above that no call has met yet will not come.
+  void ForgetFaults();
 
   // ---- The server's process.
 

@@ -188,6 +188,8 @@ bool World::MoveTime() {
   if (CompleteRequests() || GiveWay()) return true;
   const Instant next = NextDeadline();
   std::unique_lock lock(mutex_);
+  // A callback may have said something between the last round and its rest.
+  if (rung_) return true;
   if (!requests_.empty()) {
     Instant target = next;
     for (Request* request : requests_) {

@@ -101,6 +101,7 @@ class World {
   void ResumeMember();
   bool paused() const { return paused_; }
   void AddFault(Fault fault) { faults_.push_back(std::move(fault)); }
+  void ForgetFaults() { faults_.clear(); }
   // Takes the first fault of one of these kinds for this method off the list. "Put".
   bool TakeFault(std::string_view method, bool answer, Fault* fault);
 

@@ -51,7 +51,7 @@ class ServiceStateTest : public ::testing::Test {
   }
   std::shared_ptr<const Snapshot> Tick() { return Take(state_.Tick(now_)); }
   std::shared_ptr<const Snapshot> Confirm(const std::vector<KeyValue>& listed) {
-    return Take(state_.Confirm(listed, now_));
+    return Take(state_.Confirm(listed, now_, now_));
   }
   std::shared_ptr<const Snapshot> List(std::vector<KeyValue> state, int64_t revision) {
     WatchBatch batch;
