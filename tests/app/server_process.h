@@ -57,7 +57,9 @@ inline std::string Exchange(int port, const std::string& bytes, bool half_close 
   EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
   timeval timeout{15, 0};
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
-  if (!bytes.empty()) EXPECT_GT(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
+  if (!bytes.empty()) {
+    EXPECT_GT(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
+  }
   if (half_close) shutdown(fd, SHUT_WR);
   std::string reply;
   char buffer[4096];
