@@ -142,9 +142,9 @@ def flatten(responses):
         if response.created or response.canceled or not response.events:
             told.append(("control", response.created, response.canceled, response.compact_revision,
                          response.cancel_reason))
+        together = collections.Counter(event.kv.mod_revision for event in response.events)
         for event in response.events:
-            together = sum(e.kv.mod_revision == event.kv.mod_revision for e in response.events)
-            told.append(("event", together, event.SerializeToString(deterministic=True)))
+            told.append(("event", together[event.kv.mod_revision], event.SerializeToString(deterministic=True)))
     return by_watch
 
 

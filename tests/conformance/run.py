@@ -8,6 +8,7 @@ usage: run.py --etcd PATH --conclave PATH --messages FOLDER [--seed N] [--reques
 import argparse
 import collections
 import json
+import os
 import pathlib
 import random
 import subprocess
@@ -25,7 +26,9 @@ def parse():
     parser.add_argument("--messages", required=True, help="folder of the generated Python messages")
     parser.add_argument("--seed", type=int, help="of the random requests; default: a new one")
     parser.add_argument("--requests", type=int, default=50_000, help="random ones (default 50,000)")
-    parser.add_argument("--workers", type=int, default=2, help="how many make them at once (default 2)")
+    # A worker mostly waits for one of its servers; two for each core keep the cores busy.
+    parser.add_argument("--workers", type=int, default=2 * len(os.sched_getaffinity(0)),
+                        help="how many make them at once (default: two for each core)")
     parser.add_argument("--case", help="only the cases whose name contains this, and nothing random")
     parser.add_argument("--worker", action="store_true", help="this is one: random requests, the result as JSON")
     return parser.parse_args()
