@@ -26,6 +26,7 @@ SETTLED_SHARE = 0.01
 KEY_BYTES, VALUE_BYTES = 32, 100
 PUTS_PER_TXN = 100
 TXNS_AT_A_TIME = 16
+CONNECTIONS_AT_A_TIME = 250
 CHANNELS = 10  # for streams and transactions
 DESCRIPTORS_SPARE = 1000
 FLAGS = ["--quota-backend-bytes", str(8 << 30)]
@@ -62,13 +63,15 @@ async def nothing(_address, _args):
 async def connections(address, args):
     """Clients that have done what HTTP/2 begins with, and say nothing more."""
     with contextlib.ExitStack() as stack:
-        for _ in range(args.connections):
-            peer = stack.enter_context(h2.Connection(address))
-            while (frame := peer.next_frame()) is not None and (frame[0] != h2.SETTINGS or frame[1] & h2.ACK):
-                pass
-            if frame is None:
-                raise SystemExit("memory: the server has closed an idle connection")
-            peer.send(h2.frame(h2.SETTINGS, h2.ACK))
+        for begin in range(0, args.connections, CONNECTIONS_AT_A_TIME):
+            count = min(CONNECTIONS_AT_A_TIME, args.connections - begin)
+            peers = [stack.enter_context(h2.Connection(address)) for _ in range(count)]
+            for peer in peers:
+                while (frame := peer.next_frame()) is not None and (frame[0] != h2.SETTINGS or frame[1] & h2.ACK):
+                    pass
+                if frame is None:
+                    raise SystemExit("memory: the server has closed an idle connection")
+                peer.send(h2.frame(h2.SETTINGS, h2.ACK))
         yield
 
 
@@ -202,6 +205,7 @@ def main():
     rows = []
     for label, count, bring, part in wanted:
         if args.only in (None, part) or part is None:
+            print(f"memory: {label}", file=sys.stderr)
             sizes = {name: asyncio.run(measure(name, binary, bring, args)) for name, binary in servers.items()}
             rows.append((label, count, sizes))
     show(rows, list(servers))
