@@ -1,11 +1,12 @@
-"""How members come to be: founders that find each other through Debian's etcd, one that joins and is left alone, one
-that moves.
+"""How members come to be: founders that find each other through Debian's etcd, members that join and are left alone,
+removed before they have joined, or join those that move meanwhile, and one that moves itself.
 
 usage: bootstrap_test.py --etcdctl PATH --etcd PATH --conclave PATH
 """
 
 import argparse
 import functools
+import json
 import os
 import pathlib
 import shutil
@@ -17,6 +18,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
 import servers  # noqa: E402
+from proxy import Proxy  # noqa: E402
 from servers import Cluster, free_ports  # noqa: E402
 
 PATIENCE_SECONDS = 100
@@ -179,6 +181,56 @@ class Bootstrap(unittest.TestCase):
         first.stop()
         self.assertEqual(joins.exit_code(), 1, joins.log())
         self.assertIn("no member of the cluster has answered", joins.log())
+
+    def learner_that_nobody_reaches(self, first, peer_of_first):
+        """One that waits for its state, and the way to it, which is shut."""
+        there, = free_ports(1)
+        advertised = f"http://127.0.0.1:{there}"
+        self.ctl(first.client, "member", "add", "b", "--learner", f"--peer-urls={advertised}")
+        joins = self.member("b", "--initial-cluster", f"a={peer_of_first},b={advertised}",
+                            "--initial-cluster-state", "existing", advertised=advertised)
+        way = Proxy(joins.peer_port, there, is_open=False)
+        self.addCleanup(way.shut)
+        wait_for(lambda: joins.count("starting a new member"), lambda: joins.log())
+        return joins, way
+
+    def test_a_member_that_is_removed_before_it_has_joined(self):
+        first = self.member("a")
+        first.wait_ready()
+        joins, _ = self.learner_that_nobody_reaches(first, first.peer)
+        added = next(line.split(", ")[0] for line in self.ctl(first.client, "member", "list").splitlines()
+                     if "unstarted" in line)
+        self.ctl(first.client, "member", "remove", added)
+        # As a member ends that has served before: those who stay remember whom they have removed.
+        self.assertEqual(joins.exit_code(), 0, joins.log())
+        last = json.loads(joins.log().splitlines()[-1])
+        self.assertEqual((last["level"], last["msg"], last["member"]),
+                         ("warn", "the member has been permanently removed from the cluster", added))
+        self.assertEqual(joins.count("ready to serve client requests"), 0)
+        joins.start("--initial-cluster", f"a={first.peer},b={joins.advertised}", "--initial-cluster-state", "existing")
+        self.assertNotEqual(joins.exit_code(), None)
+        self.assertEqual(joins.count("ready to serve client requests"), 0)
+
+    def test_a_member_that_joins_those_who_move(self):
+        """The joiner's answers go where the first member has moved, or it would never get its state."""
+        old, new = free_ports(2)
+        first = self.member("a", "--initial-cluster", f"a=http://127.0.0.1:{old}", advertised=f"http://127.0.0.1:{old}")
+        before, after = Proxy(first.peer_port, old), Proxy(first.peer_port, new)
+        self.addCleanup(before.shut)
+        self.addCleanup(after.shut)
+        first.wait_ready()
+        self.ctl(first.client, "put", "k", "v")
+        joins, way = self.learner_that_nobody_reaches(first, before.url)
+        wait_for(lambda: before.connections > 0, lambda: joins.log())
+        self.assertEqual(after.connections, 0)
+        self.ctl(first.client, "member", "update", self.members_of(first.client)["a"][0], f"--peer-urls={after.url}")
+        wait_for(lambda: after.connections > 0, lambda: f"the joiner follows:\n{joins.log()}")
+        before.shut()
+        self.assertEqual(joins.count("ready to serve client requests"), 0)
+        way.open()
+        joins.wait_ready()
+        self.assertEqual(self.ctl(joins.client, "get", "--consistency=s", "k"), "k\nv\n")
+        self.assertEqual(self.members_of(first.client)["b"][1], way.url)
 
 
 if __name__ == "__main__":

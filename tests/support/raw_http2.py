@@ -63,16 +63,18 @@ class Connection:
             kinds.append(got[0])
         return kinds
 
-    def answer(self, stream):
-        """The raw header blocks and data of a stream, until it ends or the connection does."""
-        said = b""
+    def frames(self, stream):
+        """Kind and payload of what a stream brings, until it ends or the connection does."""
         while (got := self.next_frame()) is not None:
             kind, flags, of, payload = got
             if of == stream:
-                said += payload
+                yield kind, payload
                 if kind == RESET or (kind in (HEADERS, DATA) and flags & END_STREAM):
-                    break
-        return said
+                    return
+
+    def answer(self, stream):
+        """The raw header blocks and data of a stream, until it ends or the connection does."""
+        return b"".join(payload for _, payload in self.frames(stream))
 
     def close(self):
         self.incoming.close()
