@@ -208,7 +208,8 @@ class Bootstrap(unittest.TestCase):
                          ("warn", "the member has been permanently removed from the cluster", added))
         self.assertEqual(joins.count("ready to serve client requests"), 0)
         joins.start("--initial-cluster", f"a={first.peer},b={joins.advertised}", "--initial-cluster-state", "existing")
-        self.assertNotEqual(joins.exit_code(), None)
+        self.assertEqual(joins.exit_code(), 1)
+        self.assertIn("cannot join: the cluster has no member with the peer URLs", joins.log().splitlines()[-1])
         self.assertEqual(joins.count("ready to serve client requests"), 0)
 
     def test_a_member_that_joins_those_who_move(self):
