@@ -209,7 +209,7 @@ class Bootstrap(unittest.TestCase):
         self.assertEqual(joins.count("ready to serve client requests"), 0)
         joins.start("--initial-cluster", f"a={first.peer},b={joins.advertised}", "--initial-cluster-state", "existing")
         self.assertEqual(joins.exit_code(), 1)
-        self.assertIn("cannot join: the cluster has no member with the peer URLs", joins.log().splitlines()[-1])
+        self.assertIn("conclave: --initial-cluster-state=existing: cannot join: ", joins.log().splitlines()[-1])
         self.assertEqual(joins.count("ready to serve client requests"), 0)
 
     def test_a_member_that_joins_those_who_move(self):
