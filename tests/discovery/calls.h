@@ -5,11 +5,11 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "conclave/examples/greeter.grpc.pb.h"
@@ -60,7 +60,7 @@ class Load {
   int calls() const { return calls_; }
   int streams() const { return streams_; }
   std::vector<std::string> failures() {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     return failures_;
   }
 
@@ -96,14 +96,14 @@ class Load {
     }
   }
   void Note(const grpc::Status& status) {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     failures_.push_back(std::to_string(status.error_code()) + " " + status.error_message());
   }
 
   std::atomic<bool> stop_ = false;
   std::atomic<int> calls_ = 0;
   std::atomic<int> streams_ = 0;
-  absl::Mutex mutex_;
+  std::mutex mutex_;
   std::vector<std::string> failures_;
   std::vector<std::thread> threads_;
 };

@@ -6,10 +6,10 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 
-#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -37,7 +37,7 @@ class EchoBackend final : public Echo::Service {
   int calls() const { return calls_; }
   // The connections that calls have come by.
   size_t connections() const {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     return peers_.size();
   }
   // Calls end with this from now on.
@@ -55,7 +55,7 @@ class EchoBackend final : public Echo::Service {
   grpc::Status Begin(const grpc::ServerContext* context) {
     ++calls_;
     {
-      absl::MutexLock lock(&mutex_);
+      std::lock_guard lock(mutex_);
       peers_.insert(context->peer());
     }
     const grpc::StatusCode code = code_;
@@ -110,7 +110,7 @@ class EchoBackend final : public Echo::Service {
   std::string address_;
   std::atomic<int> calls_ = 0;
   std::atomic<grpc::StatusCode> code_ = grpc::StatusCode::OK;
-  mutable absl::Mutex mutex_;
+  mutable std::mutex mutex_;
   std::set<std::string> peers_;
   absl::Notification stopping_;
   std::unique_ptr<grpc::Server> server_;

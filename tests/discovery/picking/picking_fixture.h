@@ -7,11 +7,11 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
 #include "conclave/client/client.h"
 #include "conclave/discovery/picking/channel.h"
 #include "conclave/registry/instance.h"
@@ -34,7 +34,7 @@ class EchoLoad {
           const Echoed echoed = style.call(*stub, options);
           ++calls_;
           if (echoed.status.ok()) continue;
-          absl::MutexLock lock(&mutex_);
+          std::lock_guard lock(mutex_);
           failures_.push_back(style.name + ": " + std::to_string(echoed.status.error_code()) + " " +
                               echoed.status.error_message());
         }
@@ -55,14 +55,14 @@ class EchoLoad {
   }
   int calls() const { return calls_; }
   std::vector<std::string> failures() {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     return failures_;
   }
 
  private:
   std::atomic<bool> stop_ = false;
   std::atomic<int> calls_ = 0;
-  absl::Mutex mutex_;
+  std::mutex mutex_;
   std::vector<std::string> failures_;
   std::vector<std::thread> threads_;
 };
