@@ -45,6 +45,49 @@ TEST(MemoryDiskTest, UnsyncedSectorsAreKeptLostOrOlderEachByItself) {
   EXPECT_EQ(outcomes.size(), 9u);
 }
 
+TEST(MemoryDiskTest, ATornWriteHasItsFirstGranulesAndWhatWasWrittenBeforeIsThere) {
+  for (const uint64_t granule : {512u, 4096u}) {
+    std::set<size_t> lengths;
+    for (uint64_t seed = 0; seed < 100; ++seed) {
+      MemoryDisk disk;
+      disk.SetContent("a", std::string(16384, '0'));
+      auto file = *disk.Open("a", env::OpenMode::kReadWrite);
+      ASSERT_TRUE(file->Write(0, std::string(100, '1')).ok());
+      ASSERT_TRUE(file->Write(100, std::string(10'000, '2')).ok());
+      ASSERT_TRUE((*disk.Open("b", env::OpenMode::kCreate))->Write(0, "x").ok());
+      Prng prng(seed);
+      disk.CrashTearing(granule, prng);
+      const std::string content = disk.Content("a");
+      ASSERT_EQ(content.size(), 16384u);
+      ASSERT_EQ(content.substr(0, 100), std::string(100, '1'));
+      const size_t torn = content.find('0');
+      ASSERT_TRUE(torn == 100 || torn % granule == 0) << torn;
+      ASSERT_LT(torn, 10'100u);
+      ASSERT_EQ(content.find_first_not_of('0', torn), std::string::npos);
+      ASSERT_TRUE(disk.Exists("b"));
+      lengths.insert(torn);
+    }
+    EXPECT_EQ(lengths.size(), 10'100 / granule + 1);
+  }
+}
+
+TEST(MemoryDiskTest, ReorderedWritesLackTheFirstSector) {
+  std::set<std::string> outcomes;
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    MemoryDisk disk;
+    disk.SetContent("a", std::string(2048, '0'));
+    auto file = *disk.Open("a", env::OpenMode::kReadWrite);
+    ASSERT_TRUE(file->Write(512, std::string(1536, '1')).ok());
+    Prng prng(seed);
+    disk.CrashReordering(prng);
+    const std::string content = disk.Content("a");
+    ASSERT_EQ(content.size(), 2048u);
+    ASSERT_EQ(content.substr(0, 1024), std::string(1024, '0'));
+    outcomes.insert({content[1024], content[1536]});
+  }
+  EXPECT_EQ(outcomes.size(), 4u);
+}
+
 TEST(MemoryDiskTest, NamesNeedASyncOfTheirDirectory) {
   MemoryDisk disk;
   ASSERT_TRUE((*disk.Open("a", env::OpenMode::kCreate))->Sync().ok());

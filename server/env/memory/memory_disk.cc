@@ -37,8 +37,8 @@ class MemoryFile : public File {
     std::lock_guard lock(disk_->mutex_);
     if (absl::Status status = Enter(MemoryDisk::Operation::kSync); !status.ok()) {
       // As on Linux: the pages that could not be written count as clean from now on. Reads show
-      // them, and no later sync writes them.
-      inode_->pending.clear();
+      // them, and no later sync writes them. Unless the hook has ended the process.
+      if (epoch_ == disk_->epoch_) inode_->pending.clear();
       return status;
     }
     for (const auto& write : inode_->pending) MemoryDisk::Apply(write, &inode_->durable);
@@ -276,21 +276,13 @@ void MemoryDisk::Apply(const PendingName& change, std::map<std::string, InodePtr
   }
 }
 
-// Each sector ends up in a state that it passed through: some first writes of it happened, the
-// later ones did not. Sectors are independent of each other, and the size goes its own way too.
-void MemoryDisk::ApplyTorn(const std::vector<PendingWrite>& writes, Prng& prng,
-                           std::string* content) {
-  if (writes.empty()) return;
-  const uint64_t eagerness = prng.Below(5);  // 0: nothing is kept, 4: everything
-  const auto writes_kept = [&]() -> size_t {
-    if (eagerness == 0) return 0;
-    if (eagerness == 4 || prng.Chance(eagerness, 4)) return writes.size();
-    return prng.Below(writes.size() + 1);
-  };
+// Sectors are independent of each other, and the size goes its own way too.
+void MemoryDisk::ApplySectors(const std::vector<PendingWrite>& writes, size_t sizes_kept,
+                              absl::FunctionRef<size_t(uint64_t)> writes_kept,
+                              std::string* content) {
   size_t end = content->size();
   for (const PendingWrite& write : writes) end = std::max(end, write.offset + write.bytes.size());
   uint64_t size = content->size();
-  const size_t sizes_kept = writes_kept();
   for (size_t i = 0; i < sizes_kept; ++i) {
     size = writes[i].truncate ? writes[i].offset
                               : std::max<uint64_t>(size, writes[i].offset + writes[i].bytes.size());
@@ -305,7 +297,7 @@ void MemoryDisk::ApplyTorn(const std::vector<PendingWrite>& writes, Prng& prng,
   }
   for (uint64_t sector : sectors) {
     const uint64_t begin = sector * kSectorBytes;
-    const size_t kept = writes_kept();
+    const size_t kept = writes_kept(sector);
     for (size_t i = 0; i < kept; ++i) {
       const uint64_t from = std::max(begin, writes[i].offset);
       const uint64_t write_end =
@@ -323,6 +315,22 @@ void MemoryDisk::ApplyTorn(const std::vector<PendingWrite>& writes, Prng& prng,
   content->resize(size);
 }
 
+// Each sector ends up in a state that it passed through: some first writes of it happened, the
+// later ones did not.
+void MemoryDisk::ApplyTorn(const std::vector<PendingWrite>& writes, Prng& prng,
+                           std::string* content) {
+  if (writes.empty()) return;
+  const uint64_t eagerness = prng.Below(5);  // 0: nothing is kept, 4: everything
+  const auto writes_kept = [&]() -> size_t {
+    if (eagerness == 0) return 0;
+    if (eagerness == 4 || prng.Chance(eagerness, 4)) return writes.size();
+    return prng.Below(writes.size() + 1);
+  };
+  const size_t sizes_kept = writes_kept();
+  ApplySectors(
+      writes, sizes_kept, [&](uint64_t) { return writes_kept(); }, content);
+}
+
 void MemoryDisk::Restarted() {
   ++epoch_;
   locked_.clear();
@@ -338,12 +346,12 @@ void MemoryDisk::KillProcess() {
   Restarted();
 }
 
-void MemoryDisk::CrashKeeping(Prng* prng) {
+void MemoryDisk::CrashWith(const Fate& fate) {
   std::lock_guard lock(mutex_);
   Restarted();
   for (auto at = directories_.begin(); at != directories_.end();) {
     Directory& directory = at->second;
-    if (!directory.kept && (prng == nullptr || prng->Chance(1, 2))) {
+    if (!directory.kept && !fate.keeps_directory()) {
       // And all that stands below it.
       const std::string prefix = at->first + "/";
       at = directories_.erase(at);
@@ -353,12 +361,12 @@ void MemoryDisk::CrashKeeping(Prng* prng) {
       continue;
     }
     directory.kept = true;
-    const size_t names_kept = prng == nullptr ? 0 : prng->Below(directory.pending.size() + 1);
+    const size_t names_kept = fate.keeps_names(directory.pending.size());
     for (size_t i = 0; i < names_kept; ++i) Apply(directory.pending[i], &directory.durable);
     directory.pending.clear();
     directory.seen = directory.durable;
     for (auto& [name, inode] : directory.seen) {
-      if (prng != nullptr) ApplyTorn(inode->pending, *prng, &inode->durable);
+      fate.apply(inode->pending, &inode->durable);
       inode->pending.clear();
       inode->seen = inode->durable;
     }
@@ -366,8 +374,53 @@ void MemoryDisk::CrashKeeping(Prng* prng) {
   }
 }
 
-void MemoryDisk::Crash(Prng& prng) { CrashKeeping(&prng); }
-void MemoryDisk::CrashLosingAll() { CrashKeeping(nullptr); }
+void MemoryDisk::Crash(Prng& prng) {
+  CrashWith({.keeps_directory = [&] { return !prng.Chance(1, 2); },
+             .keeps_names = [&](size_t changes) { return prng.Below(changes + 1); },
+             .apply = [&](const std::vector<PendingWrite>& writes,
+                          std::string* content) { ApplyTorn(writes, prng, content); }});
+}
+
+void MemoryDisk::CrashLosingAll() {
+  CrashWith({.keeps_directory = [] { return false; },
+             .keeps_names = [](size_t) { return size_t{0}; },
+             .apply = [](const std::vector<PendingWrite>&, std::string*) {}});
+}
+
+void MemoryDisk::CrashKeepingNames(
+    absl::FunctionRef<void(const std::vector<PendingWrite>&, std::string*)> apply) {
+  CrashWith({.keeps_directory = [] { return true; },
+             .keeps_names = [](size_t changes) { return changes; },
+             .apply =
+                 [&](const std::vector<PendingWrite>& writes, std::string* content) {
+                   if (!writes.empty()) apply(writes, content);
+                 }});
+}
+
+void MemoryDisk::CrashTearing(uint64_t granule_bytes, Prng& prng) {
+  CrashKeepingNames([&](const std::vector<PendingWrite>& writes, std::string* content) {
+    const PendingWrite& last = writes.back();
+    const size_t all = writes.size();
+    const uint64_t first = last.offset / granule_bytes;
+    const uint64_t end = (last.offset + last.bytes.size() + granule_bytes - 1) / granule_bytes;
+    const uint64_t cut = (first + prng.Below(std::max<uint64_t>(end - first, 1))) * granule_bytes;
+    ApplySectors(
+        writes, prng.Chance(1, 2) ? all : all - 1,
+        [&](uint64_t sector) { return sector * kSectorBytes < cut ? all : all - 1; }, content);
+  });
+}
+
+void MemoryDisk::CrashReordering(Prng& prng) {
+  CrashKeepingNames([&](const std::vector<PendingWrite>& writes, std::string* content) {
+    uint64_t first = UINT64_MAX;
+    for (const PendingWrite& write : writes) first = std::min(first, write.offset / kSectorBytes);
+    const auto kept = [&](uint64_t sector) -> size_t {
+      if (sector == first) return 0;
+      return prng.Chance(1, 2) ? writes.size() : prng.Below(writes.size() + 1);
+    };
+    ApplySectors(writes, writes.size(), kept, content);
+  });
+}
 
 std::string MemoryDisk::Content(std::string_view path) const {
   std::lock_guard lock(mutex_);

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "conclave/base/prng.h"
@@ -73,6 +74,12 @@ class MemoryDisk : public Disk {
   void KillProcess();
   // Power is lost and a lazy disk keeps nothing at all that was not synced.
   void CrashLosingAll();
+  // For tests that go through all ways to lose power: names are kept, and of each file all that was
+  // written, but
+  // - the end of the last write: only some of its first granules are there, never all;
+  void CrashTearing(uint64_t granule_bytes, Prng& prng);
+  // - the first sector that was not synced; of those behind it, some are there.
+  void CrashReordering(Prng& prng);
 
   // Writing beyond `bytes` in all files together fails with ResourceExhausted.
   void set_capacity_bytes(uint64_t bytes);
@@ -123,10 +130,22 @@ class MemoryDisk : public Disk {
   const Inode* FindInode(std::string_view path) const;
   [[nodiscard]] uint64_t UsedBytes() const;
   static void Apply(const PendingWrite& write, std::string* content);
+  // Of each sector its first writes happened, as many as `kept` says; and of the sizes
+  // `sizes_kept`.
+  static void ApplySectors(const std::vector<PendingWrite>& writes, size_t sizes_kept,
+                           absl::FunctionRef<size_t(uint64_t sector)> kept, std::string* content);
   static void ApplyTorn(const std::vector<PendingWrite>& writes, Prng& prng, std::string* content);
   static void Apply(const PendingName& change, std::map<std::string, InodePtr>* names);
   void Restarted();
-  void CrashKeeping(Prng* prng);  // null: nothing
+  // What becomes of what was not synced.
+  struct Fate {
+    absl::FunctionRef<bool()> keeps_directory;
+    absl::FunctionRef<size_t(size_t changes)> keeps_names;
+    absl::FunctionRef<void(const std::vector<PendingWrite>& writes, std::string* content)> apply;
+  };
+  void CrashWith(const Fate& fate);
+  void CrashKeepingNames(
+      absl::FunctionRef<void(const std::vector<PendingWrite>&, std::string*)> apply);
 
   const std::string name_;
   // Guards all below but the hook itself. Recursive, because the hook may look at the disk.
