@@ -15,7 +15,7 @@ BUILD_PACKAGES=(
 # What only the tests need to run: real clients to test against.
 TEST_PACKAGES=(
   python3 python3-etcd3 python3-grpcio golang-go golang-etcd-server-dev curl
-  openssl dpkg-dev clang doxygen
+  openssl dpkg-dev clang doxygen strace
 )
 LINT_PACKAGES=(clang-format python3 git)
 

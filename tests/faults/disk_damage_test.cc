@@ -4,14 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "conclave/server/wal/format.h"
 #include "conclave/tests/app/server_process.h"
+#include "conclave/tests/faults/damaged_files.h"
 #include "conclave/tests/support/test_cluster.h"
 
 namespace conclave::testing {
@@ -38,37 +36,6 @@ size_t CountOn(const std::string& endpoint) {
   return found;
 }
 
-std::string LastSegment(const std::string& data_dir) {
-  std::string last;
-  for (const auto& file : std::filesystem::directory_iterator(data_dir + "/wal")) {
-    if (file.path().extension() == ".log") last = std::max(last, file.path().string());
-  }
-  return last;
-}
-
-// Where the records stand that hold the last `count` entries, one each.
-std::vector<uint64_t> LastRecords(const std::string& segment, size_t count) {
-  const std::string content = ReadFile(segment);
-  const uint32_t seed = wal::SegmentSeed(content);
-  std::vector<uint64_t> records;
-  for (uint64_t at = wal::kRecordsStart;;) {
-    const auto record = wal::DecodeRecord(content, at, seed);
-    if (!record.has_value()) break;
-    if (record->head.entry_count > 0) records.push_back(at);
-    at = record->end;
-  }
-  if (records.size() > count) records.erase(records.begin(), records.end() - count);
-  return records;
-}
-
-void Change(const std::string& path, const std::function<void(std::string*)>& change) {
-  std::string content = ReadFile(path);
-  change(&content);
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  file << content;
-  ASSERT_TRUE(file.good()) << path;
-}
-
 bool Listens(int port) {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{};
@@ -82,14 +49,18 @@ bool Listens(int port) {
 
 enum class Kind { kZeroedFrame, kFlippedBit };
 
-void DamageAt(const std::string& path, uint64_t at, Kind kind) {
-  Change(path, [&](std::string* content) {
-    if (kind == Kind::kZeroedFrame) {
-      std::fill_n(content->begin() + static_cast<ptrdiff_t>(at), 8, '\0');
-    } else {
-      (*content)[at + 60] = static_cast<char>((*content)[at + 60] ^ 0x10);
-    }
-  });
+// Of our own log only: a record's head is 8 bytes at least, and byte 60 is in its payload.
+void DamageAt(FilePlace place, Kind kind) {
+  if (kind == Kind::kZeroedFrame) {
+    ASSERT_TRUE(ZeroBytes(place, 8));
+  } else {
+    place.offset += 60;
+    ASSERT_TRUE(FlipBit(place, 4));
+  }
+}
+
+std::vector<FilePlace> LastPuts(const std::string& data_dir) {
+  return LastRecords(ServerKind::kConclave, data_dir, kPuts);
 }
 
 // Three members; one of them is down while the writes are acknowledged, then all are killed, and
@@ -109,10 +80,9 @@ class TailDamageTest : public ::testing::TestWithParam<std::tuple<Kind, int>> {
     cluster_->Kill(kDamaged);
     cluster_->Kill(kIntact);
     const auto [kind, which] = GetParam();
-    const std::string segment = LastSegment(cluster_->data_dir(kDamaged));
-    const std::vector<uint64_t> records = LastRecords(segment, kPuts);
+    const std::vector<FilePlace> records = LastPuts(cluster_->data_dir(kDamaged));
     ASSERT_GE(records.size(), 2u);
-    DamageAt(segment, which < 0 ? records.back() : records.at(which), kind);
+    DamageAt(which < 0 ? records.back() : records.at(which), kind);
   }
 
   std::string LogOf(int member) const { return ReadFile(cluster_->log_path(member)); }
@@ -186,8 +156,7 @@ TEST(DiskDamageTest, TwoMembersRepairEachOtherWithoutTheThird) {
   ASSERT_EQ(CountOn(cluster->endpoint(1)), kPuts);
   cluster->Kill(0);
   cluster->Kill(1);
-  const std::string segment = LastSegment(cluster->data_dir(1));
-  DamageAt(segment, LastRecords(segment, kPuts).front(), Kind::kZeroedFrame);
+  DamageAt(LastPuts(cluster->data_dir(1)).front(), Kind::kZeroedFrame);
   ASSERT_TRUE(cluster->Restart(0).ok());
   ASSERT_TRUE(cluster->Restart(1).ok());
   for (int i = 0; i < 2; ++i) {
@@ -210,7 +179,7 @@ TEST(DiskDamageTest, ALostStateIsFilledAgainByTheOthers) {
   cluster->Kill(1);
   int damaged = 0;
   for (const auto& file : std::filesystem::directory_iterator(directory)) {
-    Change(file.path(), [](std::string* content) { (*content)[content->size() / 2] ^= 4; });
+    ASSERT_TRUE(FlipBit({file.path(), file.file_size() / 2}, 2));
     ++damaged;
   }
   ASSERT_GE(damaged, 1);
@@ -236,14 +205,14 @@ TEST(DiskDamageTest, AMemberAloneRefusesAndSaysWhatToDo) {
   PutAll(server.endpoint());
   server.process_->Signal(SIGKILL);
   ASSERT_TRUE(server.process_->Wait().ok());
-  const std::string segment = LastSegment(directory.path("data"));
-  DamageAt(segment, LastRecords(segment, kPuts).at(kPuts / 2), Kind::kFlippedBit);
-  const std::string before = ReadFile(segment);
+  const FilePlace place = LastPuts(directory.path("data")).at(kPuts / 2);
+  DamageAt(place, Kind::kFlippedBit);
+  const std::string before = ReadFile(place.file);
   const Outcome refused = RunToEnd({server.flags_.begin() + 1, server.flags_.end()});
   EXPECT_NE(refused.code, 0);
   EXPECT_THAT(refused.output, HasSubstr("This member is the only one"));
   EXPECT_THAT(refused.output, HasSubstr("--force-new-cluster"));
-  EXPECT_EQ(ReadFile(segment), before);
+  EXPECT_EQ(ReadFile(place.file), before);
   // On request it goes on with what is left.
   server.flags_.push_back("--force-new-cluster");
   server.Start();

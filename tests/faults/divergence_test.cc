@@ -10,15 +10,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "conclave/api/rpc.grpc.pb.h"
-#include "conclave/base/check.h"
-#include "conclave/server/apply/snapshot.h"
-#include "conclave/server/apply/state_machine.h"
-#include "conclave/server/node/identity.h"
-#include "conclave/server/node/settings.h"
-#include "conclave/server/posix/disk.h"
-#include "conclave/server/snapshot/reader.h"
-#include "conclave/server/snapshot/writer.h"
 #include "conclave/tests/app/server_process.h"
+#include "conclave/tests/faults/spoiled_state.h"
 #include "conclave/tests/support/test_cluster.h"
 
 namespace conclave::testing {
@@ -27,42 +20,6 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr absl::Duration kPatience = absl::Seconds(60);
-constexpr char kSpoiled[] = "spoiled";
-
-// Writes the newest snapshot again, as if one more key had been put before it.
-void Spoil(const std::string& data_dir) {
-  const auto disk = posix::OpenDisk(data_dir);
-  ASSERT_TRUE(disk.ok()) << disk.status();
-  const auto identity = node::ReadIdentity(**disk);
-  ASSERT_TRUE(identity.ok() && identity->has_value());
-  node::Options options;
-  options.id = (*identity)->member_id;
-  options.cluster_id = (*identity)->cluster_id;
-  const auto newest = snapshot::OpenNewest(**disk, options.cluster_id);
-  ASSERT_TRUE(newest.ok() && newest->reader != nullptr);
-  apply::RestoreTask restore(node::StateSettings(options));
-  while (true) {
-    const auto piece = newest->reader->Next();
-    ASSERT_TRUE(piece.ok()) << piece.status();
-    if (!piece->has_value()) break;
-    ASSERT_TRUE(restore.Feed((*piece)->view()).ok());
-  }
-  auto state = restore.Finish();
-  ASSERT_TRUE(state.ok()) << state.status();
-  {
-    mvcc::WriteTxn txn = (*state)->store().Begin();
-    txn.Put(kSpoiled, "value", 0);
-    txn.Commit();
-  }
-  auto writer = snapshot::Writer::Create(**disk, {options.cluster_id, newest->reader->meta()});
-  ASSERT_TRUE(writer.ok()) << writer.status();
-  apply::SnapshotTask task(state->get());
-  for (Bytes piece = task.Next(4096); !piece.empty(); piece = task.Next(4096)) {
-    ASSERT_TRUE((*writer)->Append(piece.view()).ok());
-  }
-  ASSERT_TRUE((*writer)->Finish().ok());
-}
-
 size_t Alarms(const std::string& endpoint) {
   auto stub = etcdserverpb::Maintenance::NewStub(
       grpc::CreateChannel(endpoint, grpc::InsecureChannelCredentials()));
@@ -91,8 +48,8 @@ TEST(DivergenceTest, AMemberWithAnotherStateIsFoundAndGetsTheOthers) {
                         kPatience));
   }
   cluster->Kill(1);
-  Spoil(cluster->data_dir(1));
-  ASSERT_FALSE(HasFailure());
+  const absl::Status spoiled = SpoilState(cluster->data_dir(1));
+  ASSERT_TRUE(spoiled.ok()) << spoiled;
   ASSERT_TRUE(cluster->Restart(1).ok());
   const auto log = [&] { return ReadFile(cluster->log_path(1)); };
   EXPECT_TRUE(WaitFor([&] { return Alarms(cluster->endpoint(0)) == 1; }, kPatience)) << log();

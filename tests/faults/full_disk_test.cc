@@ -2,7 +2,6 @@
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
-#include <sys/mount.h>
 
 #include <filesystem>
 #include <memory>
@@ -11,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "conclave/api/rpc.grpc.pb.h"
 #include "conclave/tests/app/server_process.h"
+#include "conclave/tests/faults/small_disk.h"
 #include "conclave/tests/support/test_cluster.h"
 
 namespace conclave::testing {
@@ -22,31 +22,6 @@ constexpr absl::Duration kPatience = absl::Seconds(90);
 constexpr int kValueBytes = 64 << 10;
 constexpr int kPutsMax = 4000;  // 250 MB
 constexpr char kNoSpaceText[] = "etcdserver: mvcc: database space exceeded";
-
-// A file system of its own over a member's data directory, with what was in there.
-class SmallDisk {
- public:
-  static std::unique_ptr<SmallDisk> Over(const std::string& directory, const std::string& size) {
-    const std::string aside = directory + ".aside";
-    std::filesystem::rename(directory, aside);
-    std::filesystem::create_directory(directory);
-    if (mount("tmpfs", directory.c_str(), "tmpfs", 0, ("size=" + size).c_str()) != 0) {
-      std::filesystem::remove(directory);
-      std::filesystem::rename(aside, directory);
-      return nullptr;
-    }
-    std::filesystem::permissions(directory, std::filesystem::perms::owner_all);
-    std::filesystem::copy(
-        aside, directory,
-        std::filesystem::copy_options::recursive | std::filesystem::copy_options::update_existing);
-    return std::unique_ptr<SmallDisk>(new SmallDisk(directory));
-  }
-  ~SmallDisk() { umount2(directory_.c_str(), MNT_DETACH); }
-
- private:
-  explicit SmallDisk(std::string directory) : directory_(std::move(directory)) {}
-  const std::string directory_;
-};
 
 class Kv {
  public:

@@ -164,7 +164,7 @@ TestCluster* TestCluster::Shared(const ServerUnderTest& server) {
   return cluster.get();
 }
 
-absl::Status TestCluster::Launch(MemberProcess& member) {
+absl::Status TestCluster::Launch(MemberProcess& member, const std::vector<std::string>& under) {
   std::vector<std::string> peers;
   for (const MemberProcess& each : members_) {
     peers.push_back(absl::StrCat(each.name, "=", PeerUrl(each)));
@@ -186,6 +186,7 @@ absl::Status TestCluster::Launch(MemberProcess& member) {
       absl::StrCat("--heartbeat-interval=", options_.heartbeat_ms),
       absl::StrCat("--election-timeout=", options_.election_ms)};
   argv.insert(argv.end(), options_.extra_flags.begin(), options_.extra_flags.end());
+  argv.insert(argv.begin(), under.begin(), under.end());
   std::vector<char*> pointers;
   for (std::string& arg : argv) pointers.push_back(arg.data());
   pointers.push_back(nullptr);
@@ -200,7 +201,7 @@ absl::Status TestCluster::Launch(MemberProcess& member) {
     setpgid(0, 0);
     dup2(fd, STDOUT_FILENO);
     dup2(fd, STDERR_FILENO);
-    execv(pointers[0], pointers.data());
+    execvp(pointers[0], pointers.data());
     _exit(127);
   }
   close(fd);
@@ -271,9 +272,20 @@ void TestCluster::Resume(int member) {
   members_.at(member).paused = false;
 }
 
-absl::Status TestCluster::Restart(int member) {
+absl::Status TestCluster::Restart(int member, const std::vector<std::string>& under) {
   if (members_.at(member).pid > 0) return absl::FailedPreconditionError("it runs");
-  return Launch(members_.at(member));
+  return Launch(members_.at(member), under);
+}
+
+absl::StatusOr<int> TestCluster::WaitEnd(int member, absl::Duration timeout) {
+  MemberProcess& process = members_.at(member);
+  if (process.pid <= 0) return absl::FailedPreconditionError("it does not run");
+  int status = 0;
+  if (!WaitFor([&] { return waitpid(process.pid, &status, WNOHANG) == process.pid; }, timeout)) {
+    return absl::DeadlineExceededError(absl::StrCat("member ", process.name, " goes on"));
+  }
+  process.pid = -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
 absl::Status TestCluster::WaitHealthy(int member, absl::Duration timeout) {

@@ -92,8 +92,11 @@ class TestCluster {
   void Terminate(int member);  // SIGTERM, and reaped (SIGKILL after 10 s)
   void Pause(int member);      // SIGSTOP
   void Resume(int member);     // SIGCONT
-  // Starts a member that was killed, on its old ports and data. Does not wait.
-  absl::Status Restart(int member);
+  // Starts a member that was killed, on its old ports and data. Does not wait. `under`: a command
+  // that runs it and becomes it, such as `strace -D`.
+  absl::Status Restart(int member, const std::vector<std::string>& under = {});
+  // Waits until a member ends of its own accord: its exit code, or minus the signal.
+  absl::StatusOr<int> WaitEnd(int member, absl::Duration timeout = absl::Seconds(20));
   absl::Status WaitHealthy(int member, absl::Duration timeout = absl::Seconds(20));
   absl::Status WaitAllHealthy(absl::Duration timeout = absl::Seconds(20));
   // Index of the member that leads; Unavailable if none is known within the timeout.
@@ -113,7 +116,7 @@ class TestCluster {
   TestCluster(Options options, std::string binary, std::string directory);
   absl::Status ChoosePorts();
   static std::string PeerUrl(const MemberProcess& member);  // as others know it
-  absl::Status Launch(MemberProcess& member);
+  absl::Status Launch(MemberProcess& member, const std::vector<std::string>& under = {});
   void Reap(MemberProcess& member, int signal, absl::Duration patience);
   std::string LogTail(const MemberProcess& member) const;
 
