@@ -8,6 +8,11 @@ namespace conclave::gates {
 
 const std::vector<Gate>& AllGates() {
   static const auto& gates = *new std::vector<Gate>{
+      {"frame",
+       "of three members one is down, all are killed, a frame of the log of one becomes zeros: "
+       "nothing acknowledged is lost",
+       ZeroedFrame},
+      {"bit", "a bit of a value flips in the state file of a member: nobody reads it", FlippedBit},
       {"candidate",
        "who campaigns on a lease that ends while he waits is told so within 1 s, and never leads",
        CandidateWithoutALease},
@@ -24,6 +29,14 @@ const std::vector<Gate>& AllGates() {
        ManyLeasesAtOnce},
       {"watcher", "who watches and does not read costs the server no memory, and misses nothing",
        SlowWatcher},
+      {"full",
+       "a member whose disk of 140 MB is full reads on, starts again, and writes again when "
+       "something was deleted",
+       FullDisk},
+      {"sync",
+       "a member whose sync fails ends, and trusts nothing of its log that was not proven synced",
+       FailedSync},
+      {"states", "a member whose state differs is found within 2 s", StatesThatDiffer},
   };
   return gates;
 }

@@ -28,6 +28,7 @@ struct Result {
   std::string measured;  // for people
 };
 
+// Unimplemented: it cannot be measured here, and why.
 struct Gate {
   std::string_view name;
   std::string_view promise;
@@ -44,6 +45,11 @@ absl::StatusOr<Result> WriteGapAfterAKill(testing::ServerKind kind, const Scale&
 absl::StatusOr<Result> WriteGapAfterAPause(testing::ServerKind kind, const Scale& scale);
 absl::StatusOr<Result> ManyLeasesAtOnce(testing::ServerKind kind, const Scale& scale);
 absl::StatusOr<Result> SlowWatcher(testing::ServerKind kind, const Scale& scale);
+absl::StatusOr<Result> ZeroedFrame(testing::ServerKind kind, const Scale& scale);
+absl::StatusOr<Result> FlippedBit(testing::ServerKind kind, const Scale& scale);
+absl::StatusOr<Result> StatesThatDiffer(testing::ServerKind kind, const Scale& scale);
+absl::StatusOr<Result> FullDisk(testing::ServerKind kind, const Scale& scale);
+absl::StatusOr<Result> FailedSync(testing::ServerKind kind, const Scale& scale);
 
 // "1.23 s".
 std::string Seconds(absl::Duration duration);

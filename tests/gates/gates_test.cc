@@ -14,6 +14,7 @@ TEST_P(GateTest, IsKept) {
     GTEST_SKIP() << binary.status();
   }
   const absl::StatusOr<Result> result = GetParam().run(testing::ServerKind::kConclave, {});
+  if (absl::IsUnimplemented(result.status())) GTEST_SKIP() << result.status();
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_TRUE(result->kept) << GetParam().promise << ": " << result->measured;
 }
