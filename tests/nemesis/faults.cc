@@ -6,6 +6,7 @@
 
 #include "absl/time/clock.h"
 #include "conclave/base/check.h"
+#include "conclave/tests/support/strace.h"
 
 namespace conclave::nemesis {
 
@@ -31,6 +32,7 @@ std::string_view Faults::NameOf(Kind kind) {
       "kill the leader",
       "pause the leader",
       "kill all",
+      "fail a sync",
       "cut peers",
       "stall to peers",
       "stall from peers",
@@ -53,6 +55,7 @@ absl::Status Faults::Run(absl::Duration duration) {
     const int at_once = prng_.Chance(1, 3) ? 2 : 1;
     for (int i = 0; i < at_once; ++i) {
       const auto kind = static_cast<Kind>(prng_.Below(static_cast<uint64_t>(Kind::kCount)));
+      if (!Possible(kind)) continue;
       ++counts_[std::string(NameOf(kind))];
       Begin(kind, static_cast<int>(prng_.Below(static_cast<uint64_t>(cluster_->size()))));
     }
@@ -64,6 +67,19 @@ absl::Status Faults::Run(absl::Duration duration) {
 }
 
 void Faults::Rest(absl::Duration longest) { absl::SleepFor(longest * prng_.Unit()); }
+
+bool Faults::Possible(Kind kind) {
+  if (kind != Kind::kFailSync) return true;
+  const absl::Status can = testing::CanTrace();
+  if (!can.ok()) left_out_ = std::string(can.message());
+  return can.ok();
+}
+
+// Under the load it syncs at once; a member that does not is left alone.
+void Faults::FailSync(int member) {
+  const auto tracer = testing::FailNext("fdatasync,fsync", cluster_->pid(member));
+  if (tracer.ok()) (void)cluster_->WaitEnd(member, kFaultMax);
+}
 
 void Faults::Begin(Kind kind, int member) {
   if (kind == Kind::kKillLeader || kind == Kind::kPauseLeader) {
@@ -86,6 +102,9 @@ void Faults::Begin(Kind kind, int member) {
       if (!runs || paused) return;
       cluster_->Pause(member);
       paused_.push_back(member);
+      return;
+    case Kind::kFailSync:
+      if (runs && !paused) FailSync(member);
       return;
     case Kind::kKillAll:
       for (int i = 0; i < cluster_->size(); ++i) cluster_->Kill(i);

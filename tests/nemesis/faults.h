@@ -27,6 +27,8 @@ class Faults {
   absl::Status Run(absl::Duration duration);
   // By name: how often.
   const std::map<std::string, int>& counts() const { return counts_; }
+  // What cannot be done here, and why; empty: everything can.
+  const std::string& left_out() const { return left_out_; }
 
  private:
   enum class Kind {
@@ -36,6 +38,7 @@ class Faults {
     kKillLeader,
     kPauseLeader,
     kKillAll,
+    kFailSync,
     kCutPeers,
     kStallPeers,
     kStallFromPeers,
@@ -51,8 +54,11 @@ class Faults {
     kCount,
   };
   static std::string_view NameOf(Kind kind);
+  // Whether it can be done here.
+  bool Possible(Kind kind);
 
   void Begin(Kind kind, int member);
+  void FailSync(int member);
   void HarmPeers(Kind kind, testing::TcpProxy& proxy);
   void HarmClients(Kind kind, testing::TcpProxy& proxy);
   absl::Status HealAll();
@@ -62,6 +68,7 @@ class Faults {
   const std::vector<testing::TcpProxy*> clients_;
   Prng prng_;
   std::map<std::string, int> counts_;
+  std::string left_out_;
   std::vector<int> paused_;
 };
 

@@ -37,8 +37,10 @@ absl::StatusOr<Report> Run(const RunOptions& options) {
   if (absl::Status finished = (*workload)->Finish(); !finished.ok()) return finished;
   absl::StatusOr<sim::Complaints> complaints = keeper.Check((*cluster)->endpoints());
   if (!complaints.ok()) return complaints.status();
-  return Report{
-      .complaints = *std::move(complaints), .counts = keeper.counts(), .faults = faults.counts()};
+  return Report{.complaints = *std::move(complaints),
+                .counts = keeper.counts(),
+                .faults = faults.counts(),
+                .left_out = faults.left_out()};
 }
 
 std::string Describe(const Report& report) {
@@ -53,6 +55,7 @@ std::string Describe(const Report& report) {
   for (const auto& [name, times] : report.faults)
     absl::StrAppend(&text, " ", name, " x", times, ",");
   text.back() = '\n';
+  if (!report.left_out.empty()) absl::StrAppend(&text, "left out: ", report.left_out, "\n");
   for (const std::string& complaint : report.complaints) absl::StrAppend(&text, complaint, "\n");
   absl::StrAppend(&text, report.complaints.size(), " complaints\n");
   return text;

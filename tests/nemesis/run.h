@@ -24,6 +24,7 @@ struct Report {
   sim::Complaints complaints;
   HistoryKeeper::Counts counts;
   std::map<std::string, int> faults;
+  std::string left_out;  // of the faults, and why; empty: none
 };
 
 // NotFound: no such server here. Other errors: the cluster did not come back.

@@ -1,5 +1,6 @@
 #include "conclave/tests/nemesis/workload.h"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -16,12 +17,17 @@ namespace {
 using Kind = sim::KvOperation::Kind;
 
 constexpr char kPrefix[] = "kv/";
+constexpr char kLeasePrefix[] = "lease/";
 constexpr uint64_t kKeys = 12;
 constexpr absl::Duration kCallTimeout = absl::Seconds(3);
 constexpr absl::Duration kThinkMax = absl::Milliseconds(20);
 constexpr absl::Duration kHoldMax = absl::Milliseconds(60);
 constexpr int64_t kLeaseSeconds = 2;
 constexpr absl::Duration kWatchPatience = absl::Seconds(60);
+constexpr absl::Duration kLeasePatience = absl::Seconds(60);
+// A lease that nobody renews lives no longer than its TTL and this: an election, its expiry's way
+// through the log, and a busy machine.
+constexpr absl::Duration kLeaseSlack = absl::Seconds(10);
 
 std::string KeyOf(uint64_t i) { return absl::StrCat(kPrefix, i); }
 
@@ -204,17 +210,19 @@ void Workload::RunKv(Client client, int id, Prng prng) {
 // ---- Leases ------------------------------------------------------------------------------------
 
 void Workload::RunLeases(Client client, int id, Prng prng) {
-  for (int n = 0; !ending_; ++n) KeepLease(client, absl::StrCat("lease/", id, "/", n), prng);
+  for (int n = 0; !ending_; ++n) KeepLease(client, absl::StrCat(kLeasePrefix, id, "/", n), prng);
 }
 
 // A lease with a key: renewed for a while, then left to die.
 void Workload::KeepLease(const Client& client, const std::string& key, Prng& prng) {
   const CallOptions call{.timeout = kCallTimeout};
-  sim::LeaseHistory lease{.key = key, .granted = Now()};
+  // Finish gives it the time to go.
+  sim::LeaseHistory lease{.key = key, .granted = Now(), .must_be_gone = true};
   const absl::StatusOr<GrantResult> grant = client.Grant(absl::Seconds(kLeaseSeconds), {}, call);
   if (!grant.ok()) return absl::SleepFor(UpTo(kThinkMax, prng));
   lease.id = grant->id;
   lease.ttl = absl::ToChronoNanoseconds(grant->ttl);
+  LiveUntil(absl::Now() + grant->ttl + kLeaseSlack);
   lease.key_written = client.Put(key, "held", {.lease = lease.id}, call).ok();
   for (int64_t renewals = prng.Between(0, 8); renewals > 0 && !ending_; --renewals) {
     absl::SleepFor(UpTo(grant->ttl * 0.6, prng));
@@ -223,8 +231,14 @@ void Workload::KeepLease(const Client& client, const std::string& key, Prng& prn
     const absl::StatusOr<absl::Duration> renewed = client.KeepAliveOnce(lease.id, call);
     if (absl::IsNotFound(renewed.status())) break;
     if (renewed.ok()) lease.renewed.push_back(sent);
+    LiveUntil(absl::Now() + grant->ttl + kLeaseSlack);
   }
   keeper_->Add(std::move(lease));
+}
+
+void Workload::LiveUntil(absl::Time time) {
+  std::lock_guard lock(mutex_);
+  leases_end_ = std::max(leases_end_, time);
 }
 
 // ---- Locks -------------------------------------------------------------------------------------
@@ -265,25 +279,51 @@ void Workload::HoldLock(const Session& session, int id, Prng& prng) {
 
 absl::Status Workload::Finish() {
   Join();
-  // A write that everybody hears, as the last one.
-  absl::StatusOr<PutResult> last = monitor_->Put(absl::StrCat(kPrefix, "last"), "the last value");
-  if (!last.ok()) return last.status();
+  absl::Status status = EndWatches();
+  // Nobody renews any more.
+  if (!testing::WaitFor([this] { return LeasesAreGone(); }, kLeasePatience)) {
+    status.Update(absl::DeadlineExceededError("it cannot be read whether the leases are gone"));
+  }
+  return status;
+}
+
+absl::Status Workload::EndWatches() {
+  // A last write that it hears for each, and one behind them that those of many keys hear.
+  std::map<std::string, int64_t> last;
+  for (const std::unique_ptr<Watched>& watched : watched_) {
+    if (watched->history.range_end.empty()) last[watched->history.key] = 0;
+  }
+  for (auto& [key, revision] : last) {
+    const absl::StatusOr<PutResult> put = monitor_->Put(key, "the last value");
+    if (!put.ok()) return put.status();
+    revision = put->revision;
+  }
+  const absl::StatusOr<PutResult> put =
+      monitor_->Put(absl::StrCat(kPrefix, "last"), "the last value");
+  if (!put.ok()) return put.status();
   absl::Status status;
   for (const std::unique_ptr<Watched>& watched : watched_) {
+    const auto of_key = last.find(watched->history.key);
+    const int64_t wanted = of_key == last.end() ? put->revision : of_key->second;
     const bool complete = testing::WaitFor(
         [&] {
           std::lock_guard lock(watched->mutex);
-          return watched->delivered >= last->revision || !watched->history.range_end.size();
+          return watched->delivered >= wanted;
         },
         kWatchPatience);
     watched->watch.Cancel();
-    if (!watched->status.ok()) status = watched->status;
-    watched->history.must_be_complete = complete && !watched->history.range_end.empty();
-    if (!complete) status = absl::DeadlineExceededError("a watch does not catch up");
+    status.Update(watched->status);
+    if (!complete) status.Update(absl::DeadlineExceededError("a watch does not catch up"));
+    watched->history.must_be_complete = complete;
     keeper_->Add(watched->history);
   }
-  heard_.Cancel();
   return status;
+}
+
+// Or have had the time for it: then the checkers will complain of those that are left.
+bool Workload::LeasesAreGone() {
+  const auto left = monitor_->Range(Prefix(kLeasePrefix), {.count_only = true});
+  return left.ok() && (left->count == 0 || absl::Now() >= leases_end_);
 }
 
 }  // namespace conclave::nemesis

@@ -4,11 +4,14 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "conclave/base/prng.h"
 #include "conclave/client/client.h"
 #include "conclave/tests/nemesis/history_keeper.h"
@@ -32,7 +35,8 @@ class Workload {
                                                          HistoryKeeper* keeper);
   ~Workload();
 
-  // Ends all threads; the watches get the time to hear everything up to then. Once.
+  // Ends all threads; the watches get the time to hear everything up to then, and the leases to
+  // end. Once.
   absl::Status Finish();
 
  private:
@@ -43,7 +47,10 @@ class Workload {
   void RunLocks(Client client, int id, Prng prng);
   void KeepLease(const Client& client, const std::string& key, Prng& prng);
   void HoldLock(const Session& session, int id, Prng& prng);
+  void LiveUntil(absl::Time time);
   void Join();
+  absl::Status EndWatches();
+  bool LeasesAreGone();
 
   const WorkloadOptions options_;
   HistoryKeeper* const keeper_;
@@ -52,6 +59,8 @@ class Workload {
   std::unique_ptr<Client> monitor_;
   Watch heard_;
   std::vector<std::unique_ptr<Watched>> watched_;
+  std::mutex mutex_;
+  absl::Time leases_end_ = absl::InfinitePast();  // the last one must be gone then; under mutex_
 };
 
 }  // namespace conclave::nemesis
