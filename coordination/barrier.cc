@@ -44,10 +44,13 @@ absl::Status Barrier::Wait(const CallOptions& call) const {
     absl::StatusOr<TxnResult> look = patience.Read({.success = {Get(name_)}});
     if (!look.ok()) return look.status();
     if (look->get(0) == nullptr) return absl::OkStatus();
+    if (MUTANT("barrier-passed-without-a-look")) {
+      return patience.WaitForChange(
+          {.range = name_, .after_revision = look->get(0)->mod_revision - 1});
+    }
     absl::Status changed =
         patience.WaitForChange({.range = name_, .after_revision = look->revision, .no_puts = true});
     if (!changed.ok()) return changed;
-    if (MUTANT("barrier-passed-without-a-look")) return absl::OkStatus();
   }
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "conclave/base/mutant.h"
+
 namespace conclave {
 namespace {
 
@@ -39,7 +41,7 @@ std::optional<size_t> EndpointPool::PickHealthy(Instant now, bool fallback) {
     if (member->second.shunned_until > now || member->second.endpoint.fallback != fallback) {
       continue;
     }
-    turn_ = member->first + 1;
+    turn_ = member->first + (MUTANT("client-stays-with-who-fails") ? 0 : 1);
     return member->first;
   }
   return std::nullopt;

@@ -4,6 +4,15 @@
 #include "conclave/base/reached.h"
 
 namespace conclave::mvcc {
+namespace {
+
+// Without the tombstone the revision of its deletion has no record either.
+bool DropsItsTombstone() {
+  return MUTANT("compaction-drops-the-tombstone-at-its-revision") ||
+         MUTANT("revision-of-the-newest-record-restored");
+}
+
+}  // namespace
 
 Slot Slot::Of(const Record* const* records, size_t count) {
   if (count == 1) return Of(records[0]);
@@ -42,8 +51,7 @@ void Slot::DropOlder(int64_t revision, absl::FunctionRef<void(const Record&)> dr
   };
   if (!has_history()) {
     const Record* only = record();
-    if (only->tombstone() && (only->mod_revision() < revision ||
-                              MUTANT("compaction-drops-the-tombstone-at-its-revision"))) {
+    if (only->tombstone() && (only->mod_revision() < revision || DropsItsTombstone())) {
       REACHED("mvcc: a key that was deleted is forgotten");
       drop(only);
       word_ = 0;
@@ -60,8 +68,7 @@ void Slot::DropOlder(int64_t revision, absl::FunctionRef<void(const Record&)> dr
     --older;
   }
   const Record* newest = history->records[behind - 1];
-  if (newest->tombstone() && (newest->mod_revision() < revision ||
-                              MUTANT("compaction-drops-the-tombstone-at-its-revision"))) {
+  if (newest->tombstone() && (newest->mod_revision() < revision || DropsItsTombstone())) {
     REACHED("mvcc: a tombstone goes with its history");
     older = behind;
   }

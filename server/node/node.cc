@@ -38,6 +38,7 @@ raft::Config RaftConfig(const Options& options) {
   config.suspect_ticks = std::clamp(
       static_cast<uint32_t>(SuspicionOf(options) * kHeartbeatTicks / options.heartbeat_interval),
       kHeartbeatTicks + 1, config.election_ticks);
+  config.max_append_bytes = options.append_bytes_max;
   config.max_committed_bytes = 4 << 20;
   return config;
 }
@@ -46,6 +47,7 @@ watch::WatchOptions WatchSettings(const Options& options) {
   watch::WatchOptions settings;
   settings.stream_bytes_max = options.stream_unsent_bytes_max;
   settings.fragment_bytes = options.request_bytes_max + (512 << 10);
+  settings.batch_revisions_max = options.watch_batch_revisions_max;
   settings.watchers_per_stream_max = options.watchers_per_stream_max;
   settings.progress_interval = options.watch_progress_interval;
   settings.seed = options.seed;
@@ -103,6 +105,7 @@ void Node::Turn(Instant now, std::span<Input> inputs, Effects* effects) {
 Instant Node::NextDeadline() const { return impl_->NextDeadline(); }
 RaftStatus Node::raft_status() const { return impl_->raft_status(); }
 const apply::StateMachine& Node::state() const { return impl_->state(); }
+const raft::ConfState& Node::conf() const { return impl_->conf(); }
 
 // ---- The turn -----------------------------------------------------------------------------------
 
@@ -232,7 +235,9 @@ RaftStatus Node::Impl::raft_status() const {
   status.leader = raft_.leader();
   status.commit = raft_.commit();
   status.applied = applied();
+  status.conf_entry = raft_.conf_entry();
   status.is_leader = raft_.is_leader();
+  status.first_own = raft_.first_own();
   const apply::Member* self = state_->membership().Find(options_.id.value());
   status.is_learner = self != nullptr && self->is_learner;
   return status;

@@ -69,6 +69,8 @@ struct Options {
   uint64_t catch_up_entries = 0;  // or no more than about so many, once a snapshot covers them
   uint64_t snapshot_chunk_bytes = 256u << 10;  // of a snapshot on its way to a follower
   uint64_t snapshot_chunks_in_flight_max = 8;
+  // Entries in one message to a follower; a single one may be larger.
+  uint64_t append_bytes_max = 1 << 20;
 
   // Authentication. Tokens are signed ones (JWT) if there is a verifier, else simple ones.
   std::shared_ptr<const auth::TokenVerifier> token_verifier;
@@ -80,6 +82,7 @@ struct Options {
   Duration health_interval = std::chrono::seconds(5);  // connected for so long: healthy
 
   Duration watch_progress_interval = std::chrono::minutes(10);
+  int64_t watch_batch_revisions_max = 1000;  // in one response to a watch that catches up
   // A change of leader prolongs a lease by no more than about this (or a twentieth of its TTL).
   Duration lease_checkpoint_lag = std::chrono::milliseconds(500);
   Duration slow_request = std::chrono::milliseconds(300);
@@ -120,6 +123,8 @@ struct RaftStatus {
   raft::NodeId leader;  // 0: none known
   raft::Index commit;
   raft::Index applied;
+  raft::Index conf_entry;  // the newest change of membership in the log, committed or not
+  raft::Index first_own;   // a leader's: the entry that opens its term
   bool is_leader = false;
   bool is_learner = false;
 };
@@ -143,6 +148,8 @@ class Node {
   // For tests and checkers.
   [[nodiscard]] RaftStatus raft_status() const;
   [[nodiscard]] const apply::StateMachine& state() const;
+  // The configuration as of what is applied.
+  [[nodiscard]] const raft::ConfState& conf() const;
 
  private:
   class Impl;

@@ -50,6 +50,7 @@ class Node::Impl {
   Instant NextDeadline() const;
   RaftStatus raft_status() const;
   const apply::StateMachine& state() const { return *state_; }
+  const raft::ConfState& conf() const { return raft_.ConfStateAt(applied()); }
 
  private:
   // Digests that were compared, as a report tells them.

@@ -55,12 +55,13 @@ void RawNode::StartElection(Election kind) {
                             .leadership_transfer = kind == Election::kTransfer,
                             .last_index = last.index,
                             .last_term = last.term};
-  std::vector<Envelope>& out = pre_vote ? messages_ : messages_when_durable_;
+  const bool held = !pre_vote && !MUTANT("own-vote-before-it-is-durable");
+  std::vector<Envelope>& out = held ? messages_when_durable_ : messages_;
   const Term asked_term = pre_vote ? term_ + 1 : term_;
   confs_.quorum().ForEach([&](NodeId id) {
     if (id != config_.id) out.push_back({config_.id, id, asked_term, request});
   });
-  if (pre_vote || MUTANT("own-vote-before-it-is-durable")) RecordVote(config_.id, true);
+  if (!held) RecordVote(config_.id, true);
 }
 
 // The vote itself follows thesis 3.4 and 3.6.1: one vote per term, and only for a log that is at

@@ -211,9 +211,11 @@ NodeId RawNode::transferee() const {
   return leader == nullptr ? NodeId() : leader->transferee;
 }
 
-bool RawNode::leader_is_current() const {
+bool RawNode::leader_is_current() const { return is_leader() && log_.commit() >= first_own(); }
+
+Index RawNode::first_own() const {
   const auto* leader = std::get_if<Leader>(&role_);
-  return leader != nullptr && log_.commit() >= leader->first_own;
+  return leader == nullptr ? Index() : leader->first_own;
 }
 
 Status RawNode::status() const {

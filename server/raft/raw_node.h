@@ -238,6 +238,8 @@ class RawNode {
   // True on a leader that has committed an entry of its own term: it knows all that was ever
   // committed.
   bool leader_is_current() const;
+  // A leader's: the entry that opens its term. 0: this member does not lead.
+  Index first_own() const;
   // nullopt: compacted away, or beyond the last entry.
   std::optional<Term> TermAt(Index index) const { return log_.TermAt(index); }
   // An entry in memory: first_index() <= index <= last_index().

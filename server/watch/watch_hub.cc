@@ -343,9 +343,9 @@ void WatchHub::Impl::Restore(mvcc::Store* store) {
       const int64_t next = MUTANT("restored-watch-goes-back")
                                ? watcher->next_revision
                                : std::max(watcher->next_revision, passed + 1);
-      if (next > revision_ && !MUTANT("restored-watch-of-the-future")) {
+      if (next > revision_) {
         REACHED("watch: one of the future outlives the state");
-        watcher->next_revision = next;
+        watcher->next_revision = MUTANT("restored-watch-of-the-future") ? revision_ + 1 : next;
         continue;
       }
       REACHED("watch: one catches up behind a snapshot");

@@ -11,6 +11,8 @@ namespace conclave::sim {
 namespace {
 
 constexpr size_t kComplaintsMax = 20;
+// Beyond a TTL, when all is well: an election, and the checkpoints' lag for each change of leader.
+constexpr Duration kOverstayMax = std::chrono::seconds(6);
 
 bool InRange(const std::string& key, const std::string& begin, const std::string& end) {
   if (end.empty()) return key == begin;
@@ -189,6 +191,7 @@ class KvCheck {
     }
     if (op.outcome == Outcome::kRefused) return std::nullopt;
     const bool wrote = op.kind == KvOperation::Kind::kPut ||
+                       (op.kind == KvOperation::Kind::kPast && writes_value) ||
                        (op.kind == KvOperation::Kind::kDelete && op.deleted > 0) ||
                        (op.kind == KvOperation::Kind::kSwap && op.succeeded);
     return std::pair(op.revision, wrote);
@@ -330,12 +333,37 @@ Complaints CheckLease(const TrueHistory& truth, const LeaseHistory& lease) {
           std::chrono::duration_cast<std::chrono::milliseconds>(from + lease.ttl - *gone);
       return {absl::StrCat("lease ", lease.id, " ended ", early.count(), " ms early")};
     }
+    if (lease.calm != kNever &&
+        *gone > std::max(lease.last_attempt, lease.calm) + lease.ttl + kOverstayMax) {
+      return {absl::StrCat("lease ", lease.id, " outlives its time")};
+    }
     return {};
   }
   if (lease.key_written && !written)
     return {absl::StrCat("the key of lease ", lease.id, " is lost")};
   if (written && lease.must_be_gone) return {absl::StrCat("lease ", lease.id, " never ended")};
   return {};
+}
+
+std::string LeaderRules::Take(const Look& look) {
+  const Look last = std::exchange(last_, look);
+  if (look.first_own == 0) return "";
+  const bool led_before = last.first_own != 0 && last.term == look.term;
+  if (!led_before) commit_at_first_ = look.commit;
+  const bool current = look.commit >= look.first_own;
+  if (!current && look.commit > commit_at_first_) {
+    return absl::StrCat("it leads in term ", look.term, " from entry ", look.first_own,
+                        " on, and has committed entry ", look.commit, " by counting");
+  }
+  if (!current && look.conf_entry > look.first_own) {
+    return absl::StrCat("it changes the membership in term ", look.term,
+                        " before it has committed in it");
+  }
+  if (led_before && look.conf_entry > last.conf_entry && look.commit < last.conf_entry) {
+    return absl::StrCat("it changes the membership at entry ", look.conf_entry,
+                        " before the change at ", last.conf_entry, " is committed");
+  }
+  return "";
 }
 
 }  // namespace conclave::sim

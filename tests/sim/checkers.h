@@ -4,6 +4,7 @@
 // each. So strict serializability is not searched for but verified, in O(n log n).
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -31,7 +32,28 @@ Complaints CheckWatch(const TrueHistory& truth, const WatchHistory& watch);
 // - the key of a lease does not go before the last acknowledged renewal (or the grant), as of its
 // sending, plus
 //   the TTL
-// - it goes in the end
+// - it goes in the end, and once all is well soon after the last attempt to renew it, plus the TTL
 Complaints CheckLease(const TrueHistory& truth, const LeaseHistory& lease);
+
+// What Raft forbids a leader, whatever comes of it. One member is looked at after each of its
+// turns, from its start on.
+// - thesis 3.6.2: it commits by counting only what is of its own term
+// - 4.1, and Ongaro's note of July 2015: it changes the membership only when it has committed in
+// its term, and what was changed before is committed
+class LeaderRules {
+ public:
+  struct Look {
+    uint64_t term = 0;
+    uint64_t commit = 0;
+    uint64_t first_own = 0;   // the entry that opens its term; 0: it does not lead
+    uint64_t conf_entry = 0;  // the newest change of membership in its log
+  };
+  // What is wrong; empty: nothing.
+  std::string Take(const Look& look);
+
+ private:
+  Look last_;
+  uint64_t commit_at_first_ = 0;  // when it was seen to lead for the first time, in this term
+};
 
 }  // namespace conclave::sim

@@ -215,6 +215,23 @@ TEST(KvChecker, RejectsAnotherPast) {
   EXPECT_FALSE(Accepts({Past(5, {kA3})}));
 }
 
+TEST(KvChecker, RejectsAWriteAlongWithThePastThatDidNotCount) {
+  KvOperation op = Past(2, {});
+  op.key = "b";
+  op.value = "v2";
+  op.revision = 3;
+  op.invoked = At(2);
+  EXPECT_TRUE(Accepts({op}));
+  op.value = "lost";
+  EXPECT_FALSE(Accepts({op}));
+  op.value = "v2";
+  op.outcome = Outcome::kRefused;  // and there
+  EXPECT_FALSE(Accepts({op}));
+  op.outcome = Outcome::kDone;
+  op.invoked = At(6);  // behind what had been seen before
+  EXPECT_FALSE(Accepts({op, Range("a", 4, 5, 5, {})}));
+}
+
 KvOperation Doomed(std::string value, Outcome outcome) {
   KvOperation op = Operation(Kind::kDoomed, "a", 1, 2, 2);
   op.value = std::move(value);
@@ -289,7 +306,70 @@ TEST(LeaseChecker, RejectsALeaseThatNeverEnds) {
   lease.must_be_gone = true;
   EXPECT_FALSE(CheckLease(LeaseTruth(0), lease).empty());
 }
+TEST(LeaseChecker, RejectsALeaseThatOutlivesItsTime) {
+  LeaseHistory lease = Lease();
+  EXPECT_TRUE(CheckLease(LeaseTruth(90), lease).empty());  // while things go wrong
+  lease.calm = At(20);
+  EXPECT_TRUE(CheckLease(LeaseTruth(31), lease).empty());
+  EXPECT_FALSE(CheckLease(LeaseTruth(32), lease).empty());
+  lease.last_attempt = At(30);  // may have been taken
+  EXPECT_TRUE(CheckLease(LeaseTruth(41), lease).empty());
+  EXPECT_FALSE(CheckLease(LeaseTruth(42), lease).empty());
+}
 TEST(LeaseChecker, RejectsALostKey) { EXPECT_FALSE(CheckLease({}, Lease()).empty()); }
+
+// ---- Leaders ------------------------------------------------------------------------------------
+
+// What is wrong with the last of these looks; nothing is with those before.
+std::string WrongAtLast(const std::vector<LeaderRules::Look>& looks) {
+  LeaderRules rules;
+  std::string wrong;
+  for (const LeaderRules::Look& look : looks) {
+    EXPECT_EQ(wrong, "");
+    wrong = rules.Take(look);
+  }
+  return wrong;
+}
+
+TEST(LeaderRules, AcceptsALeaderThatCommitsItsOwn) {
+  EXPECT_EQ(WrongAtLast({{.term = 1, .commit = 5, .conf_entry = 3},
+                         {.term = 2, .commit = 5, .first_own = 9, .conf_entry = 3},
+                         {.term = 2, .commit = 9, .first_own = 9, .conf_entry = 3},
+                         {.term = 2, .commit = 10, .first_own = 9, .conf_entry = 11},
+                         {.term = 2, .commit = 11, .first_own = 9, .conf_entry = 12},
+                         {.term = 3, .commit = 12, .conf_entry = 12}}),
+            "");
+}
+TEST(LeaderRules, AcceptsWhatAFollowerHearsIsCommitted) {
+  EXPECT_EQ(WrongAtLast({{.term = 2, .commit = 5}, {.term = 2, .commit = 7}}), "");
+}
+TEST(LeaderRules, AcceptsAChangeThatWasThereBefore) {
+  EXPECT_EQ(WrongAtLast({{.term = 1, .commit = 5, .conf_entry = 8},
+                         {.term = 2, .commit = 5, .first_own = 9, .conf_entry = 8}}),
+            "");
+}
+TEST(LeaderRules, RejectsACommitOfAnEarlierTermByCounting) {
+  EXPECT_NE(WrongAtLast({{.term = 2, .commit = 5, .first_own = 9},
+                         {.term = 2, .commit = 7, .first_own = 9}}),
+            "");
+}
+TEST(LeaderRules, RejectsItInTheNextTermToo) {
+  EXPECT_NE(WrongAtLast({{.term = 2, .commit = 9, .first_own = 9},
+                         {.term = 3, .commit = 9, .first_own = 12},
+                         {.term = 3, .commit = 10, .first_own = 12}}),
+            "");
+}
+TEST(LeaderRules, RejectsAChangeBeforeTheFirstCommit) {
+  EXPECT_NE(WrongAtLast({{.term = 2, .commit = 5, .first_own = 9, .conf_entry = 3},
+                         {.term = 2, .commit = 5, .first_own = 9, .conf_entry = 10}}),
+            "");
+  EXPECT_NE(WrongAtLast({{.term = 2, .commit = 5, .first_own = 9, .conf_entry = 10}}), "");
+}
+TEST(LeaderRules, RejectsTwoChangesAtOnce) {
+  EXPECT_NE(WrongAtLast({{.term = 2, .commit = 9, .first_own = 9, .conf_entry = 10},
+                         {.term = 2, .commit = 9, .first_own = 9, .conf_entry = 11}}),
+            "");
+}
 
 }  // namespace
 }  // namespace conclave::sim

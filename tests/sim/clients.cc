@@ -21,6 +21,7 @@ using std::chrono::seconds;
 
 constexpr Duration kPatience = seconds(12);
 constexpr Duration kProgressDue = milliseconds(700);
+constexpr milliseconds kLastMoment(30);  // before a lease ends
 
 template <typename Response>
 Response Parse(const node::Reply& reply) {
@@ -86,7 +87,11 @@ class Caller {
 class KvClient : public Client {
  public:
   KvClient(Simulation* simulation, int number, Duration think)
-      : simulation_(simulation), number_(number), think_(think), caller_(simulation) {
+      : simulation_(simulation),
+        number_(number),
+        think_(think),
+        bulky_(simulation->prng().Chance(1, 2)),
+        caller_(simulation) {
     Rest();
   }
 
@@ -96,9 +101,18 @@ class KvClient : public Client {
  private:
   static constexpr uint64_t kKeys = 8;
   static constexpr int64_t kNoSuchLease = 4711;
+  // Some values are larger than a disk's sector.
+  static constexpr uint64_t kBulkyOneIn = 16;
+  static constexpr int64_t kBulkyMax = 3000;
 
   std::string Key() { return absl::StrCat("k", simulation_->prng().Below(kKeys)); }
-  std::string Value() { return absl::StrCat("v", number_, ".", ++values_); }
+  std::string Value() {
+    std::string value = absl::StrCat("v", number_, ".", ++values_);
+    if (bulky_ && simulation_->prng().Chance(1, kBulkyOneIn)) {
+      value.resize(static_cast<size_t>(simulation_->prng().Between(500, kBulkyMax)), '.');
+    }
+    return value;
+  }
 
   void Rest() {
     const Duration rest = Duration(simulation_->prng().Between(0, 2 * think_.count()));
@@ -213,7 +227,8 @@ class KvClient : public Client {
          });
   }
 
-  // Some revision that was seen, or the next one; it may be compacted.
+  // Some revision that was seen, or the next one; it may be compacted. What is written along must
+  // depend on nothing else.
   void Past(KvOperation op) {
     op.kind = KvOperation::Kind::kPast;
     op.expected_mod = std::max<int64_t>(1, newest_ - simulation_->prng().Between(-1, 60));
@@ -221,6 +236,12 @@ class KvClient : public Client {
     pb::RangeRequest* range = request.add_success()->mutable_request_range();
     range->set_key(op.key);
     range->set_revision(op.expected_mod);
+    if (simulation_->prng().Chance(1, 3)) {
+      op.value = Value();
+      pb::PutRequest* put = request.add_success()->mutable_request_put();
+      put->set_key(op.key);
+      put->set_value(op.value);
+    }
     Send(std::move(op), Method::kTxn, request.SerializeAsString(),
          [](KvOperation& op, const node::Reply& reply) {
            const auto response = Parse<pb::TxnResponse>(reply);
@@ -263,6 +284,7 @@ class KvClient : public Client {
   Simulation* const simulation_;
   const int number_;
   const Duration think_;
+  const bool bulky_;
   Caller caller_;
   uint64_t values_ = 0;
   std::map<std::string, int64_t> mods_;
@@ -278,7 +300,7 @@ class WatchClient : public Client {
   WatchClient(Simulation* simulation, int number) : simulation_(simulation), number_(number) {
     history_.key = "k";
     history_.range_end = "t";
-    history_.start_revision = next_ = number == 2 ? simulation_->prng().Between(20, 400) : 2;
+    history_.start_revision = next_ = number == 2 ? simulation_->prng().Between(20, 900) : 2;
     slow_ = simulation_->prng().Chance(1, 3);
     if (slow_) simulation_->faults().Add(Fault::kSlowReader);
     Open();
@@ -409,6 +431,7 @@ class LeaseClient : public Client {
   Complaints Check(const TrueHistory& truth) const override {
     Complaints complaints;
     for (LeaseHistory lease : leases_) {
+      lease.calm = simulation_->healed_at();
       lease.must_be_gone = true;
       for (const std::string& complaint : CheckLease(truth, lease)) {
         complaints.push_back(absl::StrCat("lease client ", number_, ": ", complaint));
@@ -494,9 +517,7 @@ class LeaseClient : public Client {
       if (attempt != attempt_) return;
       ++attempt_;
       simulation_->CloseStream(stream_);
-      const Duration third = leases_.back().ttl / 3;
-      Later(Duration(simulation_->prng().Between(third.count() / 4, third.count() * 2)),
-            [this] { Renew(); });
+      Later(UntilRenewal(leases_.back()), [this] { Renew(); });
     };
     caller_.ChangeMember();
     stream_ = simulation_->OpenStream(caller_.member(), node::StreamKind::kLeaseKeepAlive,
@@ -514,7 +535,20 @@ class LeaseClient : public Client {
     pb::LeaseKeepAliveRequest request;
     request.set_id(lease.id);
     simulation_->Say(stream_, request.SerializeAsString());
-    Later(seconds(3), next);
+    Later(milliseconds(simulation_->prng().Between(1000, 8000)), next);
+  }
+
+  // In good time; or at the last moment, when the end of the lease may be on its way: what is
+  // acknowledged then counts all the same.
+  Duration UntilRenewal(const LeaseHistory& lease) {
+    Prng& prng = simulation_->prng();
+    const Instant renewed = lease.renewed.empty() ? lease.granted : lease.renewed.back();
+    const Duration left = renewed + lease.ttl - simulation_->schedule().now();
+    if (left > seconds(1) && prng.Chance(1, 3)) {
+      return left + milliseconds(prng.Between(-kLastMoment.count(), kLastMoment.count() / 2));
+    }
+    const Duration third = lease.ttl / 3;
+    return Duration(prng.Between(third.count() / 4, third.count() * 2));
   }
 
   Simulation* const simulation_;
@@ -558,6 +592,89 @@ class Compactor : public Client {
   Caller caller_;
 };
 
+// ---- What nobody is to notice -------------------------------------------------------------------
+
+// When all is well again, the leadership is handed over all the time.
+class Mover : public Client {
+ public:
+  explicit Mover(Simulation* simulation) : simulation_(simulation) {}
+
+  void Heal() override {
+    simulation_->schedule().After(kSettle, [this] { Move(); });
+  }
+  void Finish() override { end_ = simulation_->schedule().now() + kGoesOn; }
+  Complaints Check(const TrueHistory&) const override { return {}; }
+
+ private:
+  static constexpr Duration kSettle = seconds(4);
+  // Longer than a lease that nobody renews may last.
+  static constexpr Duration kGoesOn = seconds(19);
+
+  void Move() {
+    if (simulation_->schedule().now() > end_) return;
+    simulation_->schedule().After(milliseconds(simulation_->prng().Between(800, 2000)),
+                                  [this] { Move(); });
+    const auto leader = simulation_->Leader();
+    const size_t to = simulation_->prng().Below(simulation_->member_count());
+    if (!leader.has_value() || to == *leader) return;
+    pb::MoveLeaderRequest request;
+    request.set_targetid(simulation_->member(to).options().id.value());
+    simulation_->Call(*leader, Method::kMoveLeader, request.SerializeAsString(),
+                      [](const node::Reply*) {});
+  }
+
+  Simulation* const simulation_;
+  Instant end_ = kNever;
+};
+
+// In the end, reads one at a time, while the members' network loses a frame now and then: each is
+// served by asking again, for no other read comes to its help.
+class LonelyReader : public Client {
+ public:
+  explicit LonelyReader(Simulation* simulation) : simulation_(simulation) {}
+
+  void Finish() override {
+    simulation_->schedule().After(kSettle, [this] {
+      simulation_->network().set_quality({.loss_permille = kLossPermille});
+      Read();
+    });
+  }
+  Complaints Check(const TrueHistory&) const override { return complaints_; }
+
+ private:
+  static constexpr Duration kSettle = seconds(1);
+  static constexpr uint32_t kLossPermille = 50;
+  static constexpr int kReads = 20;
+  static constexpr Duration kAnswerDue = seconds(2);
+
+  void Read() {
+    if (reads_++ == kReads) return simulation_->network().set_quality({});
+    const size_t member = simulation_->prng().Below(simulation_->member_count());
+    const int read = reads_;
+    pb::RangeRequest request;
+    request.set_key("alive");
+    simulation_->Call(member, Method::kRange, request.SerializeAsString(),
+                      [this, read](const node::Reply*) { End(read); });
+    simulation_->schedule().After(kAnswerDue, [this, read, member] {
+      if (read != reads_ || ended_ == read) return;
+      complaints_.push_back(absl::StrCat("a read of member ", member, " waits for ever"));
+      End(read);
+    });
+  }
+
+  void End(int read) {
+    if (read != reads_ || ended_ == read) return;
+    ended_ = read;
+    simulation_->schedule().After(milliseconds(simulation_->prng().Between(1, 100)),
+                                  [this] { Read(); });
+  }
+
+  Simulation* const simulation_;
+  int reads_ = 0;
+  int ended_ = 0;  // the last read that was served, or given up
+  Complaints complaints_;
+};
+
 }  // namespace
 
 std::unique_ptr<Client> MakeKvClient(Simulation* simulation, int number, Duration think) {
@@ -571,6 +688,12 @@ std::unique_ptr<Client> MakeLeaseClient(Simulation* simulation, int number) {
 }
 std::unique_ptr<Client> MakeCompactor(Simulation* simulation) {
   return std::make_unique<Compactor>(simulation);
+}
+std::unique_ptr<Client> MakeMover(Simulation* simulation) {
+  return std::make_unique<Mover>(simulation);
+}
+std::unique_ptr<Client> MakeLonelyReader(Simulation* simulation) {
+  return std::make_unique<LonelyReader>(simulation);
 }
 
 }  // namespace conclave::sim

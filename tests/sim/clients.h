@@ -68,5 +68,9 @@ std::unique_ptr<Client> MakeWatchClient(Simulation* simulation, int number);
 std::unique_ptr<Client> MakeLeaseClient(Simulation* simulation, int number);
 // Compacts now and then.
 std::unique_ptr<Client> MakeCompactor(Simulation* simulation);
+// When all is well again: hands the leadership over all the time, and nobody is to notice; or
+// reads, one read at a time, while frames get lost.
+std::unique_ptr<Client> MakeMover(Simulation* simulation);
+std::unique_ptr<Client> MakeLonelyReader(Simulation* simulation);
 
 }  // namespace conclave::sim

@@ -21,6 +21,7 @@ enum class Fault : uint8_t {
   kDrift,           // its clock runs fast or slow
   kLeaderMoved,     // is told to hand over
   kLeaderStopped,   // is told to stop
+  kVoterDies,       // loses power while its disk writes its vote
   // Disks
   kSlowDisk,     // tens of milliseconds a sync
   kStalledDisk,  // longer than an election takes
@@ -46,36 +47,14 @@ enum class Fault : uint8_t {
 inline constexpr size_t kFaults = static_cast<size_t>(Fault::kGuest) + 1;
 
 // As flags of the program name them.
-inline constexpr std::array<const char*, kFaults> kFaultNames = {"power-loss",
-                                                                 "lazy-power-loss",
-                                                                 "kill",
-                                                                 "blackout",
-                                                                 "death-in-start",
-                                                                 "majority-dies",
-                                                                 "rolling-restart",
-                                                                 "pause",
-                                                                 "slow-member",
-                                                                 "drift",
-                                                                 "leader-moved",
-                                                                 "leader-stopped",
-                                                                 "slow-disk",
-                                                                 "stalled-disk",
-                                                                 "one-way-cut",
-                                                                 "link-cut",
-                                                                 "isolation",
-                                                                 "partition",
-                                                                 "leader-deaf",
-                                                                 "leader-mute",
-                                                                 "bad-network",
-                                                                 "clog",
-                                                                 "reset",
-                                                                 "frame-lost",
-                                                                 "frame-repeated",
-                                                                 "frame-late",
-                                                                 "frame-garbled",
-                                                                 "clients-cut-off",
-                                                                 "slow-reader",
-                                                                 "guest"};
+inline constexpr std::array<const char*, kFaults> kFaultNames = {
+    "power-loss",     "lazy-power-loss", "kill",          "blackout",        "death-in-start",
+    "majority-dies",  "rolling-restart", "pause",         "slow-member",     "drift",
+    "leader-moved",   "leader-stopped",  "voter-dies",    "slow-disk",       "stalled-disk",
+    "one-way-cut",    "link-cut",        "isolation",     "partition",       "leader-deaf",
+    "leader-mute",    "bad-network",     "clog",          "reset",           "frame-lost",
+    "frame-repeated", "frame-late",      "frame-garbled", "clients-cut-off", "slow-reader",
+    "guest"};
 
 class FaultCounts {
  public:

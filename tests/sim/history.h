@@ -57,7 +57,7 @@ struct KvOperation {
     kDelete,  // key
     kRange,   // [key, range_end), or key alone
     kSwap,    // if mod_revision(key) == expected: key = value, second_key = value; else read key
-    kPast,    // a transaction that reads key as of revision expected_mod
+    kPast,    // a transaction that reads key as of revision expected_mod; and key = value, if any
     kDoomed,  // key = value, and a put that cannot be: both, or rather none
   };
   Kind kind = Kind::kPut;
@@ -109,6 +109,7 @@ struct LeaseHistory {
   std::vector<Instant> renewed;  // when acknowledged renewals were sent
   Instant last_attempt;          // of any renewal, acknowledged or not
   bool key_written = false;      // acknowledged
+  Instant calm = kNever;         // from then on nothing goes wrong any more
   bool must_be_gone = false;     // its time is long over
 };
 

@@ -51,6 +51,7 @@ void SimMember::Stop(Crash crash) {
   saver_.reset();
   log_.reset();
   inbox_.clear();
+  pieces_.clear();
   log_queue_.clear();
   switch (crash) {
     case Crash::kPower:
@@ -123,6 +124,7 @@ void SimMember::Turn() {
   const Instant again = node_->NextDeadline();
   idle_turns_ = nothing && again <= now ? idle_turns_ + 1 : 0;
   CONCLAVE_CHECK(idle_turns_ < 1000, options_.name, " turns without end");
+  const raft::NodeId candidate = VoteIn(effects_);
   if (effects_.append.has_value()) {
     log_queue_.push_back(*std::move(effects_.append));
     StartWrite();
@@ -134,6 +136,7 @@ void SimMember::Turn() {
   callbacks_.turned();
   callbacks_.effects(effects_);
   if (life != life_) return;
+  if (candidate) callbacks_.votes(candidate);
   if (stopped) {
     callbacks_.stopped();
     return;
@@ -142,6 +145,14 @@ void SimMember::Turn() {
   PlanTurn(again <= now                                    ? schedule_->now() + microseconds(20)
            : drift_ppm_ == 0 && world_zero_ == local_zero_ ? again
                                                            : WorldTime(again));
+}
+
+// For whom this turn has voted; 0: nobody.
+raft::NodeId SimMember::VoteIn(const node::Effects& effects) {
+  if (!effects.append.has_value() || !effects.append->hard_state.has_value()) return {};
+  const raft::HardState& state = *effects.append->hard_state;
+  const std::pair vote(state.term, state.vote);
+  return std::exchange(last_vote_, vote) == vote ? raft::NodeId() : state.vote;
 }
 
 Duration SimMember::SyncTime() {
@@ -195,21 +206,36 @@ void SimMember::RunPasswordJob(const auth::PasswordJob& job) {
   });
 }
 
+// The writer of snapshots is a thread of its own: it takes its time for each piece, and for the
+// end.
 void SimMember::TakePiece(node::SnapshotPiece piece) {
+  pieces_.push_back(std::move(piece));
+  if (pieces_.size() == 1) SavePieceLater();
+}
+
+void SimMember::SavePieceLater() {
+  constexpr Duration kLongest = std::chrono::seconds(3);
+  const int64_t syncs = pieces_.front().last ? prng_->Between(1, 40) : 1;
+  schedule_->After(std::min(kLongest, SyncTime() * syncs), [this, life = life_] {
+    if (life == life_) SavePiece();
+  });
+}
+
+void SimMember::SavePiece() {
+  node::SnapshotPiece piece = std::move(pieces_.front());
+  pieces_.pop_front();
   auto saved = saver_->Take({.meta = std::move(piece.meta),
                              .data = std::move(piece.data),
                              .first = piece.first,
                              .last = piece.last,
                              .abandon = piece.abandon});
   CONCLAVE_CHECK(saved.ok(), saved.status().ToString());
+  if (!pieces_.empty()) SavePieceLater();
   if (!saved->has_value()) return;
-  schedule_->After(SyncTime(), [this, life = life_, saved = **saved] {
-    if (life != life_) return;
-    auto done = std::make_unique<node::SnapshotSaved>();
-    done->meta = saved.meta;
-    done->bytes = saved.bytes;
-    Put(std::move(done));
-  });
+  auto done = std::make_unique<node::SnapshotSaved>();
+  done->meta = (**saved).meta;
+  done->bytes = (**saved).bytes;
+  Put(std::move(done));
 }
 
 }  // namespace conclave::sim

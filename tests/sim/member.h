@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "conclave/base/prng.h"
@@ -33,8 +34,9 @@ class SimMember {
  public:
   struct Callbacks {
     std::function<void(node::Effects& effects)> effects;  // replies, streams, peer sends
-    std::function<void()> turned;   // after a turn: the state may be looked at
-    std::function<void()> stopped;  // the node has said so
+    std::function<void()> turned;                       // after a turn: the state may be looked at
+    std::function<void()> stopped;                      // the node has said so
+    std::function<void(raft::NodeId candidate)> votes;  // it gives its disk a vote to write
   };
 
   // Who the others are, for a member that joins: asked when it starts without a state.
@@ -78,10 +80,13 @@ class SimMember {
   Instant WorldTime(Instant local) const;
   void PlanTurn(Instant at);
   void Turn();
+  raft::NodeId VoteIn(const node::Effects& effects);
   void StartWrite();
   void EndWrite();
   void RunPasswordJob(const auth::PasswordJob& job);
   void TakePiece(node::SnapshotPiece piece);
+  void SavePieceLater();
+  void SavePiece();
   Duration SyncTime();
 
   Schedule* const schedule_;
@@ -107,7 +112,9 @@ class SimMember {
   bool paused_ = false;
   bool stopping_ = false;
   uint32_t idle_turns_ = 0;  // in a row
+  std::pair<raft::Term, raft::NodeId> last_vote_;
 
+  std::deque<node::SnapshotPiece> pieces_;  // for the writer of snapshots
   std::deque<node::LogAppend> log_queue_;
   bool writing_ = false;
   uint64_t written_batch_ = 0;

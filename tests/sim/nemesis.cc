@@ -33,6 +33,7 @@ const std::vector<Nemesis::Deed>& Nemesis::Deeds() {
       {Fault::kDrift, 2, &Nemesis::Drift},
       {Fault::kLeaderMoved, 4, &Nemesis::LeaderMoved},
       {Fault::kLeaderStopped, 2, &Nemesis::LeaderStopped},
+      {Fault::kVoterDies, 3, &Nemesis::VoterDies},
       {Fault::kSlowDisk, 2, &Nemesis::SlowDisk},
       {Fault::kStalledDisk, 2, &Nemesis::StalledDisk},
       {Fault::kOneWayCut, 4, &Nemesis::OneWayCut},
@@ -224,6 +225,43 @@ bool Nemesis::LeaderStopped() {
   return true;
 }
 
+// The next election. Disks are slow; a member votes, dies before its vote is durable, and is back
+// at once; whom it has voted for may be cut off meanwhile, so that there is another election.
+bool Nemesis::VoterDies() {
+  if (simulation_->member_count() == 1 || voters_die_) return false;
+  simulation_->Tell("whoever votes next dies");
+  voters_die_ = true;
+  SetLatencies({.sync_min = milliseconds(10), .sync_max = milliseconds(20)});
+  simulation_->schedule().After(Between(1000, 3000), [this] { SpareVoters(); });
+  if (const auto leader = simulation_->Leader(); leader.has_value() && prng_.Chance(1, 2)) {
+    (void)Crash(*leader, SimMember::Crash::kPower, " dies, so that the others vote",
+                milliseconds(4000));
+  }
+  return true;
+}
+
+void Nemesis::OnVote(size_t voter, std::optional<size_t> candidate) {
+  if (!voters_die_ || prng_.Chance(1, 2)) return;
+  const uint64_t life = simulation_->server(voter).life();
+  simulation_->schedule().After(Between(1, 8), [this, voter, candidate, life] {
+    if (!active_ || !voters_die_ || simulation_->server(voter).life() != life) return;
+    SpareVoters();
+    (void)Crash(voter, SimMember::Crash::kLazyPower, " has voted, and dies", milliseconds(50));
+    if (candidate.has_value() && *candidate != voter && prng_.Chance(1, 2)) Isolate(*candidate);
+  });
+}
+
+void Nemesis::SpareVoters() {
+  if (active_ && voters_die_) SetLatencies({});
+  voters_die_ = false;
+}
+
+void Nemesis::SetLatencies(const DiskLatency& latency) {
+  for (size_t i = 0; i < simulation_->member_count(); ++i) {
+    simulation_->server(i).set_latency(latency);
+  }
+}
+
 // ---- Disks --------------------------------------------------------------------------------------
 
 bool Nemesis::SlowDisk() {
@@ -269,7 +307,11 @@ bool Nemesis::LinkCut() {
 }
 
 bool Nemesis::Isolation() {
-  const size_t member = Any();
+  Isolate(Any());
+  return simulation_->member_count() > 1;
+}
+
+void Nemesis::Isolate(size_t member) {
   const Duration time = Between(100, 5000);
   simulation_->Tell(absl::StrCat("member ", member, " is cut off"));
   for (size_t peer = 0; peer < simulation_->member_count(); ++peer) {
@@ -277,7 +319,6 @@ bool Nemesis::Isolation() {
     simulation_->network().Cut(member, peer, time);
     simulation_->network().Cut(peer, member, time);
   }
-  return simulation_->member_count() > 1;
 }
 
 bool Nemesis::Partition() {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "conclave/base/prng.h"
@@ -25,6 +26,8 @@ class Nemesis {
   void Start();
   void Stop() { active_ = false; }
   FaultCounts& counts() { return counts_; }
+  // A member gives its disk a vote to write.
+  void OnVote(size_t voter, std::optional<size_t> candidate);
 
  private:
   struct Deed {
@@ -40,6 +43,9 @@ class Nemesis {
   Duration Between(int64_t low_ms, int64_t high_ms);
   bool Crash(size_t member, SimMember::Crash crash, const char* how, Duration down_max);
   void Restart(size_t member, Duration after);
+  void Isolate(size_t member);
+  void SpareVoters();
+  void SetLatencies(const DiskLatency& latency);
 
   bool PowerLoss();
   bool LazyPowerLoss();
@@ -53,6 +59,7 @@ class Nemesis {
   bool Drift();
   bool LeaderMoved();
   bool LeaderStopped();
+  bool VoterDies();
   bool SlowDisk();
   bool StalledDisk();
   bool OneWayCut();
@@ -70,6 +77,7 @@ class Nemesis {
   const Plan plan_;
   Prng prng_;
   bool active_ = false;
+  bool voters_die_ = false;
   std::vector<Deed> deeds_;  // of this run
   uint32_t weights_ = 0;
   Duration gap_max_{};

@@ -4,8 +4,23 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/tests/sim/schedule.h"
 
 namespace conclave::sim {
+namespace {
+
+uint64_t HashOf(const raft::ConfState& conf) {
+  Trace hash;
+  for (const auto* ids :
+       {&conf.voters, &conf.voters_outgoing, &conf.learners, &conf.learners_next}) {
+    hash.Mix(ids->size());
+    for (const raft::NodeId id : *ids) hash.Mix(id.value());
+  }
+  hash.Mix(uint64_t{conf.auto_leave});
+  return hash.hash();
+}
+
+}  // namespace
 
 void Observer::Complain(size_t member, std::string what) {
   if (complaints_.size() < 20) {
@@ -47,15 +62,29 @@ void Observer::TakeUsers(const auth::AuthStore& store, uint64_t applied, Instant
   auth_.push_back(std::move(moment));
 }
 
-void Observer::Look(size_t member, const apply::StateMachine& state, Instant now) {
+void Observer::CheckLeader(size_t member, const node::Node& node) {
+  const node::RaftStatus status = node.raft_status();
+  const std::string wrong = seen_[member].rules.Take({.term = status.term.value(),
+                                                      .commit = status.commit.value(),
+                                                      .first_own = status.first_own.value(),
+                                                      .conf_entry = status.conf_entry.value()});
+  if (!wrong.empty()) Complain(member, wrong);
+}
+
+void Observer::Look(size_t member, const node::Node& node, Instant now) {
+  CheckLeader(member, node);
+  const apply::StateMachine& state = node.state();
   Seen& seen = seen_[member];
   if (state.applied_index() < seen.applied) Complain(member, "its applied index goes back");
   if (state.applied_index() == seen.applied) return;
   seen.applied = state.applied_index();
-  const mvcc::Digest digest = state.digest();
-  const auto [known, fresh] = digests_.try_emplace(seen.applied, digest.low, digest.high);
-  if (!fresh && known->second != std::pair(digest.low, digest.high)) {
+  const Digest digest{.state = state.digest(), .conf = HashOf(node.conf())};
+  const auto [known, fresh] = digests_.try_emplace(seen.applied, digest);
+  if (known->second.state != digest.state) {
     Complain(member, absl::StrCat("its state differs at index ", seen.applied));
+  }
+  if (known->second.conf != digest.conf) {
+    Complain(member, absl::StrCat("its configuration differs at index ", seen.applied));
   }
   const int64_t current = state.store().current_revision();
   TakeUsers(state.auth(), seen.applied, now);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "conclave/server/apply/state_machine.h"
+#include "conclave/server/node/node.h"
 #include "conclave/tests/sim/auth_checker.h"
 #include "conclave/tests/sim/checkers.h"
 #include "conclave/tests/sim/history.h"
@@ -19,7 +20,7 @@ class Observer {
  public:
   // A member has started from its disk: it begins again.
   void Restarted(size_t member) { seen_[member] = {}; }
-  void Look(size_t member, const apply::StateMachine& state, Instant now);
+  void Look(size_t member, const node::Node& node, Instant now);
 
   const TrueHistory& truth() const { return truth_; }
   const AuthHistory& auth_history() const { return auth_; }
@@ -29,15 +30,22 @@ class Observer {
   struct Seen {
     int64_t revision = 0;  // 0: nothing yet
     uint64_t applied = 0;
+    LeaderRules rules{};
+  };
+  // What all members must be alike in at the same applied index.
+  struct Digest {
+    mvcc::Digest state;
+    uint64_t conf = 0;  // of Raft's configuration
   };
 
   void Complain(size_t member, std::string what);
+  void CheckLeader(size_t member, const node::Node& node);
   void Take(size_t member, int64_t revision, std::vector<Write> writes, Instant now);
   void TakeUsers(const auth::AuthStore& store, uint64_t applied, Instant now);
 
   std::map<size_t, Seen> seen_;
   TrueHistory truth_;
-  std::unordered_map<uint64_t, std::pair<uint64_t, uint64_t>> digests_;  // by applied index
+  std::unordered_map<uint64_t, Digest> digests_;  // by applied index
   AuthHistory auth_;
   uint64_t auth_applied_ = 0;  // where the newest moment was seen
   std::pair<uint64_t, bool> auth_seen_{1, false};

@@ -112,6 +112,13 @@ node::Options Simulation::OptionsOf(size_t number, raft::NodeId id) {
   if (swarm.Chance(1, 6)) options.pending_reads_max = swarm.Below(6) + 2;
   if (swarm.Chance(1, 6)) options.commit_apply_gap_max = swarm.Below(50) + 5;
   if (swarm.Chance(1, 4)) options.divergence_check_interval = milliseconds(100);
+  if (swarm.Chance(1, 4)) options.append_bytes_max = swarm.Below(500) + 1;
+  if (swarm.Chance(1, 3)) options.watch_batch_revisions_max = swarm.Between(1, 20);
+  if (swarm.Chance(1, 4)) options.snapshot_chunk_bytes = 64 << 10;  // the whole state in one
+  if (swarm.Chance(1, 3)) {
+    options.compaction_slice_records = swarm.Below(20) + 1;
+    options.compaction_rest = milliseconds(swarm.Between(1, 100));
+  }
   return options;
 }
 
@@ -124,11 +131,13 @@ void Simulation::AddServer(node::Options options, bool founder) {
       [this] { return Others(); },
       SimMember::Callbacks{
           .effects = [this, number](node::Effects& effects) { OnEffects(number, effects); },
-          .turned =
-              [this, number] {
-                observer_.Look(number, members_[number]->node().state(), schedule_.now());
-              },
-          .stopped = [this, number] { OnStopped(number); }}));
+          .turned = [this,
+                     number] { observer_.Look(number, members_[number]->node(), schedule_.now()); },
+          .stopped = [this, number] { OnStopped(number); },
+          .votes =
+              [this, number](raft::NodeId candidate) {
+                nemesis_->OnVote(number, NumberOf(candidate.value()));
+              }}));
 }
 
 // ---- Members that come and go -------------------------------------------------------------------
@@ -622,6 +631,8 @@ void Simulation::InviteGuests() {
   if (prng_.Chance(1, 2) && plan_.Has(Part::kCompactions)) {
     clients_.push_back(MakeCompactor(this));
   }
+  if (plan_.guests != Guests::kPlain) return;
+  clients_.push_back(prng_.Chance(1, 2) ? MakeMover(this) : MakeLonelyReader(this));
 }
 
 Verdict Simulation::Run() {

@@ -34,7 +34,7 @@ class Storm : public Client {
   }
 
   Complaints Check(const TrueHistory&) const override {
-    Complaints complaints;
+    Complaints complaints = complaints_;
     for (size_t i = 0; i < simulation_->member_count(); ++i) {
       if (!simulation_->up(i)) continue;
       const apply::Membership& members = MembershipOf(i);
@@ -54,6 +54,10 @@ class Storm : public Client {
         }
       }
       for (const auto& [id, member] : members.members()) {
+        if (learners_.contains(id) && !to_be_promoted_.contains(id) && !member.is_learner) {
+          complaints.push_back(
+              absl::StrCat("member ", i, " has a vote of ", absl::Hex(id), ", who is a learner"));
+        }
         if (promoted_.contains(id) && member.is_learner) {
           complaints.push_back(absl::StrCat("member ", i, " forgets a vote of ", absl::Hex(id)));
         }
@@ -127,12 +131,14 @@ class Storm : public Client {
     if (simulation_->member_count() >= kServersMax) return;
     pb::MemberAddRequest request;
     request.add_peerurls(NewUrl());
-    request.set_islearner(simulation_->prng().Chance(1, 3));
+    const bool is_learner = simulation_->prng().Chance(1, 3);
+    request.set_islearner(is_learner);
     Change(asked, Method::kMemberAdd, request.SerializeAsString(),
-           [this](const node::Reply& reply) {
+           [this, is_learner](const node::Reply& reply) {
              pb::MemberAddResponse response;
              CONCLAVE_CHECK(response.ParseFromString(reply.body.ToString()));
              added_.insert(response.member().id());
+             if (is_learner) learners_.insert(response.member().id());
              Start(response.member().id());
            });
   }
@@ -149,9 +155,20 @@ class Storm : public Client {
       if (!member.is_learner) continue;
       pb::MemberPromoteRequest request;
       request.set_id(member.id);
+      to_be_promoted_.insert(member.id);
       Change(asked, Method::kMemberPromote, request.SerializeAsString(),
-             [this, id = member.id](const node::Reply&) { promoted_.insert(id); });
+             [this, id = member.id](const node::Reply&) { Promoted(id); });
       return;
+    }
+  }
+
+  void Promoted(uint64_t id) {
+    promoted_.insert(id);
+    // Its server has to have started, and caught up, before it may.
+    const auto number = simulation_->NumberOf(id);
+    const bool started = number.has_value() && simulation_->member(*number).life() > 0;
+    if (!started) {
+      complaints_.push_back(absl::StrCat("member ", absl::Hex(id), " votes, and never started"));
     }
   }
 
@@ -170,6 +187,10 @@ class Storm : public Client {
   std::set<uint64_t> added_;
   std::set<uint64_t> removed_;
   std::set<uint64_t> promoted_;
+  std::set<uint64_t> learners_;
+  // And what was asked for, acknowledged or not.
+  std::set<uint64_t> to_be_promoted_;
+  Complaints complaints_;
 };
 
 }  // namespace

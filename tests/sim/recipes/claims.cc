@@ -21,6 +21,7 @@ using std::chrono::seconds;
 
 constexpr Duration kCallTimeout = seconds(5);
 constexpr Duration kFencedWritesEvery = milliseconds(150);
+constexpr Duration kMarginLeast = milliseconds(50);
 
 constexpr int64_t kPermits = 4;
 constexpr uint64_t kWritersOf = 3;  // one in so many claims of an RWMutex writes
@@ -142,6 +143,8 @@ class Claimant : public Workload {
     Engine& engine = process_->engine();
     SessionCore::Request request;
     request.ttl_seconds = prng().Between(2, 6);
+    // More than clocks may differ by in that time.
+    if (prng().Chance(1, 2)) request.margin = kMarginLeast;
     SessionCore::Open(
         engine, request, engine.now() + kCallTimeout,
         [this](SessionHealth health, Instant deadline) {

@@ -148,7 +148,10 @@ class Numbers : public Coordinating {
 
 class Queuer : public Coordinating {
  public:
-  Queuer(const WorkloadWorld& world, Process* process) : Coordinating(world, process) { Begin(); }
+  Queuer(const WorkloadWorld& world, Process* process)
+      : Coordinating(world, process), takes_only_(world.simulation->seed() % 2 == 0) {
+    Begin();
+  }
 
  private:
   void Work(const conclave::Client& client) override {
@@ -164,8 +167,11 @@ class Queuer : public Coordinating {
             break;
           case 3:
           case 4:
-            Pop(session, queue);
-            break;
+            if (!takes_only_) {
+              Pop(session, queue);
+              break;
+            }
+            [[fallthrough]];
           default:
             Take(client, session, queue);
         }
@@ -224,6 +230,8 @@ class Queuer : public Coordinating {
   void Look(const TakenItem& item, size_t at) {
     if (!dying() && item.ours()) history().seizes[at].last_ours = now();
   }
+
+  const bool takes_only_;  // of the world: nobody pops
 };
 
 // ---- Barrier and DoubleBarrier

@@ -174,6 +174,17 @@ void Process::Through(size_t member, std::function<void()> transfer) {
   });
 }
 
+void Process::Arrive(size_t member, std::function<void()> transfer) {
+  Link& link = links_[member];
+  const Instant now = simulation_->schedule().now();
+  link.last_arrival = std::max(link.last_arrival, now + link.delay);
+  if (link.last_arrival <= now) return Through(member, std::move(transfer));
+  simulation_->schedule().At(link.last_arrival,
+                             [this, member, life = life_, transfer = std::move(transfer)] {
+                               if (life == life_) Through(member, transfer);
+                             });
+}
+
 void Process::Cut(size_t member) {
   Link& link = links_[member];
   if (link.cut) return;
@@ -197,7 +208,10 @@ void Process::Heal(size_t member) {
 }
 
 void Process::HealAll() {
-  for (size_t i = 0; i < links_.size(); ++i) Heal(i);
+  for (size_t i = 0; i < links_.size(); ++i) {
+    Slow(i, {});
+    Heal(i);
+  }
 }
 
 bool Process::cut_off() const {
@@ -268,7 +282,7 @@ void Process::SendCall(WireId id) {
                           copy->error = std::make_unique<node::CallError>(*reply->error);
                         }
                       }
-                      Through(member, [this, id, copy] { OnAnswer(id, copy.get()); });
+                      Arrive(member, [this, id, copy] { OnAnswer(id, copy.get()); });
                     });
 }
 
@@ -327,7 +341,7 @@ void Process::OpenStream(WireId id, size_t member, std::string_view method) {
     Simulation::StreamHandler handler;
     handler.message = [this, id, at, life = life_](const std::string& message) {
       if (life != life_) return;
-      Through(at, [this, id, message] {
+      Arrive(at, [this, id, message] {
         if (!streams_.contains(id)) return;
         NoteRenewed(id, message);
         Run([id, message](Engine& engine) { engine.OnStreamMessage(id, message); });
@@ -335,7 +349,7 @@ void Process::OpenStream(WireId id, size_t member, std::string_view method) {
     };
     handler.end = [this, id, at, life = life_] {
       if (life != life_) return;
-      Through(at, [this, id] {
+      Arrive(at, [this, id] {
         const auto ended = streams_.find(id);
         if (ended == streams_.end()) return;
         ended->second.simulated = 0;

@@ -3,8 +3,8 @@
 //
 // Its connections are as TCP's: what is sent into a cut is either lost, and the connection is reset
 // when the cut ends, or waits and arrives, in order, when it ends; nothing comes twice. A cut
-// longer than gRPC's keep-alive breaks the connection. A paused process hears nothing, sends
-// nothing, and its clock goes on.
+// longer than gRPC's keep-alive breaks the connection. What members say may take long to arrive. A
+// paused process hears nothing, sends nothing, and its clock goes on.
 #pragma once
 
 #include <cstdint>
@@ -67,6 +67,8 @@ class Process final : private Transport {
   void Cut(size_t member);
   void Heal(size_t member);
   void HealAll();
+  // From now on what this member says arrives so much later.
+  void Slow(size_t member, Duration delay) { links_[member].delay = delay; }
   bool cut_off() const;  // from a majority of the members
 
  private:
@@ -86,6 +88,8 @@ class Process final : private Transport {
     bool cut = false;
     bool holds = false;  // what is sent into the cut waits
     uint64_t cuts = 0;
+    Duration delay{};  // of what comes in
+    Instant last_arrival{};
     std::deque<std::function<void()>> held{};  // both directions, each in its order
   };
 
@@ -101,6 +105,8 @@ class Process final : private Transport {
 
   // Runs `transfer` now, or after the cut, or never.
   void Through(size_t member, std::function<void()> transfer);
+  // The same for what comes in.
+  void Arrive(size_t member, std::function<void()> transfer);
   void Reset(size_t member);
   void SendCall(WireId id);
   void OnAnswer(WireId id, const node::Reply* reply);

@@ -1,5 +1,6 @@
 #include "conclave/tests/sim/recipes/recipe_world.h"
 
+#include <algorithm>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -23,6 +24,7 @@ constexpr int kProviders = 4;  // the last one is left alone by everything but t
 constexpr int kWatchers = 2;
 // Members elect, clients find them again, and what was asked of members before has its effect.
 constexpr Duration kCalmDown = seconds(5);
+constexpr Duration kServedBefore = seconds(2);
 // Then all must go as it should, for so long.
 constexpr Duration kCalmWork = seconds(6);
 constexpr int64_t kDriftPpmMax = 500;
@@ -64,8 +66,12 @@ class RecipeWorld : public Client {
   }
 
   void Finish() override {
-    history_.calm = simulation_->healed_at() + kCalmDown;
-    simulation_->schedule().At(history_.calm + kCalmWork, [this] {
+    // All have been served for a while.
+    history_.calm = std::max(simulation_->healed_at() + kCalmDown,
+                             simulation_->schedule().now() - kServedBefore);
+    const Instant end = history_.calm + kCalmWork;
+    LoseMinority(*places_.back().process, end - milliseconds(100));
+    simulation_->schedule().At(end, [this] {
       for (Place& place : places_) {
         if (place.workload != nullptr) place.workload->Finish();
       }
@@ -183,7 +189,7 @@ class RecipeWorld : public Client {
     Process& process = *place.process;
     if (!process.alive()) return;
     ++faults_;
-    switch (prng().Below(6)) {
+    switch (prng().Below(7)) {
       case 0:
         place.workload->Died();
         process.Crash();
@@ -198,6 +204,13 @@ class RecipeWorld : public Client {
         simulation_->schedule().After(milliseconds(prng().Between(50, 9000)),
                                       [&process] { process.Resume(); });
         return;
+      case 3:
+        for (size_t member = 0; member < simulation_->member_count(); ++member) {
+          process.Slow(member, milliseconds(prng().Between(50, 800)));
+          simulation_->schedule().After(milliseconds(prng().Between(500, 10'000)),
+                                        [&process, member] { process.Slow(member, {}); });
+        }
+        return;
       default:
         for (size_t member = 0; member < simulation_->member_count(); ++member) {
           if (!prng().Chance(1, 2)) continue;
@@ -206,6 +219,17 @@ class RecipeWorld : public Client {
                                         [&process, member] { process.Heal(member); });
         }
         return;
+    }
+  }
+
+  // When all else is well: whoever reaches a majority is not to suffer by it.
+  void LoseMinority(Process& process, Instant until) {
+    const size_t members = simulation_->member_count();
+    const size_t first = prng().Below(members);
+    for (size_t i = 0; i < (members - 1) / 2; ++i) {
+      const size_t member = (first + i) % members;
+      process.Cut(member);
+      simulation_->schedule().At(until, [&process, member] { process.Heal(member); });
     }
   }
 

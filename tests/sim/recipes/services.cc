@@ -45,7 +45,7 @@ class Provider : public Workload {
     instance.service = kService;
     instance.address = absl::StrCat("10.0.0.", number_, ":80");
     instance.version = absl::StrCat("v", ++versions_);
-    const int64_t ttl = prng().Between(8, 12);
+    const int64_t ttl = left_alone_ ? prng().Between(3, 4) : prng().Between(8, 12);
     trace_ = world_.history->instances.size();
     world_.history->instances.push_back({.key = absl::StrCat(kService, "/", instance.address),
                                          .ttl = seconds(ttl),
