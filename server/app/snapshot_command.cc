@@ -215,11 +215,15 @@ absl::Status Save(const Arguments& arguments) {
     return BadArguments("a password is missing: --user USER:PASSWORD, or --password");
   }
   CONCLAVE_ASSIGN_OR_RETURN(const Client client, Client::Connect(std::move(connect)));
-  CONCLAVE_ASSIGN_OR_RETURN(
-      const SnapshotSaved saved,
-      Maintenance(client).SaveSnapshot(client.endpoints().front(), arguments.file));
+  const absl::StatusOr<SnapshotSaved> saved =
+      Maintenance(client).SaveSnapshot(client.endpoints().front(), arguments.file);
+  // What the member refuses, a password say, is no mistake in how the command was written.
+  if (absl::IsInvalidArgument(saved.status())) {
+    return absl::FailedPreconditionError(saved.status().message());
+  }
+  CONCLAVE_RETURN_IF_ERROR(saved.status());
   std::cout << "Snapshot saved at " << arguments.file << "\n";
-  if (!saved.version.empty()) std::cout << "Server version " << saved.version << "\n";
+  if (!saved->version.empty()) std::cout << "Server version " << saved->version << "\n";
   return absl::OkStatus();
 }
 

@@ -17,7 +17,9 @@ import unittest
 import grpc
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
-from servers import Cluster  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from pki import Authority  # noqa: E402
+from servers import Cluster, Tls  # noqa: E402
 
 SECONDS_MAX = 90
 BUMP_DEFAULT = 1_000_000_000
@@ -25,9 +27,9 @@ ARGUMENTS = None
 ENVIRONMENT = {**os.environ, "ETCDCTL_API": "3"}
 
 
-def run(*command, stdin="", ok=True):
-    done = subprocess.run([str(part) for part in command], input=stdin, capture_output=True, text=True, env=ENVIRONMENT,
-                          timeout=SECONDS_MAX, check=False)
+def run(*command, stdin="", ok=True, environment=None):
+    done = subprocess.run([str(part) for part in command], input=stdin, capture_output=True, text=True,
+                          env={**ENVIRONMENT, **(environment or {})}, timeout=SECONDS_MAX, check=False)
     if ok and done.returncode != 0:
         raise AssertionError(f"{command} ended with {done.returncode}\n{done.stdout}{done.stderr}")
     return done
@@ -96,8 +98,8 @@ class Snapshots(unittest.TestCase):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="conclave-test-snapshot-"))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
 
-    def cluster(self, name, binary, members=1, prepare=None):
-        started = Cluster(name, binary, members, prepare)
+    def cluster(self, name, binary, members=1, prepare=None, tls=None):
+        started = Cluster(name, binary, members, prepare, tls=tls)
         self.addCleanup(started.stop)
         return started
 
@@ -241,6 +243,53 @@ class Snapshots(unittest.TestCase):
                 self.assertNotEqual(run(ARGUMENTS.etcdctl, "--endpoints", served.clients[0], *arguments,
                                         ok=False).returncode, 0, arguments)
             self.assertEqual(ctl(served, "--user=root:secret", "user", "list").split(), ["reader", "root"])
+
+    def test_our_own_tool_saves_over_tls_and_as_a_user(self):
+        """From both servers, over TLS, over mutual TLS, and where users are looked at."""
+        authority, other = Authority(self.folder, "authority"), Authority(self.folder, "other")
+        for number, (kind, mutual) in enumerate((kind, mutual) for kind in ("etcd", "conclave") for mutual in (False, True)):
+            tls = Tls(authority, mutual)
+            source = self.cluster(kind, getattr(ARGUMENTS, kind), tls=tls)
+            mine = ["--cert", tls.client[0], "--key", tls.client[1]] if mutual else []
+            secure = ["--endpoints", source.clients[0], "--cacert", authority.cert, *mine]
+            lines = [f"--endpoints={source.endpoints}", "--cacert", authority.cert, *mine]
+            run(ARGUMENTS.etcdctl, *lines, "put", "a", "1")
+            file = self.folder / f"tls-{number}.db"
+            self.assertIn(f"Snapshot saved at {file}", conclave("save", file, *secure).stdout)
+            self.assertEqual(json.loads(conclave("status", file, "-w", "json").stdout)["revision"], 2)
+            # Nobody is believed whom another authority has vouched for, and no client without a certificate served.
+            stranger = ["--endpoints", source.clients[0], "--cacert", other.cert, *mine]
+            for wrong in [stranger, *([secure[:-4]] if mutual else [])]:
+                refused = conclave("save", self.folder / "refused.db", *wrong, ok=False)
+                self.assertEqual(refused.returncode, 1, wrong)
+                self.assertFalse((self.folder / "refused.db").exists())
+            trusting = ["--endpoints", source.clients[0], "--insecure-skip-tls-verify", *mine]
+            conclave("save", self.folder / f"trusting-{number}.db", *trusting)
+
+            for command in ("user add root:secret", "user add reader:word", "role add root",
+                            "user grant-role root root", "auth enable"):
+                run(ARGUMENTS.etcdctl, *lines, *command.split())
+            for who in (["--user", "root:secret"], ["--user", "root", "--password", "secret"]):
+                file = self.folder / f"user-{number}-{len(who)}.db"
+                self.assertIn("Snapshot saved", conclave("save", file, *secure, *who).stdout)
+                self.assertGreaterEqual(json.loads(conclave("status", file, "-w", "json").stdout)["totalKey"], 1)
+            for who, says in ((["--user", "root:wrong"], "authentication failed"),
+                              (["--user", "reader:word"], "permission denied"),
+                              # With a certificate, its name is a user's whom nobody has made: in whatever words.
+                              ([], "" if mutual else "user name is empty")):
+                refused = conclave("save", self.folder / "refused.db", *secure, *who, ok=False)
+                self.assertEqual(refused.returncode, 1, who)
+                self.assertIn(says, refused.stderr)
+                self.assertFalse((self.folder / "refused.db").exists())
+            unfinished = conclave("save", self.folder / "refused.db", *secure, "--user", "root", ok=False)
+            self.assertEqual(unfinished.returncode, 2)
+            self.assertIn("a password is missing", unfinished.stderr)
+            by_environment = {"ETCDCTL_CACERT": str(authority.cert), "ETCDCTL_ENDPOINTS": source.clients[0],
+                              "ETCDCTL_USER": "root:secret"}
+            if mutual:
+                by_environment |= {"ETCDCTL_CERT": str(tls.client[0]), "ETCDCTL_KEY": str(tls.client[1])}
+            conclave("save", self.folder / f"environment-{number}.db", environment=by_environment)
+            source.stop()
 
     def test_refuses_what_would_do_harm(self):
         ours = self.cluster("conclave", ARGUMENTS.conclave)
