@@ -1,11 +1,14 @@
 """Requests that no client means well, to every method: fields at their edges, random bytes, nesting without end, sizes
 without bounds, lies about lengths, halves, and bytes that come slowly. Whatever comes, the server answers or closes,
-stays up, serves others meanwhile, and its memory stays bounded.
+stays up, serves others meanwhile, and its memory stays bounded. And what etcd says to the same requests, we say as well,
+but for the differences below.
 
-usage: bad_input_test.py --messages FOLDER --conclave PATH
+usage: bad_input_test.py --messages FOLDER --etcd PATH --conclave PATH
 """
 
 import argparse
+import collections
+import concurrent.futures
 import contextlib
 import pathlib
 import random
@@ -20,7 +23,7 @@ import grpc
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
 import raw_http2 as h2  # noqa: E402
-from servers import Cluster  # noqa: E402
+from servers import Cluster, memory_folder  # noqa: E402
 
 ARGS = None
 GROWTH_BYTES_MAX = 256 << 20
@@ -63,6 +66,112 @@ def with_edges(request_type):
                 yield message.SerializeToString()
 
 
+class Said:
+    """Code and text of an answer; a code alone where there is no error."""
+
+    def __init__(self, code, text=""):
+        self.code, self.text = code, text
+
+    def __eq__(self, other):
+        return (self.code, self.text) == (other.code, other.text)
+
+    def __str__(self):
+        return f"{self.code} {self.text}".strip()
+
+
+DIED = "(etcd has died of it)"
+# What we answer differently than Debian's etcd 3.4 on purpose, with the reason: a condition on the method's name, the
+# request, and both answers.
+DIFFERENCES = [
+    ("an order or a target of sorting that does not exist is refused since 3.5; 3.4 ignores it, or dies of it",
+     lambda method, request, theirs, ours: method == "Range" and theirs.code in ("OK", DIED)
+     and ours.text == "etcdserver: invalid sort option"),
+    ("RangeStream exists since 3.7",
+     lambda method, request, theirs, ours: method == "RangeStream" and theirs.code == "UNIMPLEMENTED"),
+    ("HashKV at the compacted revision itself answers since 3.5; 3.4 refuses it",
+     lambda method, request, theirs, ours: method == "HashKV" and ours.code == "OK"
+     and theirs.text == "etcdserver: mvcc: required revision has been compacted"),
+    ("peer URLs that are none are refused in MemberUpdate too, and before the member is looked for",
+     lambda method, request, theirs, ours: method == "MemberUpdate" and theirs.text == "etcdserver: member not found"
+     and ours.text == "etcdserver: given member URLs are invalid"),
+    ("a password that no one could log in with is refused, before users are looked for: bcrypt ends it at a zero byte, and "
+     "at 72 bytes",
+     lambda method, request, theirs, ours: method in ("UserAdd", "UserChangePassword")
+     and ours.text == "conclave: a password has at most 72 bytes, and none of them is zero"),
+    ("a grant without a permission is refused since 3.5, whatever the role; 3.4 looks for the role first",
+     lambda method, request, theirs, ours: method == "RoleGrantPermission" and not request.HasField("perm")
+     and theirs.text == "etcdserver: role name not found" and ours.text == "etcdserver: permission not given"),
+]
+
+
+def ask(channel, method, raw, seconds=SECONDS_MAX):
+    of = METHODS[method]
+    try:
+        if method in STREAMS:
+            stream = channel.stream_stream(of.path)(iter([raw]), timeout=seconds)
+            try:
+                next(stream, None)
+            finally:
+                stream.cancel()
+        else:
+            channel.unary_unary(of.path)(raw, timeout=seconds)
+        return Said("OK")
+    except grpc.RpcError as error:
+        return Said(error.code().name, error.details())
+
+
+def patience(method):
+    """Who waits for a lock or an election is let wait no longer."""
+    return 1 if METHODS[method].service in ("Lock", "Election") else SECONDS_MAX
+
+
+class BesideEtcd(unittest.TestCase):
+    """The same requests in the same order to an etcd and to us, both new; and new again when etcd has died of one."""
+
+    def start(self):
+        self.clusters = [Cluster(name, getattr(ARGS, name), folder=memory_folder()) for name in ("etcd", "conclave")]
+
+    def stop(self):
+        for cluster in self.clusters:
+            cluster.stop()
+
+    def ask_both(self, pool, method, raw):
+        theirs, ours = pool.map(  # for some have to wait
+            lambda cluster: ask(cluster.channels[0], method, raw, patience(method)), self.clusters)
+        self.assertIsNone(self.clusters[1].dead(), f"{method} {raw[:100]!r}")
+        if theirs.code == "UNAVAILABLE" and self.clusters[0].has_died():
+            theirs = Said(DIED)
+            self.stop()
+            self.start()
+        return theirs, ours
+
+    def test_every_field_at_its_edges(self):
+        self.start()
+        self.addCleanup(self.stop)
+        pool = concurrent.futures.ThreadPoolExecutor(2)
+        self.addCleanup(pool.shutdown)
+        count, explained, unexplained = 0, collections.Counter(), []
+        for method in METHODS.values():
+            if method.name in NOT_HERE or method.name in ("Watch", "Observe"):
+                continue
+            for raw in with_edges(method.request):
+                theirs, ours = self.ask_both(pool, method.name, raw)
+                count += 1
+                if theirs == ours:
+                    continue
+                request = method.request.FromString(raw)
+                reason = next((reason for reason, applies in DIFFERENCES
+                               if applies(method.name, request, theirs, ours)), None)
+                if reason is None:
+                    unexplained.append(f"{method.name} {{{' '.join(str(request).split())[:200]}}}\n"
+                                       f"    etcd: {theirs}\n    we:   {ours}")
+                explained[reason] += 1
+        self.assertEqual(unexplained, [], "\n".join(unexplained))
+        self.assertGreater(count, 250)
+        for reason, _ in DIFFERENCES:
+            self.assertGreater(explained[reason], 0, f"a difference that is none any more: {reason}")
+
+
 class BadInput(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -86,35 +195,12 @@ class BadInput(unittest.TestCase):
         self.assertEqual(self.code("Range", b"\x0a\x01k"), "OK")
 
     def code(self, method, raw, seconds=SECONDS_MAX):
-        of = METHODS[method]
-        try:
-            if method in STREAMS:
-                stream = self.channel.stream_stream(of.path)(iter([raw]), timeout=seconds)
-                try:
-                    next(stream, None)
-                finally:
-                    stream.cancel()
-            else:
-                self.channel.unary_unary(of.path)(raw, timeout=seconds)
-            return "OK"
-        except grpc.RpcError as error:
-            return error.code().name
+        return ask(self.channel, method, raw, seconds).code
 
     def judged(self, method, raw, seconds=SECONDS_MAX):
         code = self.code(method, raw, seconds)
         self.assertIn(code, JUDGED, f"{method} {raw[:100]!r}")
         return code
-
-    def test_every_field_at_its_edges(self):
-        count = 0
-        for method in METHODS.values():
-            if method.name in NOT_HERE or method.name in ("Watch", "Observe"):
-                continue
-            for raw in with_edges(method.request):
-                # Who waits for a lock or an election is let wait no longer.
-                self.judged(method.name, raw, 1 if method.service in ("Lock", "Election") else SECONDS_MAX)
-                count += 1
-        self.assertGreater(count, 250)
 
     def test_random_bytes_and_broken_messages(self):
         rng = random.Random(11)
@@ -131,7 +217,7 @@ class BadInput(unittest.TestCase):
                     raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
                 else:
                     del raw[rng.randrange(len(raw)):]
-                self.judged(method.name, bytes(raw), 1 if method.service in ("Lock", "Election") else SECONDS_MAX)
+                self.judged(method.name, bytes(raw), patience(method.name))
 
     def test_nesting_without_end(self):
         for depth in (30, 100, 1000, 20_000):
@@ -177,6 +263,16 @@ class BadInput(unittest.TestCase):
                 peer.send(frame)
                 peer.socket.shutdown(1)
                 peer.until_closed()
+
+    def test_a_version_of_the_client_that_is_no_text(self):
+        for version, is_answered in ((b"3.5.1", True), (b"\xff\xfe", False)):
+            with h2.Connection(self.server) as peer:
+                path = h2.grpc_headers("/etcdserverpb.KV/Range", ("client-api-version", version))
+                peer.send(h2.frame(h2.HEADERS, h2.END_HEADERS, 1, path)
+                          + h2.frame(h2.DATA, h2.END_STREAM, 1, h2.message(b"\x0a\x01k")))
+                kinds = [kind for kind, _ in peer.frames(1)]
+            # An error is trailers alone.
+            self.assertEqual(kinds, [h2.HEADERS, h2.DATA, h2.HEADERS] if is_answered else [h2.HEADERS], version)
 
     def test_halves(self):
         block = h2.grpc_headers("/etcdserverpb.KV/Put")
@@ -227,7 +323,7 @@ def varint(number):
 def main():
     global ARGS, METHODS, STREAMS, Caller, rpc_pb2
     parser = argparse.ArgumentParser()
-    for name in ("--messages", "--conclave"):
+    for name in ("--messages", "--etcd", "--conclave"):
         parser.add_argument(name, required=True)
     ARGS, rest = parser.parse_known_args()
     sys.path.insert(0, ARGS.messages)
