@@ -109,8 +109,8 @@ absl::Status CompleteTls(Config* config) {
   }
   CONCLAVE_RETURN_IF_ERROR(
       CheckFiles(config->client_tls, config->listen_client_urls, kClientFiles, "client url"));
-  CONCLAVE_RETURN_IF_ERROR(
-      CheckFiles(config->client_tls, config->listen_metrics_urls, kClientFiles, "metrics url"));
+  CONCLAVE_RETURN_IF_ERROR(CheckFiles(config->client_tls, config->listen_metrics_urls, kClientFiles,
+                                      "metrics secure url"));
   CONCLAVE_RETURN_IF_ERROR(
       CheckFiles(config->peer_tls, config->listen_peer_urls, kPeerFiles, "peer url"));
   CONCLAVE_RETURN_IF_ERROR(

@@ -23,6 +23,7 @@
 #include "conclave/base/status.h"
 #include "conclave/server/app/auto_compactor.h"
 #include "conclave/server/app/core.h"
+#include "conclave/server/app/http2_bridge.h"
 #include "conclave/server/app/join_watch.h"
 #include "conclave/server/app/member_start.h"
 #include "conclave/server/app/metrics.h"
@@ -259,6 +260,7 @@ class Server::Impl final : public http::Backend, private rpc::Door {
   std::unique_ptr<Core> core_;
   std::unique_ptr<PasswordWorker> password_worker_;
   std::unique_ptr<recipes::RecipeDoor> recipe_door_;  // asked by the transport, and answers to it
+  Http2Bridge http2_bridge_;
   std::unique_ptr<rpc::Transport> transport_;
   std::unique_ptr<local::LocalChannel> local_;
   std::unique_ptr<AutoCompactor> compactor_;
@@ -548,6 +550,7 @@ absl::Status Server::Impl::Start() {
   network.cluster_id = settings.cluster_id;
   network.local_reply = [this](node::Reply reply) { core_->OnLocalReply(std::move(reply)); };
   network.door = this;
+  network.http = &http2_bridge_;
   network.log = [log = options_.log](const node::LogLine& line) { log->Write("server/rpc", line); };
 
   auto node = std::make_unique<node::Node>(settings, std::move(opened.recovered), rpc::Now());
@@ -560,11 +563,9 @@ absl::Status Server::Impl::Start() {
   CONCLAVE_ASSIGN_OR_RETURN(transport_, rpc::Transport::Start(std::move(network), core_.get()));
   core_->Start(transport_.get());
   rpc::Transport* const transport = transport_.get();
+  http2_bridge_.Open(door_->OpenHttp2(AnswersTo(transport)));
   door_->Start(
-      [transport](http::Handed handed) {
-        transport->HandOver({handed.fd, std::move(handed.tls), std::move(handed.slot)});
-      },
-      this,
+      [transport](http::Handed handed) { transport->HandOver(AcceptedOf(&handed)); }, this,
       {.access = config.http_access,
        .message_bytes_max = kJsonOverhead * (config.max_request_bytes + kReceiveOverhead)});
   if (own_socket_ != nullptr) {
@@ -636,6 +637,7 @@ void Server::Impl::Stop(Duration timeout) {
   }
   if (core_) core_->Stop();
   password_worker_.reset();
+  if (door_) door_->StopHttp2();
   if (transport_) transport_->Stop(kConnectionGrace);
   if (door_) door_->Stop();
   local_.reset();

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "conclave/base/status.h"
+#include "conclave/server/http/http2_desk.h"
 #include "conclave/server/http/http_stream.h"
 #include "conclave/server/http/listen_socket.h"
 #include "conclave/server/http/web_socket.h"
@@ -54,6 +55,14 @@ class FrontDoor::Impl {
   void Start(std::function<void(Handed)> hand_over, Backend* backend, FrontDoorOptions options);
   void Stop();
 
+  Http2Desk* OpenHttp2(Http2Answers answers) {
+    desk_ = std::make_unique<Http2Desk>(&shared_, std::move(answers));
+    return desk_.get();
+  }
+  void StopHttp2() {
+    if (desk_ != nullptr) desk_->Stop();
+  }
+
   std::vector<uint16_t> ports_;
 
  private:
@@ -62,7 +71,6 @@ class FrontDoor::Impl {
         : acceptor(context, family == AF_INET6 ? tcp::v6() : tcp::v4(), fd), again(context) {}
     tcp::acceptor acceptor;
     asio::steady_timer again;
-    Serves serves = Serves::kAll;
     Welcome welcome;
     std::string path;  // of a unix socket
   };
@@ -77,6 +85,7 @@ class FrontDoor::Impl {
   std::vector<std::unique_ptr<Listener>> listeners_;
   asio::thread_pool converter_{1};
   HttpShared shared_;
+  std::unique_ptr<Http2Desk> desk_;
   // Connections, and those of them that have not been handed over.
   const std::shared_ptr<std::atomic<size_t>> open_ = std::make_shared<std::atomic<size_t>>(0);
   const std::shared_ptr<std::atomic<size_t>> pending_ = std::make_shared<std::atomic<size_t>>(0);
@@ -91,11 +100,9 @@ absl::Status FrontDoor::Impl::Bind(const Endpoint& endpoint) {
   ports_.push_back(bound.port);
   auto listener = std::make_unique<Listener>(context_, bound.family, bound.fd);
   if (endpoint.is_unix) listener->path = endpoint.host;
-  listener->serves = endpoint.serves;
+  listener->welcome.serves = endpoint.serves;
   listener->welcome.plain = endpoint.plain;
   listener->welcome.tls = endpoint.tls;
-  listener->welcome.grpc = endpoint.serves == Serves::kAll || endpoint.serves == Serves::kGrpcOnly;
-  listener->welcome.http = endpoint.serves != Serves::kGrpcOnly;
   listener->welcome.rejections = &rejections_;
   listeners_.push_back(std::move(listener));
   return absl::OkStatus();
@@ -110,8 +117,8 @@ void FrontDoor::Impl::Start(std::function<void(Handed)> hand_over, Backend* back
   shared_.access = std::move(options.access);
   for (const auto& listener : listeners_) {
     listener->welcome.hand_over = hand_over;
-    listener->welcome.serve_http = [this, serves = listener->serves](HttpStream stream,
-                                                                     std::shared_ptr<void> slot) {
+    listener->welcome.serve_http = [this, serves = listener->welcome.serves](
+                                       HttpStream stream, std::shared_ptr<void> slot) {
       std::make_shared<HttpConnection>(std::move(stream), serves, &shared_, std::move(slot))
           ->Start();
     };
@@ -159,6 +166,7 @@ void FrontDoor::Impl::OnAccepted(Listener* listener, tcp::socket socket) {
 
 void FrontDoor::Impl::Stop() {
   if (!thread_.joinable()) return;
+  StopHttp2();
   context_.stop();
   thread_.join();
   converter_.join();
@@ -170,6 +178,7 @@ void FrontDoor::Impl::Stop() {
     const std::shared_ptr<WebSocket> socket = *shared_.open_web_sockets.begin();
     socket->Close();
   }
+  if (desk_ != nullptr) desk_->CloseAll();
   // Listening sockets go now, so that the port is free for the next process.
   RemoveSockets();
   listeners_.clear();
@@ -198,6 +207,10 @@ void FrontDoor::Start(std::function<void(Handed)> hand_over, Backend* backend,
   impl_->Start(std::move(hand_over), backend, std::move(options));
 }
 void FrontDoor::Stop() { impl_->Stop(); }
+void FrontDoor::StopHttp2() { impl_->StopHttp2(); }
+Http2Desk* FrontDoor::OpenHttp2(Http2Answers answers) {
+  return impl_->OpenHttp2(std::move(answers));
+}
 std::vector<uint16_t> FrontDoor::ports() const { return impl_->ports_; }
 
 }  // namespace conclave::http

@@ -1,5 +1,6 @@
 // FrontDoor: the listening sockets of the client port and its like. A Greeter finds out what each
-// client speaks: who speaks gRPC is handed over, who speaks HTTP/1.1 stays here.
+// client speaks: who speaks HTTP/2 is handed over, who speaks HTTP/1.1 stays here. What a client of
+// HTTP/2 asks for that is no call of gRPC comes back to the Http2Desk.
 //
 // Thread: one of its own, for accepting, greeting (with the handshakes of TLS) and all HTTP;
 // nothing here blocks it. A second one converts large messages of the gateway. Limits:
@@ -17,6 +18,7 @@
 #include "conclave/base/time.h"
 #include "conclave/server/http/backend.h"
 #include "conclave/server/http/greeter.h"
+#include "conclave/server/http/http2_desk.h"
 #include "conclave/server/http/http_connection.h"
 #include "conclave/server/tls/policy.h"
 
@@ -54,9 +56,14 @@ class FrontDoor {
                                                          ListenOptions options = {});
   ~FrontDoor();
 
+  // For what clients that are handed over ask for besides gRPC; before Start. It lives as long as
+  // the door.
+  Http2Desk* OpenHttp2(Http2Answers answers);
   // `hand_over` takes connections whose clients speak HTTP/2. `backend` must outlive the door.
   void Start(std::function<void(Handed)> hand_over, Backend* backend,
              FrontDoorOptions options = {});
+  // No answers follow to what came by HTTP/2; to be called before who takes them goes.
+  void StopHttp2();
   // Takes no more connections; open HTTP ones are closed.
   void Stop();
 

@@ -29,8 +29,6 @@ Greeter::Greeter(Socket socket, const Welcome* welcome, std::shared_ptr<void> pe
       slot_(std::move(slot)) {}
 
 void Greeter::Start() {
-  // Who speaks HTTP/1.1 anyway is told so in its own language when it says nonsense.
-  if (!welcome_->grpc && welcome_->tls == nullptr) return ServeHttp();
   deadline_.async_wait([weak = weak_from_this()](error_code error) {
     if (error) return;
     if (auto self = weak.lock()) self->TimeOut();
@@ -60,14 +58,12 @@ void Greeter::Peek() {
   if (got <= 0) return;  // gone
   const std::string_view seen(bytes, static_cast<size_t>(got));
   if (welcome_->tls != nullptr && seen.front() == kTlsHandshake) {
-    const auto speaks = !welcome_->grpc   ? tls::Speaks::kHttp1
-                        : !welcome_->http ? tls::Speaks::kHttp2
-                                          : tls::Speaks::kHttp;
+    const auto speaks = ServesHttp(welcome_->serves) ? tls::Speaks::kHttp : tls::Speaks::kHttp2;
     tls_ = welcome_->tls->Accept(socket_.native_handle(), speaks);
     return Handshake();
   }
   if (!welcome_->plain) return Reject("tls: first record does not look like a TLS handshake");
-  if (!welcome_->grpc || seen != kHttp2Start.substr(0, seen.size())) return ServeHttp();
+  if (seen != kHttp2Start.substr(0, seen.size())) return ServeHttp();
   if (seen.size() == kHttp2Start.size()) return HandOver();
   PeekAgain();
 }
@@ -96,7 +92,7 @@ void Greeter::Handshake() {
 
 void Greeter::ServeHttp() {
   deadline_.cancel();
-  if (!welcome_->http) return;  // closes it
+  if (!ServesHttp(welcome_->serves)) return;  // closes it
   welcome_->serve_http(HttpStream(std::move(socket_), std::move(tls_)), std::move(slot_));
 }
 
@@ -105,7 +101,7 @@ void Greeter::HandOver() {
   error_code error;
   const int fd = socket_.release(error);
   if (error) return;
-  welcome_->hand_over({fd, std::move(tls_), std::move(slot_)});
+  welcome_->hand_over({fd, std::move(tls_), std::move(slot_), welcome_->serves});
 }
 
 void Greeter::Reject(const std::string& error) {

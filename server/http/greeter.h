@@ -2,8 +2,8 @@
 //
 // Plain text: an HTTP/2 connection starts with "PRI * HTTP/2.0", no HTTP/1.1 request does. The
 // first bytes are looked at without being taken (MSG_PEEK). TLS: a handshake record begins with a
-// byte that is no letter; whom the handshake leaves as a speaker of HTTP/2 alone (gRPC) goes there,
-// all others speak HTTP/1.1. One port may serve both.
+// byte that is no letter; in the handshake both sides agree on the version of HTTP (ALPN), and who
+// says nothing speaks HTTP/1.1. One port may serve both.
 //
 // Thread: the HTTP side's; handshakes happen there, and not on the core's thread. Limits: the
 // client has kGreetingTimeout for its first bytes and its handshake together.
@@ -17,6 +17,7 @@
 #include <string>
 
 #include "conclave/server/http/http_stream.h"
+#include "conclave/server/http/routing.h"
 #include "conclave/server/tls/policy.h"
 #include "conclave/server/tls/rejections.h"
 #include "conclave/server/tls/stream.h"
@@ -30,14 +31,14 @@ struct Handed {
   int fd = -1;                         // the taker's
   std::unique_ptr<tls::Stream> tls{};  // null: plain text
   std::shared_ptr<void> slot{};        // to be let go when the connection ends; any thread
+  Serves serves = Serves::kAll;
 };
 
 // What a port takes, and where its clients go.
 struct Welcome {
   bool plain = true;
   tls::Policy* tls = nullptr;  // null: no TLS
-  bool grpc = true;
-  bool http = true;
+  Serves serves = Serves::kAll;
   std::function<void(HttpStream, std::shared_ptr<void> slot)> serve_http;
   std::function<void(Handed)> hand_over;
   tls::Rejections* rejections = nullptr;

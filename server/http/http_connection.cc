@@ -1,15 +1,11 @@
 #include "conclave/server/http/http_connection.h"
 
-#include <algorithm>
 #include <boost/asio/bind_executor.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/beast/websocket/rfc6455.hpp>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "conclave/server/http/web_socket.h"
 
@@ -20,70 +16,7 @@ namespace asio = boost::asio;
 namespace beast_http = boost::beast::http;
 using boost::system::error_code;
 
-// What the server reads of a call's metadata; nothing else is passed on.
-constexpr std::pair<const char*, const char*> kForwarded[] = {
-    {"Authorization", "authorization"},
-    {"Token", "token"},
-    {"Grpc-Metadata-Authorization", "authorization"},
-    {"Grpc-Metadata-Token", "token"},
-    {"Grpc-Metadata-Hasleader", "hasleader"},
-    {"Grpc-Metadata-Client-Api-Version", "client-api-version"},
-};
-constexpr std::string_view kBearer = "bearer ";
-constexpr size_t kTimeoutDigitsMax = 8;
-
 std::string_view View(boost::beast::string_view text) { return {text.data(), text.size()}; }
-
-bool IsPrintable(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c < 0x7f; });
-}
-
-// "Grpc-Timeout: 500m": gRPC's own notation.
-std::optional<Duration> ParseTimeout(std::string_view text) {
-  int64_t amount = 0;
-  if (text.size() < 2 || text.size() > kTimeoutDigitsMax + 1 ||
-      !absl::SimpleAtoi(absl::string_view(text.data(), text.size() - 1), &amount) || amount < 0) {
-    return std::nullopt;
-  }
-  switch (text.back()) {
-    case 'H':
-      return std::chrono::hours(amount);
-    case 'M':
-      return std::chrono::minutes(amount);
-    case 'S':
-      return std::chrono::seconds(amount);
-    case 'm':
-      return std::chrono::milliseconds(amount);
-    case 'u':
-      return std::chrono::microseconds(amount);
-    case 'n':
-      return Duration(amount);
-    default:
-      return std::nullopt;
-  }
-}
-
-// The host of a Host header: without the port, and without the brackets of an IPv6 address.
-std::string_view HostOf(std::string_view header) {
-  if (header.starts_with('[')) {
-    return header.substr(1, header.find(']') == header.npos ? header.npos : header.find(']') - 1);
-  }
-  const size_t colon = header.rfind(':');
-  return header.find(':') == colon ? header.substr(0, colon) : header;
-}
-
-bool IsMetricsPath(std::string_view path) {
-  return path == "/metrics" || path == "/health" || path == "/livez" || path == "/readyz" ||
-         path.starts_with("/livez/") || path.starts_with("/readyz/");
-}
-
-Response GatewayError(int status, int code, std::string_view text) {
-  Response response;
-  response.status = status;
-  response.content_type = "application/json";
-  response.body = ErrorBody(code, text);
-  return response;
-}
 
 }  // namespace
 
@@ -163,55 +96,31 @@ void HttpConnection::OnHeader(error_code error) {
   }
   keep_alive_ = parser_->get().keep_alive();
   is_head_ = parser_->get().method() == beast_http::verb::head;
-  Route();
+  OnRequest();
 }
 
-// Before anything of the request is looked at.
-bool HttpConnection::RefuseByPolicy() {
+void HttpConnection::OnRequest() {
   const auto& request = parser_->get();
-  const std::string_view host = HostOf(View(request[beast_http::field::host]));
-  // With TLS the certificate has settled whom the client meant.
-  const bool any_host = stream_.is_tls() || shared_->access.hosts.contains("*");
-  if (!any_host && !shared_->access.hosts.contains(host)) {
-    Response response;
-    response.status = 421;
-    response.body =
-        absl::StrCat("The host of the request, ", JsonText(host),
-                     ", is none of this server's. If it should be, name it in --host-whitelist.\n");
-    Respond(std::move(response));
-    return true;
+  RequestHead head;
+  head.method = View(request.method_string());
+  head.target = View(request.target());
+  head.host = View(request[beast_http::field::host]);
+  head.is_tls = stream_.is_tls();
+  head.field = [&request](std::string_view name) {
+    return View(request[boost::beast::string_view(name.data(), name.size())]);
+  };
+  const bool is_upgrade = boost::beast::websocket::is_upgrade(request);
+  Routed routed = Route(head, serves_, shared_->access, is_upgrade);
+  cors_ = std::move(routed.cors);
+  if (auto* response = std::get_if<Response>(&routed.to)) return Respond(std::move(*response));
+  if (std::holds_alternative<PageTarget>(routed.to)) {
+    return OpenPage({std::string(head.method), std::string(head.target)});
   }
-  std::string_view origin = "*";
-  if (!shared_->access.origins.contains(origin)) {
-    origin = View(request[beast_http::field::origin]);
-    if (origin.empty() || !shared_->access.origins.contains(origin)) origin = {};
-  }
-  if (!origin.empty()) {
-    cors_ = absl::StrCat("Access-Control-Allow-Methods: POST, GET, OPTIONS, PUT, DELETE\r\n",
-                         "Access-Control-Allow-Origin: ", std::string(origin), "\r\n",
-                         "Access-Control-Allow-Headers: accept, content-type, authorization\r\n");
-  }
-  if (request.method() != beast_http::verb::options) return false;
-  Response response;
-  response.content_type.clear();
-  Respond(std::move(response));
-  return true;
+  auto& target = std::get<GatewayTarget>(routed.to);
+  is_upgrade ? Upgrade(std::move(target)) : OpenCall(std::move(target));
 }
 
-void HttpConnection::Route() {
-  if (serves_ != Serves::kMetrics && RefuseByPolicy()) return;
-  const auto& request = parser_->get();
-  Request wanted{std::string(View(request.method_string())), std::string(View(request.target()))};
-  const std::string_view path = std::string_view(wanted.target).substr(0, wanted.target.find('?'));
-  if (serves_ == Serves::kMetrics && !IsMetricsPath(path)) {
-    Response response;
-    response.status = 404;
-    response.body = "404 page not found\n";
-    return Respond(std::move(response));
-  }
-  if (path.starts_with("/v3/") || path.starts_with("/v3beta/")) {
-    return RouteToGateway(FindGatewayMethod(path));
-  }
+void HttpConnection::OpenPage(Request wanted) {
   ReadAhead();
   Answer(wanted, shared_->gateway.backend, [self = shared_from_this()](Response response) {
     asio::post(self->stream_.get_executor(), [self, response = std::move(response)]() mutable {
@@ -220,43 +129,12 @@ void HttpConnection::Route() {
   });
 }
 
-void HttpConnection::RouteToGateway(const GatewayMethod* method) {
+void HttpConnection::OpenCall(GatewayTarget target) {
   const auto& request = parser_->get();
-  constexpr int kNotFound = 5;
-  constexpr int kUnimplemented = 12;
-  constexpr int kInvalidArgument = 3;
-  if (method == nullptr) return Respond(GatewayError(404, kNotFound, "Not Found"));
-  const bool is_upgrade = boost::beast::websocket::is_upgrade(request);
-  if (request.method() != beast_http::verb::post && !is_upgrade) {
-    return Respond(GatewayError(405, kUnimplemented, "Method Not Allowed"));
-  }
-  GatewayCall::Metadata metadata;
-  for (const auto& [header, name] : kForwarded) {
-    std::string_view value = View(request[header]);
-    if (value.empty()) continue;
-    if (std::string_view(name) == "authorization" &&
-        absl::StartsWithIgnoreCase({value.data(), value.size()},
-                                   {kBearer.data(), kBearer.size()})) {
-      value.remove_prefix(kBearer.size());
-    }
-    if (!IsPrintable(value)) {
-      return Respond(GatewayError(400, kInvalidArgument,
-                                  absl::StrCat("the header ", header, " is not printable")));
-    }
-    metadata.emplace_back(name, value);
-  }
-  std::optional<Duration> timeout;
-  if (const std::string_view text = View(request["Grpc-Timeout"]); !text.empty()) {
-    timeout = ParseTimeout(text);
-    if (!timeout.has_value()) {
-      return Respond(GatewayError(400, kInvalidArgument, "invalid grpc-timeout"));
-    }
-  }
-  if (is_upgrade) return Upgrade(method, std::move(metadata), timeout);
   GatewayCall::Client* const client = this;
-  call_ = std::make_shared<GatewayCall>(&shared_->gateway, method, std::move(metadata), timeout,
-                                        client);
-  if (!method->client_streams) read_deadline_.Arm(kBodyTimeout);
+  call_ = std::make_shared<GatewayCall>(&shared_->gateway, target.method,
+                                        std::move(target.metadata), target.timeout, client);
+  if (!target.method->client_streams) read_deadline_.Arm(kBodyTimeout);
   if (request[beast_http::field::expect] == "100-continue" && request.version() >= 11) {
     Write("HTTP/1.1 100 Continue\r\n\r\n", nullptr);
   }
@@ -265,8 +143,7 @@ void HttpConnection::RouteToGateway(const GatewayMethod* method) {
 }
 
 // The connection becomes a WebSocket's.
-void HttpConnection::Upgrade(const GatewayMethod* method, GatewayCall::Metadata metadata,
-                             std::optional<Duration> timeout) {
+void HttpConnection::Upgrade(GatewayTarget target) {
   constexpr int kPermissionDenied = 7;
   constexpr int kInvalidArgument = 3;
   const auto& request = parser_->get();
@@ -280,7 +157,7 @@ void HttpConnection::Upgrade(const GatewayMethod* method, GatewayCall::Metadata 
     if (!IsPrintable(token)) {
       return Respond(GatewayError(400, kInvalidArgument, "the token is not printable"));
     }
-    metadata.emplace_back("authorization", std::move(token));
+    target.metadata.emplace_back("authorization", std::move(token));
   }
   if (buffer_.size() > 0) {
     return Respond(
@@ -290,7 +167,7 @@ void HttpConnection::Upgrade(const GatewayMethod* method, GatewayCall::Metadata 
   read_deadline_.Disarm();
   const auto socket = std::make_shared<WebSocket>(std::move(stream_), shared_, slot_);
   shared_->open.erase(shared_from_this());
-  socket->Start(std::move(upgrade), method, std::move(metadata), timeout);
+  socket->Start(std::move(upgrade), target.method, std::move(target.metadata), target.timeout);
 }
 
 void HttpConnection::ReadBody() {
@@ -338,27 +215,21 @@ void HttpConnection::ReadAhead() {
 // ---- The answer
 // ------------------------------------------------------------------------------------
 
-std::string HttpConnection::Head(int status, std::string_view content_type,
-                                 std::string_view more) const {
+std::string HttpConnection::Head(int status, const Fields& fields) const {
   const auto reason =
       beast_http::obsolete_reason(beast_http::int_to_status(static_cast<unsigned>(status)));
-  std::string head =
-      absl::StrCat("HTTP/1.1 ", status, " ", std::string(View(reason)), "\r\n", cors_);
-  if (!content_type.empty()) {
-    absl::StrAppend(&head, "Content-Type: ", std::string(content_type), "\r\n");
+  std::string head = absl::StrCat("HTTP/1.1 ", status, " ", std::string(View(reason)), "\r\n");
+  for (const Fields* some : {&cors_, &fields}) {
+    for (const auto& [name, value] : *some) absl::StrAppend(&head, name, ": ", value, "\r\n");
   }
-  absl::StrAppend(&head, std::string(more), keep_alive_ ? "" : "Connection: close\r\n", "\r\n");
+  absl::StrAppend(&head, keep_alive_ ? "" : "Connection: close\r\n", "\r\n");
   return head;
 }
 
 void HttpConnection::Respond(Response response) {
   call_.reset();
   if (!parser_->is_done()) keep_alive_ = false;  // the rest of the request would be in the way
-  std::string more = absl::StrCat("Content-Length: ", response.body.size(), "\r\n");
-  if (!response.allow.empty()) absl::StrAppend(&more, "Allow: ", response.allow, "\r\n");
-  if (response.grpc) absl::StrAppend(&more, "Grpc-Metadata-Content-Type: application/grpc\r\n");
-  if (response.status >= 400) absl::StrAppend(&more, "X-Content-Type-Options: nosniff\r\n");
-  std::string bytes = Head(response.status, response.content_type, more);
+  std::string bytes = Head(response.status, FieldsOf(response));
   if (!is_head_) bytes += response.body;
   Write(std::move(bytes), [this] { OnAnswered(); });
 }
@@ -368,9 +239,9 @@ void HttpConnection::WriteChunk(std::string chunk) {
   if (!std::exchange(head_sent_, true)) {
     chunked_ = parser_->get().version() >= 11;
     if (!chunked_) keep_alive_ = false;
-    bytes = Head(200, "application/json",
-                 absl::StrCat("Grpc-Metadata-Content-Type: application/grpc\r\n",
-                              chunked_ ? "Transfer-Encoding: chunked\r\n" : ""));
+    Fields fields = StreamFields();
+    if (chunked_) fields.emplace_back("Transfer-Encoding", "chunked");
+    bytes = Head(200, fields);
   }
   if (chunked_) {
     absl::StrAppend(&bytes, absl::Hex(chunk.size()), "\r\n", chunk, "\r\n");

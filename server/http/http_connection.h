@@ -27,6 +27,7 @@
 #include "conclave/server/http/gateway.h"
 #include "conclave/server/http/http_stream.h"
 #include "conclave/server/http/pages.h"
+#include "conclave/server/http/routing.h"
 
 namespace conclave::http {
 
@@ -40,13 +41,6 @@ inline constexpr size_t kDrainBytesMax = 8u << 20;
 inline constexpr size_t kHeaderBytesMax = 16 * 1024;
 inline constexpr size_t kBodyPieceBytes = 64 * 1024;
 inline constexpr size_t kReadAheadBytes = 4 * 1024;
-
-enum class Serves : uint8_t {
-  kAll,       // gRPC, and HTTP: pages and gateway
-  kGrpcOnly,  // --listen-client-urls beside --listen-client-http-urls
-  kHttpOnly,  // --listen-client-http-urls
-  kMetrics,   // --listen-metrics-urls: some pages
-};
 
 class HttpConnection;
 class WebSocket;
@@ -92,11 +86,10 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
 
   void ReadHeader(std::chrono::seconds timeout);
   void OnHeader(boost::system::error_code error);
-  void Route();
-  void RouteToGateway(const GatewayMethod* method);
-  void Upgrade(const GatewayMethod* method, GatewayCall::Metadata metadata,
-               std::optional<Duration> timeout);
-  bool RefuseByPolicy();
+  void OnRequest();
+  void OpenPage(Request wanted);
+  void OpenCall(GatewayTarget target);
+  void Upgrade(GatewayTarget target);
   void ReadBody();
   void ReadAhead();
   void NextRequest();
@@ -105,7 +98,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   void WantBody() override { ReadBody(); }
   void WriteChunk(std::string chunk) override;
   void EndChunks() override;
-  std::string Head(int status, std::string_view content_type, std::string_view more) const;
+  std::string Head(int status, const Fields& fields) const;
   void Write(std::string bytes, std::function<void()> then);
   void WriteOn();
   void OnAnswered();
@@ -120,7 +113,7 @@ class HttpConnection final : public std::enable_shared_from_this<HttpConnection>
   std::optional<Parser> parser_;
   std::unique_ptr<std::array<char, kBodyPieceBytes>> piece_;  // while a body is read
   std::shared_ptr<GatewayCall> call_;
-  std::string cors_;  // header lines of the answer
+  Fields cors_;  // of the answer
   bool is_head_ = false;
   bool keep_alive_ = false;
   bool chunked_ = false;

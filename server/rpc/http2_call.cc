@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
+#include "conclave/base/utf8.h"
 #include "conclave/server/rpc/http2_connection.h"
 #include "conclave/server/rpc/http2_host.h"
 
@@ -57,14 +58,17 @@ void Http2Call::Begin(Http2Connection* connection, int32_t stream) {
   method_ = nullptr;
   counters_ = nullptr;
   unknown_path_.clear();
+  authority_.clear();
   encoding_.clear();
   token_.clear();
   credentials_.reset();
-  is_post_ = is_grpc_ = require_leader_ = false;
+  is_post_ = is_grpc_ = require_leader_ = is_http_ = false;
+  http_.reset();
+  http_error_ = nullptr;
   header_bytes_ = 0;
   frame_have_ = want_ = 0;
   has_message_ = refused_ = at_core_ = core_told_ = counted_ = out_complete_ = response_submitted =
-      false;
+      has_bad_version_ = false;
   out_head_ = out_offset_ = out_bytes_ = 0;
   credit_ = 0;
 }
@@ -87,7 +91,10 @@ void Http2Call::OnHeader(std::string_view name, std::string_view value) {
     encoding_ = value;
   } else if (name == "token" || (name == "authorization" && token_.empty())) {
     token_ = value;
+  } else if (name == "client-api-version") {
+    has_bad_version_ = !IsUtf8(value);
   }
+  if (method_ == nullptr) KeepHeader(name, value);
 }
 
 void Http2Call::OnHeadersComplete() {
@@ -95,10 +102,9 @@ void Http2Call::OnHeadersComplete() {
     refused_ = true;
     return connection_->Reset(this, NGHTTP2_ENHANCE_YOUR_CALM);
   }
-  if (!is_post_ || !is_grpc_) {
-    refused_ = true;
-    return connection_->SubmitHttpError(this, is_post_ ? "415" : "405");
-  }
+  if (!is_post_ || !is_grpc_ || !connection_->takes_grpc()) [[unlikely]]
+    return OnOtherRequest();
+  http_.reset();
   if (method_ == nullptr) return Refuse(Code::kUnimplemented, RejectMessage(unknown_path_));
   counters_ = &host_->loop().counters().methods[method_ - AllMethods().data()];
   counters_->started.Add();
@@ -107,6 +113,7 @@ void Http2Call::OnHeadersComplete() {
     return Refuse(Code::kUnimplemented, RejectMessage(method_->path));
   }
   if (host_->stopping()) return Refuse(wire::kErrStopped);
+  if (has_bad_version_) return Refuse(wire::kErrInvalidClientApiVersion);
   if (connection_->is_clogged()) {
     return Refuse(wire::kErrTooManyRequests);
   }
@@ -119,7 +126,62 @@ void Http2Call::OnHeadersComplete() {
   }
 }
 
+// What a request needs that names no method of gRPC, beside what all need. Pseudo-headers come
+// first, in any order.
+void Http2Call::KeepHeader(std::string_view name, std::string_view value) {
+  if (!connection_->takes_http() || header_bytes_ > kHeaderListBytesMax) return;
+  if (name == ":authority") {
+    authority_ = value;
+  } else if (name == ":method" ? !is_post_ : !name.starts_with(':')) {
+    if (http_ == nullptr) http_ = std::make_unique<HttpDoor::Request>();
+    if (name == ":method") {
+      http_->method = value;
+    } else {
+      http_->fields.emplace_back(name, value);
+    }
+  }
+}
+
+// It is no call of gRPC, or not here.
+void Http2Call::OnOtherRequest() {
+  const bool names_a_method = method_ != nullptr;
+  if (connection_->takes_http() && !names_a_method && (!is_grpc_ || !connection_->takes_grpc()))
+    return BeginHttp();
+  http_.reset();
+  RefuseHttp(!connection_->takes_grpc() ? "404" : is_post_ ? "415" : "405");
+}
+
+// Some clients do not expect an answer before they have said all.
+void Http2Call::RefuseHttp(const char* status) {
+  refused_ = true;
+  http_error_ = status;
+}
+
+void Http2Call::BeginHttp() {
+  std::unique_ptr<HttpDoor::Request> request = std::move(http_);
+  if (host_->stopping() || connection_->is_clogged())
+    return RefuseHttp(host_->stopping() ? "503" : "429");
+  if (request == nullptr) request = std::make_unique<HttpDoor::Request>();
+  request->id = id();
+  request->target = unknown_path_;
+  request->authority = authority_;
+  request->is_tls = connection_->is_tls();
+  request->port = connection_->http_port();
+  is_http_ = at_core_ = true;
+  host_->options().http->Begin(std::move(*request));
+}
+
+void Http2Call::HttpBody(std::string_view data, bool is_last) {
+  if (!at_core_ || core_told_) return;
+  if (host_->options().http->Body(id(), Bytes::Copy(data), is_last)) return;
+  refused_ = true;
+  TellCoreGone();
+  connection_->Reset(this, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
 void Http2Call::OnData(std::string_view data) {
+  if (is_http_ && !refused_) [[unlikely]]
+    return HttpBody(data, /*is_last=*/false);
   while (!data.empty() && !refused_) {
     if (frame_have_ < kMessagePrefixBytes) {
       const size_t count = std::min(data.size(), kMessagePrefixBytes - frame_have_);
@@ -170,7 +232,11 @@ void Http2Call::MessageComplete() {
 }
 
 void Http2Call::OnEndOfRequest() {
+  if (http_error_ != nullptr) [[unlikely]]
+    return connection_->SubmitHttpError(this, std::exchange(http_error_, nullptr));
   if (refused_) return;
+  if (is_http_) [[unlikely]]
+    return HttpBody({}, /*is_last=*/true);
   if (method_->served == Served::kNodeStream ||
       (method_->served == Served::kNodeServerStream && has_message_ && frame_have_ == 0)) {
     if (at_core_) host_->loop().inputs().emplace_back(node::StreamHalfClosed{id()});
@@ -222,13 +288,18 @@ void Http2Call::OnStreamGone() {
 void Http2Call::TellCoreGone() {
   if (!at_core_ || core_told_) return;
   core_told_ = true;
-  if (at_door()) {
-    host_->options().door->Cancel(id());
+  if (Answerer* door = answerer()) {
+    door->Cancel(id());
   } else if (is_unary()) {
     host_->loop().inputs().emplace_back(node::CallCancelled{id()});
   } else {
     host_->loop().inputs().emplace_back(node::StreamClosed{id()});
   }
+}
+
+Answerer* Http2Call::answerer() const {
+  if (is_http_) return host_->options().http;
+  return at_door() ? host_->options().door : nullptr;
 }
 
 void Http2Call::Answer(node::Reply reply) {
@@ -241,6 +312,8 @@ void Http2Call::Answer(node::Reply reply) {
 
 void Http2Call::Add(node::StreamEffect effect) {
   CONCLAVE_CHECK(at_core_, "a stream effect after its finish");
+  if (is_http_) [[unlikely]]
+    return AddHttp(std::move(effect));
   if (effect.finish) {
     at_core_ = false;
     if (connection_ == nullptr) return ReleaseIfOver();
@@ -248,6 +321,29 @@ void Http2Call::Add(node::StreamEffect effect) {
   }
   if (connection_ == nullptr) return;
   QueueMessage(std::move(effect.prefix), std::move(effect.shared), effect.charge);
+}
+
+void Http2Call::Answer(const HttpHead& head) {
+  CONCLAVE_CHECK(at_core_ && is_http_ && !response_submitted, "a second answer");
+  if (connection_ != nullptr) connection_->SubmitHttpHead(this, head);
+}
+
+void Http2Call::AddHttp(node::StreamEffect effect) {
+  if (effect.finish) at_core_ = false;
+  if (connection_ == nullptr) return ReleaseIfOver();
+  if (effect.finish && effect.error != nullptr) {
+    out_complete_ = true;
+    return connection_->Reset(this, NGHTTP2_INTERNAL_ERROR);
+  }
+  CONCLAVE_CHECK(response_submitted, "a body without a head");
+  if (effect.finish) return Complete(nullptr);
+  Outgoing& piece = out_.emplace_back();
+  piece.frame_bytes = 0;
+  piece.prefix = std::move(effect.prefix);
+  piece.charge = effect.charge;
+  out_bytes_ += piece.size();
+  connection_->Queued(piece.size());
+  connection_->Resume(this);
 }
 
 void Http2Call::Refuse(const wire::Error& error) { Refuse(error.code, std::string(error.message)); }
@@ -296,11 +392,11 @@ void Http2Call::TakeOut(size_t length, OutBuffer* out) {
       out_offset_ += count;
       length -= count;
     };
-    const size_t shared_begin = kMessagePrefixBytes + message.prefix.size();
-    take(0, kMessagePrefixBytes, [&](size_t offset, size_t count) {
+    const size_t shared_begin = message.frame_bytes + message.prefix.size();
+    take(0, message.frame_bytes, [&](size_t offset, size_t count) {
       out->Append(std::string_view(message.frame + offset, count));
     });
-    take(kMessagePrefixBytes, message.prefix.size(),
+    take(message.frame_bytes, message.prefix.size(),
          [&](size_t offset, size_t count) { out->Append(message.prefix, offset, count); });
     take(shared_begin, message.shared.size(),
          [&](size_t offset, size_t count) { out->Append(message.shared, offset, count); });
@@ -319,10 +415,12 @@ void Http2Call::TakeOut(size_t length, OutBuffer* out) {
 }
 
 void Http2Call::GiveCredit() {
-  if (credit_ > 0 && at_core_ && at_door()) {
-    host_->options().door->Sent(id(), credit_);
-  } else if (credit_ > 0 && at_core_) {
-    host_->loop().inputs().emplace_back(node::StreamSent{id(), credit_});
+  if (credit_ > 0 && at_core_) {
+    if (Answerer* door = answerer()) {
+      door->Sent(id(), credit_);
+    } else {
+      host_->loop().inputs().emplace_back(node::StreamSent{id(), credit_});
+    }
   }
   credit_ = 0;
 }

@@ -1,4 +1,5 @@
-// Http2Call: one call or stream of a gRPC client, from its first header to its trailers.
+// Http2Call: one call or stream of a gRPC client, from its first header to its trailers; or another
+// request of HTTP, which the HttpDoor answers.
 //
 // A slot is used for one call after the other, so a call costs no allocation of ours. Its CallId is
 // its address with a generation in the bits that addresses do not use: the way back from a reply to
@@ -21,6 +22,7 @@
 #include "conclave/server/rpc/call_counters.h"
 #include "conclave/server/rpc/method_table.h"
 #include "conclave/server/rpc/out_buffer.h"
+#include "conclave/server/rpc/transport.h"
 
 namespace conclave::rpc {
 
@@ -35,13 +37,14 @@ inline constexpr size_t kMessagePrefixBytes = 5;
 
 class Http2Call {
  public:
-  // A message on its way out.
+  // A message on its way out, or a piece of a body, which has no frame.
   struct Outgoing {
     char frame[kMessagePrefixBytes];
+    uint8_t frame_bytes = kMessagePrefixBytes;
     Bytes prefix;
     Bytes shared;
     uint64_t charge = 0;
-    size_t size() const { return kMessagePrefixBytes + prefix.size() + shared.size(); }
+    size_t size() const { return frame_bytes + prefix.size() + shared.size(); }
   };
 
   node::CallId id() const;
@@ -66,8 +69,11 @@ class Http2Call {
   // ---- What the core says.
   void Answer(node::Reply reply);
   void Add(node::StreamEffect effect);
+  void Answer(const HttpHead& head);
 
   // ---- What goes out.
+  // The request is no call of gRPC.
+  bool is_http() const { return is_http_; }
   size_t queued_bytes() const { return out_bytes_; }
   bool out_complete() const { return out_complete_; }
   // Messages leave as they come, before the call is complete.
@@ -95,7 +101,15 @@ class Http2Call {
   }
   // Answered by TransportOptions::door, which stands for the core then.
   bool at_door() const { return method_->served == Served::kDoor; }
+  // Null: the core itself.
+  Answerer* answerer() const;
   void KnockAtDoor(Bytes request);
+  void KeepHeader(std::string_view name, std::string_view value);
+  void OnOtherRequest();
+  void RefuseHttp(const char* status);
+  void BeginHttp();
+  void AddHttp(node::StreamEffect effect);
+  void HttpBody(std::string_view data, bool is_last);
   void StartMessage();
   void MessageComplete();
   void HealthRequest(const Bytes& request);
@@ -124,7 +138,12 @@ class Http2Call {
   bool is_post_ = false;
   bool is_grpc_ = false;
   bool require_leader_ = false;
+  bool has_bad_version_ = false;
   size_t header_bytes_ = 0;
+  std::string authority_;
+  std::unique_ptr<HttpDoor::Request> http_;  // what may be no call of gRPC
+  bool is_http_ = false;
+  const char* http_error_ = nullptr;  // to be answered when the request has ended
 
   // The message that is being received.
   char frame_[kMessagePrefixBytes];

@@ -16,6 +16,8 @@ namespace conclave::rpc {
 namespace {
 
 constexpr size_t kReadBytes = 64 * 1024;
+// A connection that has said nothing for so long gives its buffer back.
+constexpr Duration kIdleAfter = std::chrono::seconds(10);
 // Reads of one burst from one connection; another one waits for its turn.
 constexpr int kReadsPerBurst = 4;
 
@@ -74,7 +76,9 @@ Http2Connection::Http2Connection(Http2Host* host, Accepted accepted)
       fd_(accepted.fd),
       tls_(std::move(accepted.tls)),
       slot_(std::move(accepted.slot)),
-      is_server_itself_(accepted.is_server_itself) {
+      is_server_itself_(accepted.is_server_itself),
+      takes_grpc_(accepted.takes_grpc),
+      http_port_(accepted.http_port) {
   if (tls_ != nullptr) judged_by_ = tls_->material_number();
   last_read_ = host_->loop().now();
   nghttp2_session_server_new2(&session_, host_->callbacks(), this, host_->option());
@@ -183,6 +187,18 @@ void Http2Connection::SubmitHttpError(Http2Call* call, const char* status) {
   host_->loop().FlushLater(this);
 }
 
+void Http2Connection::SubmitHttpHead(Http2Call* call, const HttpHead& head) {
+  call->response_submitted = true;
+  const std::string status = std::to_string(head.status);
+  std::vector<nghttp2_nv> headers{Header(":status", status)};
+  for (const auto& [name, value] : head.fields) headers.push_back(Header(name, value));
+  nghttp2_data_provider provider{};
+  provider.source.ptr = call;
+  provider.read_callback = ReadResponse;
+  nghttp2_submit_response(session_, call->stream(), headers.data(), headers.size(), &provider);
+  host_->loop().FlushLater(this);
+}
+
 void Http2Connection::Reset(Http2Call* call, uint32_t code) {
   nghttp2_submit_rst_stream(session_, NGHTTP2_FLAG_NONE, call->stream(), code);
   host_->loop().FlushLater(this);
@@ -243,6 +259,7 @@ bool Http2Connection::Sweep(Instant now, uint64_t material, bool may_judge) {
       return true;
     }
   }
+  if (now - last_read_ > kIdleAfter) out_.Trim();
   if (ping_sent_ != Instant() && now - ping_sent_ > options.keepalive_timeout) {
     Close();
   } else if (ping_sent_ == Instant() && now - last_read_ > options.keepalive_interval) {
@@ -366,7 +383,9 @@ ssize_t Http2Connection::ReadResponse(nghttp2_session* session, int32_t stream, 
   if (count == 0 && !call->out_complete()) return NGHTTP2_ERR_DEFERRED;
   *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
   if (count == call->queued_bytes() && call->out_complete()) {
-    *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
+    *flags |= NGHTTP2_DATA_FLAG_EOF;
+    if (call->is_http()) return static_cast<ssize_t>(count);  // no trailers
+    *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
     if (call->status_code() == 0) {
       static const nghttp2_nv kOk[] = {StaticHeader("grpc-status", "0")};
       nghttp2_submit_trailer(session, stream, kOk, std::size(kOk));

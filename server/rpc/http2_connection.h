@@ -1,5 +1,5 @@
-// Http2Connection: one TCP connection of a gRPC client. nghttp2 speaks HTTP/2; the socket, the flow
-// of bytes and the manners (pings, limits, the farewell) are here.
+// Http2Connection: one TCP connection of a client that speaks HTTP/2, mostly gRPC. nghttp2 speaks
+// HTTP/2; the socket, the flow of bytes and the manners (pings, limits, the farewell) are here.
 //
 // Reading: what the socket holds goes through nghttp2 into the calls, and from them to the core's
 // inputs. Writing: only after the core's turn (OnFlush), so that everything a turn has to say to a
@@ -56,8 +56,10 @@ class Http2Connection final : public EventLoop::Socket {
   void SubmitResponse(Http2Call* call);
   // More is queued for a response that has been submitted.
   void Resume(Http2Call* call);
-  // HTTP errors of requests that are not gRPC.
+  // HTTP errors of requests that nobody serves.
   void SubmitHttpError(Http2Call* call, const char* status);
+  // Begins an answer of the HttpDoor's.
+  void SubmitHttpHead(Http2Call* call, const HttpHead& head);
   void Reset(Http2Call* call, uint32_t code);
 
   void SayFarewell();
@@ -69,6 +71,10 @@ class Http2Connection final : public EventLoop::Socket {
 
   // Whose it is, is known without a token: by a verified certificate, or because it is our own.
   bool is_somebody() const { return is_server_itself_ || !certificate_name().empty(); }
+  bool takes_grpc() const { return takes_grpc_; }
+  bool takes_http() const { return http_port_ != kNoHttp; }
+  int http_port() const { return http_port_; }
+  bool is_tls() const { return tls_ != nullptr; }
   // Common name of the client's verified certificate; empty without one.
   const std::string& certificate_name() const;
 
@@ -109,6 +115,8 @@ class Http2Connection final : public EventLoop::Socket {
   const std::unique_ptr<tls::Stream> tls_;  // null: plain text
   const std::shared_ptr<void> slot_;
   const bool is_server_itself_;
+  const bool takes_grpc_;
+  const int http_port_;
   nghttp2_session* session_ = nullptr;
   OutBuffer out_;
   bool writable_wanted_ = false;

@@ -64,8 +64,8 @@ void Http2Host::BeginStop() {
     if (!call->at_core_) continue;
     auto stopped = std::make_unique<node::CallError>(node::CallError{
         static_cast<int>(wire::kErrStopped.code), std::string(wire::kErrStopped.message)});
-    if (call->is_unary()) {
-      call->Answer({call->id(), std::move(stopped), {}});
+    if (!call->is_http() && call->is_unary()) {
+      call->Answer(node::Reply{call->id(), std::move(stopped), {}});
     } else {
       node::StreamEffect effect;
       effect.id = call->id();

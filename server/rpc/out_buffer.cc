@@ -11,6 +11,7 @@ namespace {
 
 constexpr size_t kVectorsMax = 64;
 constexpr size_t kKeptCapacityBytes = 64 * 1024;
+constexpr size_t kIdleCapacityBytes = 1024;
 
 }  // namespace
 
@@ -73,6 +74,12 @@ OutBuffer::Result OutBuffer::WriteTo(tls::Stream* stream) {
         if (size_ == 0) return Result::kEmpty;
     }
   }
+}
+
+void OutBuffer::Trim() {
+  const bool keeps_much = size_ == 0 && !chunks_.empty() && !chunks_.front().is_shared &&
+                          chunks_.front().text.capacity() > kIdleCapacityBytes;
+  if (keeps_much) chunks_.clear();
 }
 
 void OutBuffer::Consume(size_t count) {

@@ -21,6 +21,9 @@ class OutBuffer {
   // A piece of `bytes`.
   void Append(const Bytes& bytes, size_t offset, size_t length);
 
+  // Gives back what is kept for the next burst, if that is much, and nothing waits.
+  void Trim();
+
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
 

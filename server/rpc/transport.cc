@@ -349,6 +349,10 @@ void Transport::Answer(node::StreamEffect effect) {
   call->host()->loop().Post([call, effect = std::make_shared<node::StreamEffect>(
                                        std::move(effect))] { call->Add(std::move(*effect)); });
 }
+void Transport::Answer(HttpHead head) {
+  Http2Call* const call = Http2Call::Find(head.id);
+  call->host()->loop().Post([call, head = std::move(head)] { call->Answer(head); });
+}
 void Transport::CarryOut(node::Effects* effects) { impl_->CarryOut(effects); }
 void Transport::Wake(int queue) { impl_->Wake(queue); }
 void Transport::Stop(Duration grace) { impl_->Stop(grace); }

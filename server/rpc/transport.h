@@ -27,6 +27,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -51,10 +52,19 @@ class BurstHandler {
   virtual Instant OnBurst(int queue, std::vector<node::Input>* inputs) = 0;
 };
 
-// Who answers the methods that are Served::kDoor. Called on a queue's thread, which must not be
-// blocked. The answers go to Transport::Answer, by the node's contract: one reply to a unary call,
-// and stream effects that end with a `finish` to one that streams, also after its Cancel.
-class Door {
+// Who answers calls instead of the core. Called on a queue's thread, which must not be blocked. The
+// answers go to Transport::Answer, by the node's contract: one reply to a unary call, and stream
+// effects that end with a `finish` to one that streams, also after its Cancel.
+class Answerer {
+ public:
+  virtual ~Answerer() = default;
+  virtual void Cancel(node::CallId id) = 0;
+  // Messages whose charges sum up to `bytes` have left.
+  virtual void Sent(node::CallId id, uint64_t bytes) = 0;
+};
+
+// Of the methods that are Served::kDoor.
+class Door : public Answerer {
  public:
   struct Call {
     node::CallId id;
@@ -63,12 +73,36 @@ class Door {
     node::CredentialsRef credentials{};
     bool require_leader = false;
   };
-  virtual ~Door() = default;
   virtual void Begin(Call call) = 0;
-  virtual void Cancel(node::CallId id) = 0;
-  // Messages whose charges sum up to `bytes` have left.
-  virtual void Sent(node::CallId id, uint64_t bytes) = 0;
 };
+
+using HttpFields = std::vector<std::pair<std::string, std::string>>;  // names in lower case
+
+// Of requests that are no calls of gRPC, on connections that allow them. An answer is a HttpHead,
+// then stream effects: their messages are the body, and an error with `finish` breaks it off.
+class HttpDoor : public Answerer {
+ public:
+  struct Request {
+    node::CallId id;
+    std::string method = "POST";
+    std::string target;     // "/health?serializable=true"
+    std::string authority;  // what HTTP/1.1 calls the host
+    HttpFields fields;
+    bool is_tls = false;
+    int port = 0;  // Accepted::http_port
+  };
+  virtual void Begin(Request request) = 0;
+  // A piece of a request's body. False: it is not taken, and the request is broken off.
+  [[nodiscard]] virtual bool Body(node::CallId id, Bytes piece, bool is_last) = 0;
+};
+
+struct HttpHead {
+  node::CallId id;
+  int status = 200;
+  HttpFields fields;
+};
+
+inline constexpr int kNoHttp = -1;  // of connections that are for gRPC alone
 
 // A client's connection, from whoever accepted it.
 struct Accepted {
@@ -76,6 +110,8 @@ struct Accepted {
   std::unique_ptr<tls::Stream> tls{};  // after the handshake; null: plain text
   std::shared_ptr<void> slot{};        // let go when the connection has ended; any thread
   bool is_server_itself = false;       // a part of this process, which may do everything
+  bool takes_grpc = true;
+  int http_port = kNoHttp;  // whatever the HttpDoor tells ports by
 };
 
 struct TransportOptions {
@@ -105,7 +141,9 @@ struct TransportOptions {
   // the thread that calls CarryOut.
   std::function<void(node::Reply)> local_reply;
   std::function<void(node::LogLine)> log;
-  Door* door = nullptr;  // outlives the transport
+  // They outlive the transport.
+  Door* door = nullptr;
+  HttpDoor* http = nullptr;  // there if a connection has an http_port
 };
 
 inline constexpr uint64_t kLocalCallBit = uint64_t{1} << 63;
@@ -135,9 +173,10 @@ class Transport {
   // of *effects. One thread at a time: the core's.
   void CarryOut(node::Effects* effects);
 
-  // From the door. Any thread, but not after Stop was called.
+  // From the doors. Any thread, but not after Stop was called.
   void Answer(node::Reply reply);
   void Answer(node::StreamEffect effect);
+  void Answer(HttpHead head);
 
   // The handler of this queue will be called. Any thread; cheap when it is already on its way.
   void Wake(int queue);

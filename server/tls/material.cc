@@ -86,16 +86,16 @@ int JudgeCertificate(int ok, X509_STORE_CTX* context) {
   return 1;
 }
 
-// Gives the client HTTP/1.1 if it knows that: who speaks gRPC offers HTTP/2 alone.
+// HTTP/2 if both sides speak it.
 int ChooseProtocol(SSL* ssl, const unsigned char** chosen, unsigned char* chosen_size,
                    const unsigned char* offered, unsigned offered_size, void* /*user*/) {
   const auto speaks = static_cast<Speaks>(reinterpret_cast<uintptr_t>(SSL_get_app_data(ssl)));
   if (speaks == Speaks::kPeerStreams) return SSL_TLSEXT_ERR_NOACK;
-  static constexpr unsigned char kOurs[] = "\x08http/1.1\x02h2";
-  constexpr unsigned kHttp1Bytes = 9;
+  static constexpr unsigned char kOurs[] = "\x02h2\x08http/1.1";
   constexpr unsigned kHttp2Bytes = 3;
-  const unsigned char* ours = speaks == Speaks::kHttp2 ? kOurs + kHttp1Bytes : kOurs;
-  const unsigned size = speaks == Speaks::kHttp    ? kHttp1Bytes + kHttp2Bytes
+  constexpr unsigned kHttp1Bytes = 9;
+  const unsigned char* ours = speaks == Speaks::kHttp1 ? kOurs + kHttp2Bytes : kOurs;
+  const unsigned size = speaks == Speaks::kHttp    ? kHttp2Bytes + kHttp1Bytes
                         : speaks == Speaks::kHttp1 ? kHttp1Bytes
                                                    : kHttp2Bytes;
   unsigned char* found = nullptr;

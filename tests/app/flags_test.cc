@@ -297,7 +297,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{{"--listen-client-urls=https://h:1"},
                 {"--cert-file, --key-file", "must be provided for client url https://h:1"}},
         BadCase{{"--listen-metrics-urls=https://h:1"},
-                {"--cert-file, --key-file", "metrics url https://h:1"}},
+                {"--cert-file, --key-file", "metrics secure url https://h:1"}},
         BadCase{{"--listen-peer-urls=https://h:1"}, {"--peer-cert-file", "peer url https://h:1"}},
         BadCase{{"--listen-xds-urls=https://h:2"},
                 {"--cert-file, --key-file", "xds url https://h:2"}},
