@@ -74,9 +74,10 @@ struct Space {
 };
 
 enum class OpenMode : uint8_t {
-  kRead,           // must exist
-  kReadWrite,      // must exist
-  kCreate,         // for reading and writing; must not exist
+  kRead,       // must exist
+  kReadAgain,  // the same; what the system has in memory of it is not used, if that can be helped
+  kReadWrite,  // must exist
+  kCreate,     // for reading and writing; must not exist
   kCreateOrReset,  // for reading and writing; an existing file is emptied
 };
 

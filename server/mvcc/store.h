@@ -219,6 +219,7 @@ class Store {
   void CheckInvariants() const;
 
  private:
+  friend class DigestCheck;
   friend class HashKvCursor;
   friend class Pin;
   friend class RangeCursor;

@@ -198,6 +198,7 @@ class PosixDisk : public env::Disk {
     int flags = O_CLOEXEC | O_NOFOLLOW;
     switch (mode) {
       case env::OpenMode::kRead:
+      case env::OpenMode::kReadAgain:
         flags |= O_RDONLY;
         break;
       case env::OpenMode::kReadWrite:
@@ -213,6 +214,9 @@ class PosixDisk : public env::Disk {
     std::string full = Full(path);
     Descriptor descriptor(open(full.c_str(), flags, kFileMode));
     if (descriptor.value() < 0) return SystemError("open", full, errno);
+    if (mode == env::OpenMode::kReadAgain) {
+      (void)posix_fadvise(descriptor.value(), 0, 0, POSIX_FADV_DONTNEED);
+    }
     return std::make_unique<PosixFile>(std::move(full), std::move(descriptor));
   }
 
