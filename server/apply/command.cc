@@ -161,6 +161,32 @@ bool DecodeClusterVersion(std::string_view body, std::string* version) {
   return reader.ok();
 }
 
+// Body: 1 member id; 2 it begins.
+Bytes EncodeRefill(uint64_t proposer, uint64_t sequence, const Refill& command) {
+  PayloadBuilder payload(CommandKind::kRefill, proposer, sequence);
+  payload.body()->AppendNumber(1, command.member_id);
+  payload.body()->AppendNumber(2, uint64_t{command.begins});
+  return payload.Take();
+}
+
+bool DecodeRefill(std::string_view body, Refill* command) {
+  *command = Refill();
+  wire::Reader reader(body);
+  while (reader.Next()) {
+    switch (reader.tag()) {
+      case wire::VarintTag(1):
+        command->member_id = reader.Varint();
+        break;
+      case wire::VarintTag(2):
+        command->begins = reader.Bool();
+        break;
+      default:
+        reader.Skip(2);
+    }
+  }
+  return reader.ok();
+}
+
 // Body: 1 user; 2 auth revision; 3 the revision is bound to the token; 4 method; 5 request.
 Bytes EncodeOnBehalf(uint64_t proposer, uint64_t sequence, const OnBehalf& command) {
   PayloadBuilder payload(CommandKind::kOnBehalf, proposer, sequence);

@@ -33,6 +33,7 @@ enum class CommandKind : uint8_t {
   kLeaseCheckpoint = 129,   // what is left of some leases
   kMemberAttributes = 130,  // a member publishes its name and client URLs
   kClusterVersion = 131,    // the version that all members speak
+  kRefill = 132,            // a member gets the others' state, because its own was wrong
   kOnBehalf = 151,          // a client's request, and who he was; while authentication is enabled
 };
 
@@ -73,6 +74,11 @@ struct MemberAttributes {
   std::vector<std::string> client_urls;
 };
 
+struct Refill {
+  uint64_t member_id = 0;
+  bool begins = false;  // else: its state is that of the others again
+};
+
 // A client's request in the name of a user, who was seen to be that user as of an auth revision.
 struct OnBehalf {
   auth::Identity who;
@@ -97,6 +103,7 @@ struct Login {
                                            const MemberAttributes& command);
 [[nodiscard]] Bytes EncodeClusterVersion(uint64_t proposer, uint64_t sequence,
                                          std::string_view version);
+[[nodiscard]] Bytes EncodeRefill(uint64_t proposer, uint64_t sequence, const Refill& command);
 [[nodiscard]] Bytes EncodeOnBehalf(uint64_t proposer, uint64_t sequence, const OnBehalf& command);
 [[nodiscard]] Bytes EncodeLogin(uint64_t proposer, uint64_t sequence, const Login& command);
 
@@ -106,6 +113,7 @@ struct Login {
                                          std::vector<LeaseRemaining>* leases);
 [[nodiscard]] bool DecodeMemberAttributes(std::string_view body, MemberAttributes* command);
 [[nodiscard]] bool DecodeClusterVersion(std::string_view body, std::string* version);
+[[nodiscard]] bool DecodeRefill(std::string_view body, Refill* command);
 [[nodiscard]] bool DecodeOnBehalf(std::string_view body, OnBehalf* command);
 [[nodiscard]] bool DecodeLogin(std::string_view body, Login* command);
 

@@ -19,7 +19,20 @@ constexpr std::string_view kMagic("CONCSTAT\x01", 9);
 // Longer blocks are no blocks: one holds about as much as a piece, or a single record.
 constexpr uint64_t kBlockBytesMax = INT_MAX;
 
-enum BlockType : uint8_t { kHead = 1, kCluster = 2, kLeases = 3, kRecords = 4, kEnd = 5 };
+// So many records a block may name; a turn has time for that.
+constexpr uint64_t kNamesMax = 4096;
+
+enum BlockType : uint8_t {
+  kHead = 1,
+  kCluster = 2,
+  kLeases = 3,
+  kRecords = 4,
+  kEnd = 5,
+  kNames = 6,
+};
+
+// Their order in the stream.
+int PlaceOf(uint8_t type) { return type == kNames ? 2 * kLeases + 1 : 2 * type; }
 
 absl::Status Corrupt(const char* what) {
   return absl::DataLossError(absl::StrCat("snapshot of the state: ", what));
@@ -36,13 +49,15 @@ std::string Framed(BlockType type, std::string_view content) {
 }
 
 // Fields: 1 cluster id; 2 version; 3 member (etcdserverpb.Member), repeated; 4 alarm (1 member, 2
-// type), repeated; 5 id of a member that was removed, repeated; 8 users and roles (auth_image.cc),
-// if there ever were any; 15 target of a downgrade.
+// type, 3 index since which the member is refilled, if it is), repeated; 5 id of a member that was
+// removed, repeated; 8 users and roles (auth_image.cc), if there ever were any; 15 target of a
+// downgrade.
 constexpr uint32_t kAuthField = 8;
 constexpr uint32_t kDowngradeField = 15;
 std::string EncodeCluster(const Membership& membership, std::string_view version,
-                          const absl::btree_set<Alarm>& alarms, const auth::AuthStore& auth,
-                          std::string_view downgrade_target) {
+                          const absl::btree_set<Alarm>& alarms,
+                          const absl::btree_map<uint64_t, uint64_t>& refills,
+                          const auth::AuthStore& auth, std::string_view downgrade_target) {
   wire::Builder builder;
   builder.AppendNumber(1, membership.cluster_id());
   builder.AppendText(2, version);
@@ -56,6 +71,10 @@ std::string EncodeCluster(const Membership& membership, std::string_view version
     const size_t begin = builder.BeginMessage(4);
     builder.AppendNumber(1, alarm.member_id);
     builder.AppendNumber(2, int64_t{alarm.type});
+    if (alarm.type == static_cast<int32_t>(wire::AlarmType::kCorrupt)) {
+      const auto refill = refills.find(alarm.member_id);
+      if (refill != refills.end()) builder.AppendNumber(3, refill->second);
+    }
     builder.EndMessage(begin);
   }
   for (const uint64_t id : membership.removed()) builder.AppendNumber(5, id);
@@ -65,20 +84,27 @@ std::string EncodeCluster(const Membership& membership, std::string_view version
   return std::string(builder.view());
 }
 
-bool DecodeAlarm(std::string_view encoded, Alarm* alarm) {
+bool DecodeAlarm(std::string_view encoded, StateParts* cluster) {
+  Alarm alarm;
+  uint64_t refilled_since = 0;
   wire::Reader reader(encoded);
   while (reader.Next()) {
     switch (reader.tag()) {
       case wire::VarintTag(1):
-        alarm->member_id = reader.Varint();
+        alarm.member_id = reader.Varint();
         break;
       case wire::VarintTag(2):
-        alarm->type = reader.Int32();
+        alarm.type = reader.Int32();
+        break;
+      case wire::VarintTag(3):
+        refilled_since = reader.Varint();
         break;
       default:
-        reader.Skip(2);
+        reader.Skip(3);
     }
   }
+  cluster->alarms.insert(alarm);
+  if (refilled_since > 0) cluster->refills[alarm.member_id] = refilled_since;
   return reader.ok();
 }
 
@@ -100,9 +126,7 @@ bool DecodeCluster(std::string_view encoded, StateParts* cluster) {
         break;
       }
       case wire::LengthTag(4): {
-        Alarm alarm;
-        if (!DecodeAlarm(reader.Bytes(), &alarm)) reader.Fail();
-        cluster->alarms.insert(alarm);
+        if (!DecodeAlarm(reader.Bytes(), cluster)) reader.Fail();
         break;
       }
       case wire::VarintTag(5):
@@ -129,39 +153,43 @@ SnapshotTask::SnapshotTask(StateMachine* state)
     : applied_index_(state->applied_index_),
       applied_term_(state->applied_term_),
       cluster_(EncodeCluster(state->membership_, state->cluster_version_, state->alarms_,
-                             state->auth_, state->downgrade_target_)),
+                             state->refills_, state->auth_, state->downgrade_target_)),
       leases_(state->lessor_.Export()),
       cursor_(state->store_.get()) {}
 
 SnapshotTask::~SnapshotTask() = default;
 
 Bytes SnapshotTask::Next(size_t bytes) {
-  std::string piece;
-  while (piece.empty() && stage_ != Stage::kDone) {
-    switch (stage_) {
-      case Stage::kHead:
-        piece = HeadBlocks();
-        stage_ = Stage::kLeases;
-        break;
-      case Stage::kLeases:
-        piece = LeasesBlock(bytes);
-        if (piece.empty()) stage_ = Stage::kRecords;
-        break;
-      case Stage::kRecords:
-        piece = RecordsBlock(bytes);
-        if (piece.empty()) {
-          wire::Builder end;
-          end.AppendNumber(1, uint64_t{leases_.leases.size()});
-          end.AppendNumber(2, record_count_);
-          piece = Framed(kEnd, end.view());
-          stage_ = Stage::kDone;
-        }
-        break;
-      case Stage::kDone:
-        break;
-    }
+  if (Bytes opening = NextOfOpening(bytes); !opening.empty()) return opening;
+  if (stage_ == Stage::kDone) return {};
+  std::string piece = NamesBlock(bytes);
+  if (piece.empty()) {
+    piece = RecordsBlock(bytes);
+    covered_bytes_ += piece.size();
+  }
+  if (piece.empty()) {
+    piece = EndBlock();
+    stage_ = Stage::kDone;
   }
   return Bytes::Copy(piece);
+}
+
+Bytes SnapshotTask::NextOfOpening(size_t bytes) {
+  std::string piece;
+  if (stage_ == Stage::kHead) {
+    piece = HeadBlocks();
+    stage_ = Stage::kLeases;
+  } else if (stage_ == Stage::kLeases) {
+    piece = LeasesBlock(bytes);
+    if (piece.empty()) stage_ = Stage::kRecords;
+  }
+  covered_bytes_ += piece.size();
+  return Bytes::Copy(piece);
+}
+
+void SnapshotTask::ReaderHas(mvcc::Revision last) {
+  CONCLAVE_CHECK(record_count_ == 0 && !next_record_, "records have been written");
+  reader_has_ = last;
 }
 
 // Fields: 1 applied index; 2 applied term; 3 current revision; 4 compact revision; 5, 6 digest; 7
@@ -192,6 +220,27 @@ std::string SnapshotTask::LeasesBlock(size_t bytes) {
   return content.size() == 0 ? std::string() : Framed(kLeases, content.view());
 }
 
+std::string SnapshotTask::NamesBlock(size_t bytes) {
+  if (reader_has_ == mvcc::Revision{}) return {};
+  if (!next_record_) next_record_ = cursor_.Next();
+  wire::Builder content;
+  size_t named_bytes = 0;
+  for (uint64_t i = 0; i < kNamesMax && named_bytes < bytes; ++i) {
+    if (!next_record_ || next_record_->revision() > reader_has_) break;
+    const mvcc::Revision revision = next_record_->revision();
+    content.AppendVarint(static_cast<uint64_t>(revision.main - last_named_));
+    content.AppendVarint(static_cast<uint64_t>(revision.sub));
+    last_named_ = revision.main;
+    named_bytes += mvcc::EncodedRecordSize(*next_record_);
+    ++record_count_;
+    next_record_ = cursor_.Next();
+  }
+  covered_bytes_ += named_bytes;
+  if (content.size() > 0) return Framed(kNames, content.view());
+  reader_has_ = {};
+  return {};
+}
+
 std::string SnapshotTask::RecordsBlock(size_t bytes) {
   std::string content;
   if (!next_record_) next_record_ = cursor_.Next();
@@ -205,27 +254,62 @@ std::string SnapshotTask::RecordsBlock(size_t bytes) {
   return content.empty() ? std::string() : Framed(kRecords, content);
 }
 
+std::string SnapshotTask::EndBlock() const {
+  wire::Builder end;
+  end.AppendNumber(1, uint64_t{leases_.leases.size()});
+  end.AppendNumber(2, record_count_);
+  return Framed(kEnd, end.view());
+}
+
 // ---- Reading ------------------------------------------------------------------------------------
 
 RestoreTask::RestoreTask(const StateMachineOptions& options) : options_(options) {}
 
 RestoreTask::~RestoreTask() = default;
 
-absl::Status RestoreTask::Feed(std::string_view bytes) {
+void RestoreTask::Reuse(const mvcc::Store* store) {
+  CONCLAVE_CHECK(!magic_seen_);
+  source_ = store;
+  owned_source_.reset();
+  source_last_ = {.main = store->current_revision(), .sub = INT32_MAX};
+}
+
+void RestoreTask::Reuse(std::unique_ptr<RestoreTask> unfinished) {
+  CONCLAVE_CHECK(!magic_seen_);
+  const mvcc::Revision reached =
+      unfinished->builder_.has_value() ? unfinished->builder_->last() : mvcc::Revision{};
+  if (unfinished->source_last_ > std::max(reached, source_last_)) {
+    source_ = unfinished->source_;
+    owned_source_ = std::move(unfinished->owned_source_);
+    source_last_ = unfinished->source_last_;
+  } else if (reached > source_last_) {
+    owned_source_ = unfinished->builder_->Release();
+    source_ = owned_source_.get();
+    source_last_ = reached;
+  }
+}
+
+mvcc::Revision RestoreTask::reusable() const {
+  if (source_ == nullptr || !builder_.has_value()) return {};
+  // A source that is ahead is none of this history, or this stream will not be wanted.
+  return source_last_.main > builder_->image().current_revision ? mvcc::Revision{} : source_last_;
+}
+
+absl::Status RestoreTask::Feed(std::string_view bytes, std::string* whole) {
   CONCLAVE_RETURN_IF_ERROR(failed_);
   if (pending_.empty()) {
-    failed_ = TakeBlocks(&bytes);
+    failed_ = TakeBlocks(&bytes, whole);
     pending_.assign(bytes);
     return failed_;
   }
   pending_.append(bytes);
   std::string_view input = pending_;
-  failed_ = TakeBlocks(&input);
+  failed_ = TakeBlocks(&input, whole);
   pending_.erase(0, pending_.size() - input.size());
   return failed_;
 }
 
-absl::Status RestoreTask::TakeBlocks(std::string_view* input) {
+absl::Status RestoreTask::TakeBlocks(std::string_view* input, std::string* whole) {
   if (!magic_seen_) {
     if (input->substr(0, kMagic.size()) != kMagic.substr(0, input->size())) {
       return Corrupt("it does not begin as one, or is of another version");
@@ -233,6 +317,7 @@ absl::Status RestoreTask::TakeBlocks(std::string_view* input) {
     if (input->size() < kMagic.size()) return absl::OkStatus();
     input->remove_prefix(kMagic.size());
     magic_seen_ = true;
+    if (whole != nullptr) whole->append(kMagic);
   }
   while (!input->empty()) {
     wire::Reader reader(*input);
@@ -245,17 +330,21 @@ absl::Status RestoreTask::TakeBlocks(std::string_view* input) {
     if (length == 0 || length > kBlockBytesMax) return Corrupt("a block of impossible length");
     const auto prefix = static_cast<size_t>(reader.position() - input->data());
     if (input->size() - prefix < length) return absl::OkStatus();
-    CONCLAVE_RETURN_IF_ERROR(TakeBlock(input->substr(prefix, length)));
+    const std::string_view block = input->substr(prefix, length);
+    CONCLAVE_RETURN_IF_ERROR(TakeBlock(block, whole));
+    if (whole != nullptr && block[0] != kNames) whole->append(input->substr(0, prefix + length));
     input->remove_prefix(prefix + length);
   }
   return absl::OkStatus();
 }
 
-absl::Status RestoreTask::TakeBlock(std::string_view block) {
+absl::Status RestoreTask::TakeBlock(std::string_view block, std::string* whole) {
   const auto type = static_cast<uint8_t>(block[0]);
   const std::string_view content = block.substr(1);
-  const bool repeats = type == last_block_ && (type == kLeases || type == kRecords);
-  const bool follows = type == last_block_ + 1 || (type > last_block_ && last_block_ >= kCluster);
+  const bool repeats =
+      type == last_block_ && (type == kLeases || type == kNames || type == kRecords);
+  const bool follows =
+      last_block_ < kCluster ? type == last_block_ + 1 : PlaceOf(type) > PlaceOf(last_block_);
   if (!repeats && !follows) return Corrupt("a block in the wrong place");
   last_block_ = type;
   switch (type) {
@@ -266,6 +355,8 @@ absl::Status RestoreTask::TakeBlock(std::string_view block) {
       return absl::OkStatus();
     case kLeases:
       return TakeLeases(content);
+    case kNames:
+      return TakeNames(content, whole);
     case kRecords:
       return TakeRecords(content);
     case kEnd:
@@ -333,6 +424,30 @@ absl::Status RestoreTask::TakeLeases(std::string_view content) {
   return reader.ok() ? absl::OkStatus() : Corrupt("leases that are none");
 }
 
+absl::Status RestoreTask::TakeNames(std::string_view content, std::string* whole) {
+  if (reusable() == mvcc::Revision{}) return Corrupt("records are named that nobody has");
+  reused_ = true;
+  std::string records;
+  for (uint64_t count = 0; !content.empty(); ++count) {
+    wire::Reader reader(content);
+    const uint64_t distance = reader.Varint();
+    const uint64_t sub = reader.Varint();
+    if (!reader.ok() || count >= kNamesMax || sub > INT32_MAX ||
+        distance > static_cast<uint64_t>(INT64_MAX - last_named_)) {
+      return Corrupt("names of records that are none");
+    }
+    content.remove_prefix(static_cast<size_t>(reader.position() - content.data()));
+    last_named_ += static_cast<int64_t>(distance);
+    CONCLAVE_ASSIGN_OR_RETURN(
+        const mvcc::Record* record,
+        builder_->Share(*source_, {.main = last_named_, .sub = static_cast<int64_t>(sub)}));
+    if (whole != nullptr) mvcc::EncodeRecord(*record, &records);
+    ++record_count_;
+  }
+  if (whole != nullptr) whole->append(Framed(kRecords, records));
+  return absl::OkStatus();
+}
+
 absl::Status RestoreTask::TakeRecords(std::string_view content) {
   while (!content.empty()) {
     mvcc::RecordFields fields;
@@ -395,6 +510,7 @@ absl::StatusOr<std::unique_ptr<StateMachine>> AssembleState(const StateMachineOp
   state->cluster_version_ = std::move(parts.cluster_version);
   state->downgrade_target_ = std::move(parts.downgrade_target);
   state->alarms_ = std::move(parts.alarms);
+  state->refills_ = std::move(parts.refills);
   state->auth_ = std::move(parts.auth);
   state->applied_index_ = parts.applied_index;
   state->applied_term_ = parts.applied_term;

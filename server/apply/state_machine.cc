@@ -31,6 +31,10 @@ bool IsAlarm(int32_t type) {
          type == static_cast<int32_t>(wire::AlarmType::kCorrupt);
 }
 
+bool IsCorrupt(const Alarm& alarm) {
+  return alarm.type == static_cast<int32_t>(wire::AlarmType::kCorrupt);
+}
+
 // Digits only, and few enough.
 bool ParseNumber(std::string_view text, int64_t* number) {
   constexpr size_t kDigitsMax = 9;
@@ -220,6 +224,7 @@ bool StateMachine::Knows(std::string_view payload) {
     case CommandKind::kLeaseCheckpoint:
     case CommandKind::kMemberAttributes:
     case CommandKind::kClusterVersion:
+    case CommandKind::kRefill:
       return true;
     case CommandKind::kOnBehalf: {
       OnBehalf command;
@@ -274,6 +279,8 @@ ApplyResult StateMachine::ExecuteInternal(const ApplyContext& context, const Com
       cluster_version_ = std::move(version);
       return {};
     }
+    case CommandKind::kRefill:
+      return ApplyRefill(context, body);
     case CommandKind::kOnBehalf:
       return ApplyOnBehalf(context, header, body);
   }
@@ -284,9 +291,15 @@ ApplyResult StateMachine::ExecuteInternal(const ApplyContext& context, const Com
 }
 
 const Error* StateMachine::Forbidden(const CommandHeader& header, std::string_view body) const {
-  const bool corrupt = std::any_of(alarms_.begin(), alarms_.end(), [](const Alarm& alarm) {
-    return alarm.type == static_cast<int32_t>(wire::AlarmType::kCorrupt);
-  });
+  bool corrupt = false;
+  bool no_space = false;
+  for (const Alarm& alarm : alarms_) {
+    if (IsCorrupt(alarm)) {
+      corrupt |= !refills_.contains(alarm.member_id);
+    } else {
+      no_space = true;
+    }
+  }
   if (corrupt) {
     const bool writes = header.Is(Method::kPut) || header.Is(Method::kDeleteRange) ||
                         header.Is(Method::kTxn) || header.Is(Method::kCompact) ||
@@ -294,7 +307,8 @@ const Error* StateMachine::Forbidden(const CommandHeader& header, std::string_vi
                         header.Is(CommandKind::kLeaseExpire);
     return writes ? &wire::kErrCorrupt : nullptr;
   }
-  // Only NOSPACE is left. A malformed transaction is refused as such later.
+  if (!no_space) return nullptr;
+  // A malformed transaction is refused as such later.
   if (header.Is(Method::kTxn) && !wire::ValidTxn(body)) return nullptr;
   return QuotaCost(static_cast<Method>(header.kind), body) > 0 ? &wire::kErrNoSpace : nullptr;
 }
@@ -364,6 +378,19 @@ Instant StateMachine::NextLeaseDeadline() const {
 
 // ---- Alarms, status, digest ---------------------------------------------------------------------
 
+ApplyResult StateMachine::ApplyRefill(const ApplyContext& context, std::string_view body) {
+  Refill command;
+  if (!DecodeRefill(body, &command)) return Refuse(&wire::kErrMalformed);
+  const Alarm alarm{command.member_id, static_cast<int32_t>(wire::AlarmType::kCorrupt)};
+  if (command.begins) {
+    // One that was raised otherwise already means more, and stays what it is.
+    if (alarms_.insert(alarm).second) refills_[command.member_id] = context.index;
+  } else if (refills_.erase(command.member_id) > 0) {
+    alarms_.erase(alarm);
+  }
+  return {};
+}
+
 ApplyResult StateMachine::ApplyAlarm(const ApplyContext& context, std::string_view body) {
   wire::AlarmRequest request;
   if (!wire::Parse(body, &request)) return Refuse(&wire::kErrMalformed);
@@ -373,8 +400,10 @@ ApplyResult StateMachine::ApplyAlarm(const ApplyContext& context, std::string_vi
     if (request.action == static_cast<int32_t>(wire::AlarmAction::kActivate)) {
       alarms_.insert(alarm);
       concerned = true;
+      if (IsCorrupt(alarm)) refills_.erase(alarm.member_id);
     } else if (request.action == static_cast<int32_t>(wire::AlarmAction::kDeactivate)) {
       concerned = alarms_.erase(alarm) > 0;
+      if (IsCorrupt(alarm)) refills_.erase(alarm.member_id);
       // The quota's own alarm is this member's affair: it comes back if there is still no space.
       if (alarm == Alarm{options_.member_id, static_cast<int32_t>(wire::AlarmType::kNoSpace)}) {
         concerned |= std::exchange(quota_hit_, false);
@@ -454,6 +483,9 @@ mvcc::Digest StateMachine::digest() const {
   digest = mvcc::Mix(mvcc::Mix(digest, members.low), members.high);
   for (const Alarm& alarm : alarms_) {
     digest = mvcc::Mix(mvcc::Mix(digest, alarm.member_id), static_cast<uint64_t>(alarm.type));
+  }
+  for (const auto& [member, since] : refills_) {
+    digest = mvcc::Mix(mvcc::Mix(digest, member), since);
   }
   const mvcc::Digest version = mvcc::HashBytes(cluster_version_);
   digest = mvcc::Mix(mvcc::Mix(digest, version.low), version.high);

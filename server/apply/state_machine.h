@@ -27,6 +27,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
 #include "absl/status/statusor.h"
 #include "conclave/api/wire/errors.h"
@@ -208,6 +209,10 @@ class StateMachine {
   std::vector<Alarm> Alarms() const;
   // The replicated ones only.
   const absl::btree_set<Alarm>& raised_alarms() const { return alarms_; }
+  // Of the raised ones, the CORRUPT alarms of members that get the others' state meanwhile: nothing
+  // is wrong with what the others have, so these stop no writes. By member, with the index of the
+  // entry that raised it.
+  const absl::btree_map<uint64_t, uint64_t>& refills() const { return refills_; }
   // Without keys; O(n).
   lease::LessorImage ExportLeases() const { return lessor_.Export(); }
   // The version that the cluster is on its way down to, "3.5.0"; empty: it is not.
@@ -246,6 +251,7 @@ class StateMachine {
   ApplyResult ApplyCompact(const ApplyContext& context, std::string_view body);
   ApplyResult ApplyLeaseGrant(const ApplyContext& context, std::string_view body);
   ApplyResult ApplyLeaseRevoke(const ApplyContext& context, std::string_view body);
+  ApplyResult ApplyRefill(const ApplyContext& context, std::string_view body);
   ApplyResult ApplyAlarm(const ApplyContext& context, std::string_view body);
   ApplyResult ApplyDowngrade(const ApplyContext& context, std::string_view body);
   // While authentication is on, or was when the entry was proposed.
@@ -292,6 +298,7 @@ class StateMachine {
   lease::Lessor lessor_;
   Membership membership_;
   absl::btree_set<Alarm> alarms_;
+  absl::btree_map<uint64_t, uint64_t> refills_;
   std::string cluster_version_;
   std::string downgrade_target_;
   auth::AuthStore auth_;

@@ -91,6 +91,11 @@ DatabaseTask::DatabaseTask(apply::StateMachine* state)
       cursor_(&state->store()) {
   Pairs alarms;
   for (const apply::Alarm& alarm : state->raised_alarms()) {
+    // Of a member that is being refilled: of the data that is saved here nothing is wrong.
+    if (alarm.type == static_cast<int32_t>(wire::AlarmType::kCorrupt) &&
+        state->refills().contains(alarm.member_id)) {
+      continue;
+    }
     alarms.emplace_back(EncodeAlarm(alarm), "");
   }
   std::sort(alarms.begin(), alarms.end());

@@ -87,8 +87,7 @@ StoreBuilder::StoreBuilder(const StoreImage& image)
 
 StoreBuilder::StoreBuilder() : StoreBuilder(StoreImage{.current_revision = INT64_MAX}) {}
 
-absl::Status StoreBuilder::Add(const RecordFields& fields) {
-  const Revision& revision = fields.revision;
+absl::Status StoreBuilder::TakeRevision(Revision revision, std::string_view key) {
   if (revision.main < 1 || revision.sub < 0 || revision.sub > INT32_MAX ||
       revision.main > image_.current_revision) {
     return Contradiction("a revision is out of bounds");
@@ -96,19 +95,35 @@ absl::Status StoreBuilder::Add(const RecordFields& fields) {
   if (revision <= last_) {
     return Contradiction("revisions are out of order");
   }
+  if (last_ == Revision{}) {
+    common_prefix_ = std::string(key);
+  } else {
+    common_prefix_.resize(CommonPrefix(common_prefix_, key));
+  }
+  last_ = revision;
+  return absl::OkStatus();
+}
+
+absl::Status StoreBuilder::Add(const RecordFields& fields) {
+  const Revision& revision = fields.revision;
   if (fields.tombstone ? fields.version != 0 || fields.create_revision != 0 || !fields.value.empty()
                        : fields.version < 1 || fields.create_revision < 1 ||
                              fields.create_revision > revision.main) {
     return Contradiction("a record contradicts itself");
   }
-  if (last_ == Revision{}) {
-    common_prefix_ = std::string(fields.key);
-  } else {
-    common_prefix_.resize(CommonPrefix(common_prefix_, fields.key));
-  }
-  last_ = revision;
+  CONCLAVE_RETURN_IF_ERROR(TakeRevision(revision, fields.key));
   store_->Log(*MakeRecord(fields));
   return absl::OkStatus();
+}
+
+absl::StatusOr<const Record*> StoreBuilder::Share(const Store& source, Revision revision) {
+  const Record* record = source.log_->First(revision);
+  if (record == nullptr || record->revision() != revision) {
+    return Contradiction("a record that should be here already is not");
+  }
+  CONCLAVE_RETURN_IF_ERROR(TakeRevision(revision, record->key()));
+  store_->Log(*record);
+  return record;
 }
 
 bool StoreBuilder::Follows(const Record* before, const Record& after) {

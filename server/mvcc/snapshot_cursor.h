@@ -61,6 +61,13 @@ class StoreBuilder {
   // by Finish).
   absl::Status Add(const RecordFields& fields);
 
+  // The same with a record that another store of the same history has: it is shared, not copied.
+  // Gives the record; DataLoss if `source` has none of that revision.
+  absl::StatusOr<const Record*> Share(const Store& source, Revision revision);
+
+  // Instead of Finish: what has been added so far, of use only as a source to Share.
+  std::unique_ptr<Store> Release() { return std::move(store_); }
+
   // The store; DataLoss if what was added does not have the image's digest.
   absl::StatusOr<std::unique_ptr<Store>> Finish();
 
@@ -69,9 +76,12 @@ class StoreBuilder {
   absl::StatusOr<std::unique_ptr<Store>> FinishAt(int64_t current_revision);
   // Of the last record; 0 if there is none.
   int64_t last_revision() const { return last_.main; }
+  Revision last() const { return last_; }
+  const StoreImage& image() const { return image_; }
 
  private:
   absl::StatusOr<std::unique_ptr<Store>> Build();
+  absl::Status TakeRevision(Revision revision, std::string_view key);
 
   // Checks the revisions of one key against each other.
   static bool Follows(const Record* before, const Record& after);

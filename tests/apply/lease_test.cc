@@ -237,6 +237,32 @@ TEST_F(QuotaTest, ACorruptClusterReadsButDoesNotWrite) {
   EXPECT_TRUE(machine_.Get("k").ok());
 }
 
+// Of a member that gets the others' state nobody else need take notice.
+TEST_F(QuotaTest, AMemberThatIsRefilledStopsNoWrites) {
+  const auto refill = [&](bool begins) {
+    return machine_.ApplyPayload(EncodeRefill(1, 0, {5, begins})).error;
+  };
+  const apply::Alarm alarm{5, static_cast<int32_t>(pb::CORRUPT)};
+  const mvcc::Digest before = machine_.state().digest();
+  ASSERT_EQ(refill(true), nullptr);
+  EXPECT_EQ(machine_.state().Alarms(), std::vector<apply::Alarm>{alarm});
+  EXPECT_NE(machine_.state().digest(), before);
+  EXPECT_TRUE(machine_.Put("k", "v").ok());
+  EXPECT_TRUE(machine_.Grant(1, 60).ok());
+  ASSERT_EQ(refill(false), nullptr);
+  EXPECT_TRUE(machine_.state().Alarms().empty());
+  // The operator's is another matter, whichever comes first.
+  ASSERT_EQ(refill(true), nullptr);
+  ASSERT_TRUE(Alarm(AlarmOf(pb::AlarmRequest::ACTIVATE, pb::CORRUPT, 5)).ok());
+  EXPECT_EQ(machine_.Put("k", "v").error, "etcdserver: corrupt cluster");
+  ASSERT_EQ(refill(true), nullptr);
+  ASSERT_EQ(refill(false), nullptr);
+  EXPECT_EQ(machine_.Put("k", "v").error, "etcdserver: corrupt cluster");
+  ASSERT_TRUE(Alarm(AlarmOf(pb::AlarmRequest::DEACTIVATE, pb::CORRUPT, 5)).ok());
+  EXPECT_TRUE(machine_.Put("k", "v").ok());
+  EXPECT_TRUE(machine_.state().refills().empty());
+}
+
 // ---- Members ------------------------------------------------------------------------------------
 
 TEST(MembershipTest, MembersPublishTheirNamesAndAreListedById) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "conclave/base/prng.h"
+#include "conclave/base/status.h"
 #include "conclave/tests/apply/machine.h"
 #include "conclave/tests/apply/request_generator.h"
 
@@ -84,6 +85,7 @@ TEST(Snapshot, RestoresEverything) {
     alarm.set_memberid(5);
     alarm.set_alarm(pb::CORRUPT);
     ASSERT_TRUE(machine.Call<pb::AlarmResponse>(wire::Method::kAlarm, alarm).ok());
+    (void)machine.ApplyPayload(EncodeRefill(Machine::kMemberId, 3, {7, true}));
 
     auto restored = Restore(Snapshot(&machine.state()));
     ASSERT_TRUE(restored.ok()) << restored.status().ToString();
@@ -95,9 +97,114 @@ TEST(Snapshot, RestoresEverything) {
     EXPECT_EQ(copy.cluster_version(), "3.5.0");
     EXPECT_EQ(copy.membership().members(), machine.state().membership().members());
     EXPECT_EQ(copy.Alarms(), machine.state().Alarms());
+    EXPECT_EQ(copy.refills(), machine.state().refills());
+    EXPECT_EQ(copy.refills().size(), 1u);
     EXPECT_EQ(copy.store().current_revision(), machine.state().store().current_revision());
     EXPECT_EQ(copy.store().compact_revision(), machine.state().store().compact_revision());
   }
+}
+
+// What a reader that has `own`, or what an unfinished task had, makes of the state. *sent: how much
+// of the stream it needed.
+absl::StatusOr<std::unique_ptr<StateMachine>> Hand(StateMachine* state, const mvcc::Store* own,
+                                                   std::unique_ptr<RestoreTask> unfinished,
+                                                   size_t* sent, std::string* whole) {
+  SnapshotTask task(state);
+  RestoreTask restore(Options());
+  if (own != nullptr) restore.Reuse(own);
+  if (unfinished != nullptr) restore.Reuse(std::move(unfinished));
+  *sent = 0;
+  const auto feed = [&](const Bytes& piece) {
+    *sent += piece.size();
+    return restore.Feed(piece.view(), whole);
+  };
+  for (Bytes piece = task.NextOfOpening(256); !piece.empty(); piece = task.NextOfOpening(256)) {
+    CONCLAVE_RETURN_IF_ERROR(feed(piece));
+  }
+  task.ReaderHas(restore.reusable());
+  for (Bytes piece = task.Next(256); !piece.empty(); piece = task.Next(256)) {
+    CONCLAVE_RETURN_IF_ERROR(feed(piece));
+  }
+  EXPECT_TRUE(task.done());
+  EXPECT_GE(task.covered_bytes(), *sent);
+  return restore.Finish();
+}
+
+void ExpectEqual(StateMachine* copy, StateMachine* state) {
+  copy->CheckInvariants();
+  EXPECT_EQ(copy->digest(), state->digest());
+  EXPECT_EQ(Snapshot(copy), Snapshot(state));  // history too
+}
+
+// Deletes and compactions of the time in between take their toll of what the reader has.
+TEST(Snapshot, WhatTheReaderHasIsOnlyNamed) {
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    Machine machine;
+    Live(&machine, seed, 300);
+    auto old = Restore(Snapshot(&machine.state()));
+    ASSERT_TRUE(old.ok());
+    Live(&machine, 100 + seed, 30);
+    size_t sent = 0;
+    std::string whole;
+    auto made = Hand(&machine.state(), &(*old)->store(), nullptr, &sent, &whole);
+    ASSERT_TRUE(made.ok()) << made.status().ToString();
+    (*old).reset();  // records that are shared outlive it
+    ExpectEqual(made->get(), &machine.state());
+    EXPECT_LT(sent, whole.size());
+    auto again = Restore(whole);
+    ASSERT_TRUE(again.ok()) << again.status().ToString();
+    ExpectEqual(again->get(), &machine.state());
+  }
+}
+
+TEST(Snapshot, AStreamThatBrokeOffIsGoneOnWithByAnother) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    Machine machine;
+    Live(&machine, seed, 300);
+    std::unique_ptr<RestoreTask> unfinished;
+    // Breaks off several times, at another place each time.
+    for (int part = 1; part <= 3; ++part) {
+      SnapshotTask task(&machine.state());
+      auto restore = std::make_unique<RestoreTask>(Options());
+      if (unfinished != nullptr) restore->Reuse(std::move(unfinished));
+      for (Bytes piece = task.NextOfOpening(256); !piece.empty(); piece = task.NextOfOpening(256)) {
+        ASSERT_TRUE(restore->Feed(piece.view()).ok());
+      }
+      task.ReaderHas(restore->reusable());
+      for (int i = 0; i < 10 * part; ++i) {
+        ASSERT_TRUE(restore->Feed(task.Next(100).view()).ok());
+      }
+      unfinished = std::move(restore);
+      Live(&machine, 100 * seed + part, 20);
+    }
+    size_t sent = 0;
+    std::string whole;
+    auto made = Hand(&machine.state(), nullptr, std::move(unfinished), &sent, &whole);
+    ASSERT_TRUE(made.ok()) << made.status().ToString();
+    ExpectEqual(made->get(), &machine.state());
+    EXPECT_LT(sent, whole.size());
+  }
+}
+
+TEST(Snapshot, NamesMeanNothingWithoutTheRecords) {
+  Machine machine;
+  Live(&machine, 1, 100);
+  SnapshotTask task(&machine.state());
+  task.ReaderHas({.main = 50, .sub = 0});
+  std::string stream;
+  for (Bytes piece = task.Next(256); !piece.empty(); piece = task.Next(256)) {
+    stream.append(piece.view());
+  }
+  const auto alone = Restore(stream);
+  EXPECT_TRUE(absl::IsDataLoss(alone.status())) << alone.status().ToString();
+  // Nor with those of another history.
+  Machine other;
+  Live(&other, 2, 90);
+  RestoreTask restore(Options());
+  restore.Reuse(&other.state().store());
+  absl::Status outcome = restore.Feed(stream);
+  if (outcome.ok()) outcome = restore.Finish().status();
+  EXPECT_TRUE(absl::IsDataLoss(outcome)) << outcome.ToString();
 }
 
 // History too, not only the heads: reads at old revisions, hashes and leases answer the same.
