@@ -136,6 +136,7 @@ struct Config {
 
   // Of our own. A snapshot is taken when the log has grown by this (or the last one's size).
   uint64_t snapshot_log_bytes = uint64_t{64} << 20;
+  uint64_t snapshot_bytes_per_second = uint64_t{64} << 20;
   uint64_t log_segment_bytes = uint64_t{16} << 20;
   // 0 threads is "by the number of cores".
   int queue_threads = 0;

@@ -191,6 +191,8 @@ void Core::CarryOut() {
   if (effects_.ready) sinks_.ready();
   if (effects_.stopped) sinks_.stopped();
   if (effects_.diverged) sinks_.diverged();
+  if (effects_.reload) sinks_.reload();
+  if (effects_.check_files) sinks_.check_files();
   effects_.Clear();
 }
 

@@ -44,6 +44,8 @@ struct CoreSinks {
   std::function<void()> ready;
   std::function<void()> stopped;
   std::function<void()> diverged;
+  std::function<void()> reload;
+  std::function<void()> check_files;
 };
 
 class Core final : public rpc::BurstHandler {

@@ -160,6 +160,13 @@ void AddServer(const node::Stats& stats, Page* page) {
           {kCounter, "conclave_divergences_total",
            "Members seen with another state than ours at the same index.",
            &node::Stats::divergences},
+          {kCounter, "conclave_memory_checks_total",
+           "How often all records in memory were found to be as they were written.",
+           &node::Stats::memory_checks},
+          {kCounter, "conclave_file_checks_total", "How often all files were read again.",
+           &node::Stats::file_checks},
+          {kCounter, "conclave_files_damaged_total", "Files that were found damaged thereby.",
+           &node::Stats::files_damaged},
           {kCounter, "conclave_slow_requests_total",
            "Requests that took longer than the warning bound.", &node::Stats::slow_requests},
           {kCounter, "conclave_core_turns_total", "Turns of the core.", &node::Stats::turns},
@@ -171,8 +178,7 @@ void AddServer(const node::Stats& stats, Page* page) {
 // been answered by the node, and a linearizable read needs a leader.
 void AddHealth(const node::Stats& stats, Page* page) {
   constexpr int kCorrupt = 2;  // etcdserverpb.AlarmType
-  bool corrupt = false;
-  for (const node::AlarmStats& alarm : stats.alarms) corrupt |= alarm.type == kCorrupt;
+  const bool corrupt = stats.HasAlarm(kCorrupt);
   const std::tuple<const char*, const char*, bool> checks[] = {
       {"livez", "serializable_read", true},
       {"readyz", "data_corruption", !corrupt},

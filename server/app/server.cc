@@ -37,6 +37,7 @@
 #include "conclave/server/http/front_door.h"
 #include "conclave/server/node/bootstrap.h"
 #include "conclave/server/posix/disk.h"
+#include "conclave/server/posix/file_check.h"
 #include "conclave/server/posix/log_thread.h"
 #include "conclave/server/posix/worker.h"
 #include "conclave/server/recipes/recipe_door.h"
@@ -120,6 +121,7 @@ node::Options NodeSettings(const Config& config) {
   options.learners_max = config.max_learners;
   options.watch_progress_interval = config.watch_progress_notify_interval;
   options.snapshot_log_bytes_min = config.snapshot_log_bytes;
+  options.snapshot_bytes_per_second = config.snapshot_bytes_per_second;
   options.snapshot_entries = config.snapshot_count;
   options.catch_up_entries = config.snapshot_catchup_entries;
   if (config.compact_hash_check) {
@@ -181,6 +183,7 @@ class Server::Impl final : public http::Backend, private rpc::Door {
     return failure_;
   }
   bool diverged() const { return diverged_.load(std::memory_order_acquire); }
+  bool wants_reload() const { return wants_reload_.load(std::memory_order_acquire); }
 
   // http::Backend
   void Call(node::Method method, std::string request,
@@ -236,6 +239,7 @@ class Server::Impl final : public http::Backend, private rpc::Door {
   absl::Status OpenXdsDoors();
   void WatchJoining(uint64_t cluster_id);
   bool HasState();
+  void CheckFiles();
   void StartDiskThreads(uint64_t cluster_id, std::unique_ptr<wal::Log> log);
   CoreSinks Sinks();
   void OnReady();
@@ -256,6 +260,8 @@ class Server::Impl final : public http::Backend, private rpc::Door {
   std::unique_ptr<env::Lock> log_lock_;  // of --wal-dir
   std::unique_ptr<posix::Worker> worker_;
   std::unique_ptr<posix::SnapshotWriter> snapshot_writer_;
+  uint64_t cluster_id_ = 0;
+  std::unique_ptr<posix::FileCheck> file_check_;  // the worker's
   std::unique_ptr<posix::LogThread> log_thread_;
   std::unique_ptr<Core> core_;
   std::unique_ptr<PasswordWorker> password_worker_;
@@ -273,6 +279,7 @@ class Server::Impl final : public http::Backend, private rpc::Door {
   std::condition_variable changed_;
   bool ready_ = false;
   std::atomic<bool> diverged_{false};
+  std::atomic<bool> wants_reload_{false};
   bool node_stopped_ = false;
   bool shut_down_ = false;
   absl::Status failure_;
@@ -378,7 +385,18 @@ absl::Status Server::Impl::OpenMember(node::Options* settings, node::Opened* ope
   return absl::OkStatus();
 }
 
+// On the worker.
+void Server::Impl::CheckFiles() {
+  if (file_check_ == nullptr) {
+    file_check_ = std::make_unique<posix::FileCheck>(disk_.get(), cluster_id_);
+  }
+  posix::FileCheck::Outcome outcome = file_check_->Next();
+  if (outcome.done) file_check_.reset();
+  core_->Post(node::FilesChecked{outcome.done, std::move(outcome.damage)});
+}
+
 void Server::Impl::StartDiskThreads(uint64_t cluster_id, std::unique_ptr<wal::Log> log) {
+  cluster_id_ = cluster_id;
   worker_ = std::make_unique<posix::Worker>();
   posix::SnapshotWriter::Options snapshots;
   snapshots.cluster_id = cluster_id;
@@ -521,6 +539,11 @@ CoreSinks Server::Impl::Sinks() {
   sinks.stopped = [this] { OnStopped(); };
   sinks.diverged = [this] {
     diverged_.store(true, std::memory_order_release);
+    OnStopped();
+  };
+  sinks.check_files = [this] { worker_->Run([this] { CheckFiles(); }); };
+  sinks.reload = [this] {
+    wants_reload_.store(true, std::memory_order_release);
     OnStopped();
   };
   return sinks;
@@ -668,5 +691,6 @@ void Server::Stop(Duration timeout) { impl_->Stop(timeout); }
 absl::Status Server::failure() const { return impl_->failure(); }
 std::vector<Url> Server::client_urls() const { return impl_->client_urls(); }
 bool Server::diverged() const { return impl_->diverged(); }
+bool Server::wants_reload() const { return impl_->wants_reload(); }
 
 }  // namespace conclave::app

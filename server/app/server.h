@@ -48,6 +48,9 @@ class Server {
   // Or because its state was not that of the majority. Its data is set aside; started again, it
   // gets the others'.
   bool diverged() const;
+  // Or because its memory did not hold what had been written to it. Started again, it has the data
+  // of its disk.
+  bool wants_reload() const;
 
   // Of listen_client_urls, in order; those with port 0 have their real one here.
   std::vector<Url> client_urls() const;

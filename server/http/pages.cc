@@ -34,19 +34,14 @@ bool Excluded(const std::multimap<std::string, std::string>& query, const std::s
   return std::any_of(begin, end, [&](const auto& entry) { return entry.second == name; });
 }
 
-bool HasAlarm(const node::Stats& stats, int type) {
-  return std::any_of(stats.alarms.begin(), stats.alarms.end(),
-                     [&](const node::AlarmStats& alarm) { return alarm.type == type; });
-}
-
 // Alarms, then the leader, then a read through the quorum: the first that fails is the reason.
 void AnswerHealth(const std::multimap<std::string, std::string>& query, Backend* backend,
                   std::function<void(Response)> done) {
   backend->GetStats([query, backend, done = std::move(done)](auto stats) {
-    if (HasAlarm(*stats, kNoSpace) && !Excluded(query, "NOSPACE")) {
+    if (stats->HasAlarm(kNoSpace) && !Excluded(query, "NOSPACE")) {
       return done(Health(false, "ALARM NOSPACE"));
     }
-    if (HasAlarm(*stats, kCorrupt) && !Excluded(query, "CORRUPT")) {
+    if (stats->HasAlarm(kCorrupt) && !Excluded(query, "CORRUPT")) {
       return done(Health(false, "ALARM CORRUPT"));
     }
     const auto found = query.find("serializable");
@@ -90,7 +85,7 @@ void RunChecks(const std::shared_ptr<CheckRun>& run) {
     const std::string name = run->names[run->next++];
     if (Excluded(run->query, name)) continue;
     if (name == "data_corruption") {
-      run->Report(name, HasAlarm(*run->stats, kCorrupt) ? "alarm activated: CORRUPT" : "");
+      run->Report(name, run->stats->HasAlarm(kCorrupt) ? "alarm activated: CORRUPT" : "");
     } else if (name == "non_learner") {
       run->Report(name, run->stats->is_learner ? "local member is a learner" : "");
     } else {

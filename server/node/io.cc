@@ -28,6 +28,9 @@ void Effects::Clear() {
   stats_replies.clear();
   ready = false;
   stopped = false;
+  diverged = false;
+  reload = false;
+  check_files = false;
 }
 
 }  // namespace conclave::node

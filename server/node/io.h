@@ -147,10 +147,17 @@ struct DiskSpace {
   bool tight = false;
 };
 
-using Input = std::variant<UnaryCall, CallCancelled, StreamOpened, StreamMessage, StreamHalfClosed,
-                           StreamClosed, StreamSent, PeerFrame, PeerConnection, Acquaintances,
-                           RemovedByPeer, LogSynced, std::unique_ptr<SnapshotSaved>, StatsRequest,
-                           StopRequest, DiskSpace, std::unique_ptr<auth::PasswordOutcome>>;
+// An answer to Effects::check_files.
+struct FilesChecked {
+  bool done = false;   // that was the last of them
+  std::string damage;  // that was found; empty: none
+};
+
+using Input =
+    std::variant<UnaryCall, CallCancelled, StreamOpened, StreamMessage, StreamHalfClosed,
+                 StreamClosed, StreamSent, PeerFrame, PeerConnection, Acquaintances, RemovedByPeer,
+                 LogSynced, std::unique_ptr<SnapshotSaved>, StatsRequest, StopRequest, DiskSpace,
+                 FilesChecked, std::unique_ptr<auth::PasswordOutcome>>;
 
 // ---- Effects ------------------------------------------------------------------------------------
 
@@ -251,6 +258,12 @@ struct Effects {
   // This member's state is not that of the majority: what it has on the disk is to be set aside,
   // and the process to be started again, so that it gets the others' state.
   bool diverged = false;
+
+  // What this member has in memory is not what it had written there: the process is to be started
+  // again, from what is on its disk.
+  bool reload = false;
+  // A further slice of this member's files is to be read again, and judged by FilesChecked.
+  bool check_files = false;
 
   void Clear();
 };

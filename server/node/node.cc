@@ -128,7 +128,8 @@ Node::Impl::Impl(Options options, Recovered recovered, Instant now)
              .patience = patience_},
             prng_.Next()),
       sender_({.chunk_bytes = options_.snapshot_chunk_bytes,
-               .chunks_in_flight_max = options_.snapshot_chunks_in_flight_max}),
+               .chunks_in_flight_max = options_.snapshot_chunks_in_flight_max,
+               .bytes_per_second = options_.snapshot_bytes_per_second}),
       receiver_(apply_options_),
       now_(now),
       last_tick_(now),
@@ -138,9 +139,17 @@ Node::Impl::Impl(Options options, Recovered recovered, Instant now)
       led_since_(Instant::min()),
       confirmed_(Instant::min()),
       state_since_(recovered.snapshot.index),
+      next_file_check_(options_.file_check_interval < Duration::zero()
+                           ? kNever
+                           : now + options_.file_check_interval),
+      next_memory_check_(options_.memory_check_interval < Duration::zero()
+                             ? kNever
+                             : now + options_.memory_check_interval),
       evidence_until_(kNever),
       next_alarm_(now),
       next_space_snapshot_(now),
+      disk_watch_(SlowSyncOf(options_), now),
+      next_hand_over_(now),
       snapshot_next_(now),
       saved_index_(recovered.snapshot.index),
       previous_index_(recovered.snapshot.index),
@@ -209,8 +218,8 @@ void Node::Impl::Turn(Instant now, std::span<Input> inputs, Effects* effects) {
 Instant Node::Impl::NextDeadline() const {
   if (again_) return now_;
   if (quarantined_) return evidence_until_;
-  Instant next =
-      std::min({leases_.NextDeadline(), watches_.NextDeadline(), sender_.NextDeadline()});
+  Instant next = std::min({leases_.NextDeadline(), watches_.NextDeadline(), sender_.NextDeadline(),
+                           next_memory_check_, next_file_check_});
   if (!raft_.is_leader() || !sole_member()) next = std::min(next, last_tick_ + tick_);
   if (proposals_.size() > 0 || reads_.size() > 0 || !auth_.idle() || !moves_.empty() ||
       stopping_.has_value() || member_desk_.calls() > 0 || !departing_.empty() || disk_.full ||
@@ -301,6 +310,7 @@ void Node::Impl::Expire() {
   });
   member_desk_.DropOld(latest);
   KeepAlarms();
+  LeaveLeadToBetterDisks();
   CheckMoves();
   CheckStop();
   receiver_.Expire(now_, effects_);
@@ -385,7 +395,7 @@ void Node::Impl::Take(PeerConnection& connection) {
   }
   if (connection.lane == PeerLane::kSnapshot) {
     REACHED("node: the connection for snapshots breaks");
-    sender_.Stop(connection.peer);
+    sender_.LaneDown(connection.peer, now_);
     return;
   }
   raft_.ReportUnreachable(connection.peer);
@@ -400,6 +410,7 @@ void Node::Impl::Take(PeerConnection& connection) {
 
 void Node::Impl::Take(LogSynced& synced) {
   stats_.wal_fsync.Record(synced.write_time);
+  disk_watch_.Synced(synced.batch, synced.write_time, now_);
   messages_.clear();
   appends_.Synced(synced.batch, &messages_);
   Send(messages_);
@@ -469,6 +480,7 @@ void Node::Impl::HandleReady() {
   raft::Ready ready = raft_.TakeReady();
   if (ready.append.has_value()) {
     effects_->append = appends_.Push(*std::move(ready.append));
+    if (effects_->append.has_value()) disk_watch_.Written(effects_->append->batch, now_);
     appends_.ReleaseUnwritten(&ready.messages);
   }
   Send(ready.messages);
@@ -563,6 +575,7 @@ void Node::Impl::UpdateLeadership() {
     REACHED("node: a leader is one no more");
     if (!MUTANT("lessor-not-demoted")) state_->Demote();
     sender_.StopAll();
+    catching_up_.clear();
     promoted_ = raft::Term();
   }
   if (!promoted_ && raft_.is_leader() && raft_.leader_is_current() &&
@@ -591,18 +604,15 @@ void Node::Impl::Background() {
   Compact();
   LogClusterVersion();
   TakeSnapshot();
-  DropOldLog();
-  if (sender_.Work(now_, &links_)) again_ = true;
-  for (const SnapshotSender::Outcome& outcome : sender_.TakeOutcomes()) {
-    raft_.SnapshotStatus(outcome.peer, outcome.index);
-    if (outcome.index.has_value()) {
-      Log(Severity::kInfo, "sent database snapshot",
-          {{"remote-peer-id", absl::StrCat(absl::Hex(outcome.peer.value()))}},
-          {{"snapshot-index", static_cast<int64_t>(outcome.index->value())}});
-    }
-    again_ = true;
-  }
+  sender_.Work(now_, &links_);
+  EndTransfers();
+  DropOldLog();  // when it is known who has got a snapshot and needs what is behind it
   if (CheckWatchersAgain()) again_ = true;
+  if (now_ >= next_memory_check_) CheckMemory();
+  if (now_ >= next_file_check_) {
+    effects_->check_files = true;
+    next_file_check_ = kNever;
+  }
   watches_.Notify();
   if (watches_.Work(now_, kCatchUpBudget)) again_ = true;
   Beacons();

@@ -62,8 +62,9 @@ struct Options {
 
   // A snapshot is taken when the log has grown by max(this, the last snapshot's size).
   uint64_t snapshot_log_bytes_min = 64u << 20;
-  uint64_t snapshot_entries = 0;                   // or by so many entries; 0: by bytes alone
-  uint64_t snapshot_bytes_per_second = 64u << 20;  // the pace at which it is handed to the disk
+  uint64_t snapshot_entries = 0;  // or by so many entries; 0: by bytes alone
+  // The pace at which it is handed to the disk, or to a follower.
+  uint64_t snapshot_bytes_per_second = 64u << 20;
   // Entries that stay in memory for followers that lag. One further behind gets a snapshot.
   uint64_t log_window_bytes = 32u << 20;
   uint64_t catch_up_entries = 0;  // or no more than about so many, once a snapshot covers them
@@ -86,11 +87,19 @@ struct Options {
   // A change of leader prolongs a lease by no more than about this (or a twentieth of its TTL).
   Duration lease_checkpoint_lag = std::chrono::milliseconds(500);
   Duration slow_request = std::chrono::milliseconds(300);
+  // A leader whose syncs go on taking so long hands over to a member whose disk is better; 0: half
+  // an election timeout.
+  Duration slow_sync{};
   Duration divergence_check_interval = std::chrono::seconds(1);
   // How often the leader logs that these checks went on, as etcd's check of compacted revisions and
   // its check of whole states do; 0: never.
   Duration divergence_report_interval{};
   Duration corruption_report_interval{};
+
+  // How long after the last time the records in memory are all looked at again; below 0: never.
+  Duration memory_check_interval = std::chrono::minutes(10);
+  // The same of the files on the disk.
+  Duration file_check_interval = std::chrono::hours(6);
 
   // Compaction frees so many records a turn, and rests between two such slices.
   uint64_t compaction_slice_records = 2000;  // some 0.5 ms

@@ -1,10 +1,13 @@
-// What a member does when its disk is full, and when its state is not that of the others.
+// What a member does when its disk is full or slow, and when its state is not that of the others.
 //
 //   state      members tell each other digests of their states (Beacon) and keep what has come of
 //              the comparisons. A member whose state differs from one that a majority agrees on
 //              takes no further part: it writes its state down as evidence, asks to be started
 //              again without it (Effects::diverged), and gets the others' by a snapshot. The leader
-//              holds the CORRUPT alarm up for it until its state has been found equal again.
+//              holds the CORRUPT alarm up for it until its state has been found equal again; this
+//              one stops no writes.
+//   slow disk  a leader whose syncs take too long hands over to a member whose disk is better, if
+//              there is one.
 //   full disk  writes that add something are refused and the NOSPACE alarm is raised, until the
 //              disk has room again. A snapshot is tried meanwhile, for what it lets go.
 #include <algorithm>
@@ -15,6 +18,8 @@
 #include "conclave/api/wire/errors.h"
 #include "conclave/api/wire/requests.h"
 #include "conclave/base/check.h"
+#include "conclave/base/reached.h"
+#include "conclave/server/apply/command.h"
 #include "conclave/server/apply/quota.h"
 #include "conclave/server/node/node_impl.h"
 #include "conclave/server/node/own_call.h"
@@ -24,7 +29,12 @@ namespace {
 
 // An alarm that does not come through is asked for again.
 constexpr Duration kAlarmInterval = std::chrono::seconds(1);
+constexpr Duration kHopelessAfter = std::chrono::seconds(5);
 constexpr uint64_t kAlarmCallBit = uint64_t{1} << 62;
+// A leader with a slow disk looks for another one so often, and goes no more often than that,
+// should it be elected again.
+constexpr Duration kHeirInterval = std::chrono::seconds(5);
+constexpr Duration kHandOverRest = std::chrono::seconds(60);
 // The evidence is worth waiting for, but not for long.
 constexpr Duration kEvidencePatience = std::chrono::seconds(10);
 constexpr size_t kEvidencePieceBytes = 256 << 10;
@@ -53,6 +63,9 @@ Bytes AlarmCall(wire::AlarmAction action, raft::NodeId member, wire::AlarmType t
 // ---- States that differ -------------------------------------------------------------------------
 
 void Node::Impl::CompareDigest(raft::NodeId peer, const Beacon& beacon) {
+  PeerState& state = peer_states_[peer];
+  state.slow_disk = beacon.slow_disk;
+  state.heard = now_;
   if (beacon.index) {
     ++compaction_checks_.digests;
     ++corruption_checks_.digests;
@@ -83,7 +96,7 @@ void Node::Impl::Judge(const DigestLog::Outcome& outcome) {
   ++stats_.divergences;
   if (peer.disputed) return;
   peer.disputed = outcome.index;
-  peer.was_disputed = true;
+  peer.disputed_since = now_;
   Log(Severity::kError, "found data inconsistency with peers",
       {{"remote-peer-id", Hex(outcome.member.value())}},
       {{"index", static_cast<int64_t>(outcome.index.value())}});
@@ -110,6 +123,7 @@ uint64_t Node::Impl::VotersAgreeing(raft::Index at) const {
 
 Beacon Node::Impl::BeaconFor(raft::NodeId peer) const {
   Beacon beacon;
+  beacon.slow_disk = disk_watch_.is_slow(now_);
   beacon.index = digests_.newest().index;
   beacon.digest = digests_.newest().digest;
   const auto found = peer_states_.find(peer);
@@ -136,6 +150,46 @@ void Node::Impl::Quarantine(const Beacon& beacon) {
   snapshot_begun_ = false;
 }
 
+// All records are hashed anew, a slice at a time: 200 of them take some 0.1 ms, so it is half a
+// percent of a core while it goes on.
+void Node::Impl::CheckMemory() {
+  constexpr size_t kRecords = 200;
+  constexpr size_t kBytes = 256 << 10;
+  constexpr Duration kRest = std::chrono::milliseconds(20);
+  if (memory_check_ == nullptr) {
+    memory_check_ = std::make_unique<mvcc::DigestCheck>(&state_->store());
+  }
+  next_memory_check_ = now_ + kRest;
+  if (memory_check_->Advance(kRecords, kBytes)) return;
+  const bool is_good = memory_check_->Matches();
+  memory_check_.reset();
+  next_memory_check_ = now_ + options_.memory_check_interval;
+  ++stats_.memory_checks;
+  if (is_good) return;
+  REACHED("node: the memory is not as it was written");
+  Log(Severity::kError,
+      "this member's memory does not hold what was written to it; it stops serving, and starts "
+      "again "
+      "from its disk");
+  quarantined_ = true;
+  memory_is_bad_ = true;
+  again_ = true;
+}
+
+// What is damaged on the disk is whole in memory. Two snapshots are kept, with the log behind the
+// older one; so after two new ones nothing of what was there is needed.
+void Node::Impl::Take(FilesChecked& checked) {
+  constexpr Duration kRest = std::chrono::seconds(1);
+  next_file_check_ = now_ + (checked.done ? options_.file_check_interval : kRest);
+  if (checked.done) ++stats_.file_checks;
+  if (checked.damage.empty()) return;
+  REACHED("node: a file is not as it was written");
+  ++stats_.files_damaged;
+  fresh_snapshots_ = 2;
+  Log(Severity::kError, "found a damaged file; new snapshots are taken in its place",
+      {{"error", checked.damage}});
+}
+
 // It is silent towards the others, and answers clients with nothing but the error.
 void Node::Impl::TurnQuarantined(std::span<Input> inputs) {
   for (Input& input : inputs) {
@@ -150,6 +204,10 @@ void Node::Impl::TurnQuarantined(std::span<Input> inputs) {
     } else if (std::holds_alternative<StopRequest>(input)) {
       effects_->stopped = true;
     }
+  }
+  if (memory_is_bad_) {
+    effects_->reload = !std::exchange(reload_told_, true);
+    return;
   }
   SaveEvidence();
   if (evidence_saved_ || now_ >= evidence_until_) {
@@ -170,6 +228,50 @@ void Node::Impl::SaveEvidence() {
     if (last) snapshot_.reset();
   }
   again_ = snapshot_ != nullptr;
+}
+
+// ---- The slow disk ------------------------------------------------------------------------------
+
+void Node::Impl::LeaveLeadToBetterDisks() {
+  disk_watch_.Look(now_);
+  if (!disk_watch_.should_not_lead() || !promoted_ || raft_.transferee() || stopping_.has_value() ||
+      now_ < next_hand_over_) {
+    return;
+  }
+  const raft::NodeId heir = HeirWithGoodDisk();
+  if (!heir) {
+    REACHED("node: no disk is better than the leader's slow one");
+    next_hand_over_ = now_ + kHeirInterval;
+    return;
+  }
+  if (raft_.TransferLeader(heir) != raft::TransferStatus::kStarted) return;
+  REACHED("node: a leader with a slow disk hands over");
+  next_hand_over_ = now_ + kHandOverRest;
+  confirmed_ = Instant::min();
+  Log(Severity::kWarning, "handing over the leadership, because this member's disk is slow",
+      {{"to", Hex(heir.value())}});
+}
+
+// A voter that has all that is committed, and has lately said that its disk is fine; the most
+// advanced of them. 0: there is none, or too few of them: votes are synced before they are given,
+// so the disks of a majority decide whether an election comes to an end.
+raft::NodeId Node::Impl::HeirWithGoodDisk() const {
+  raft::NodeId heir;
+  raft::Index heir_match;
+  uint64_t good = 0;
+  for (const raft::PeerStatus& peer : raft_.status().peers) {
+    if (peer.id == options_.id || peer.is_learner || !peer.recent_active) continue;
+    const auto found = peer_states_.find(peer.id);
+    if (found == peer_states_.end() || found->second.slow_disk || found->second.disputed ||
+        now_ - found->second.heard > 3 * options_.divergence_check_interval) {
+      continue;
+    }
+    ++good;
+    if (peer.match < raft_.commit() || (heir && peer.match <= heir_match)) continue;
+    heir = peer.id;
+    heir_match = peer.match;
+  }
+  return good >= Majority() ? heir : raft::NodeId();
 }
 
 // ---- The full disk ------------------------------------------------------------------------------
@@ -230,19 +332,57 @@ void Node::Impl::KeepAlarms() {
     disk_alarm_ = raised.contains(no_space);
     if (disk_alarm_) return SetAlarm(options_.id, wire::AlarmType::kNoSpace, /*raise=*/false);
   }
-  if (!promoted_) return;
+  if (promoted_) KeepCorruptAlarms();
+}
+
+// A member that a majority finds wrong is refilled, and writes go on meanwhile. Where nobody can
+// say who is wrong, of two or if no majority is left that agrees, writes stop as in etcd.
+void Node::Impl::KeepCorruptAlarms() {
+  const bool is_hopeless = NoMajorityAgrees();
+  for (const auto& [member, since] : state_->refills()) {
+    const bool is_gone = state_->membership().Find(member) == nullptr;
+    if (is_gone) return SetRefill(raft::NodeId(member), /*begins=*/false);
+  }
   for (auto& [member, peer] : peer_states_) {
     const apply::Alarm corrupt{member.value(), static_cast<int32_t>(wire::AlarmType::kCorrupt)};
-    // Of two, nobody can say which one is wrong.
-    const bool is_wrong = peer.disputed && (VotersAgreeing(peer.disputed) >= Majority() ||
-                                            raft_.conf().voters.size() <= 2);
-    if (is_wrong && !raised.contains(corrupt)) {
+    const bool is_raised = state_->raised_alarms().contains(corrupt);
+    const auto refill = state_->refills().find(member.value());
+    const bool is_refilled = refill != state_->refills().end();
+    if (peer.disputed && is_hopeless && (!is_raised || is_refilled)) {
+      peer.alarm_raised_here = true;
       return SetAlarm(member, wire::AlarmType::kCorrupt, /*raise=*/true);
     }
-    if (!peer.disputed && peer.was_disputed && raised.contains(corrupt)) {
+    if (peer.disputed && !is_raised && VotersAgreeing(peer.disputed) >= Majority()) {
+      return SetRefill(member, /*begins=*/true);
+    }
+    if (!peer.disputed && is_refilled && peer.agreed.value() > refill->second) {
+      return SetRefill(member, /*begins=*/false);
+    }
+    if (!peer.disputed && peer.alarm_raised_here && is_raised && !is_refilled) {
+      peer.alarm_raised_here = false;
       return SetAlarm(member, wire::AlarmType::kCorrupt, /*raise=*/false);
     }
   }
+}
+
+void Node::Impl::SetRefill(raft::NodeId member, bool begins) {
+  next_alarm_ = now_ + kAlarmInterval;
+  unawaited_.push_back(apply::EncodeRefill(options_.id.value(), 0, {member.value(), begins}));
+  again_ = true;
+}
+
+// With more than two voters it may be this member that is wrong: then it hears so before long.
+bool Node::Impl::NoMajorityAgrees() const {
+  const std::vector<raft::NodeId>& voters = raft_.conf().voters;
+  if (Majority() == UINT64_MAX) return false;
+  size_t disputed = 0;
+  for (const raft::NodeId voter : voters) {
+    const auto found = peer_states_.find(voter);
+    if (found == peer_states_.end() || !found->second.disputed) continue;
+    const Duration patience = voters.size() > 2 ? kHopelessAfter : Duration::zero();
+    if (now_ - found->second.disputed_since >= patience) ++disputed;
+  }
+  return disputed > 0 && voters.size() - disputed < Majority();
 }
 
 }  // namespace conclave::node

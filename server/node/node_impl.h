@@ -25,9 +25,11 @@
 #include "conclave/base/prng.h"
 #include "conclave/server/apply/snapshot.h"
 #include "conclave/server/apply/state_machine.h"
+#include "conclave/server/mvcc/digest_check.h"
 #include "conclave/server/node/append_queue.h"
 #include "conclave/server/node/auth_desk.h"
 #include "conclave/server/node/digest_log.h"
+#include "conclave/server/node/disk_watch.h"
 #include "conclave/server/node/download_desk.h"
 #include "conclave/server/node/lease_desk.h"
 #include "conclave/server/node/member_desk.h"
@@ -200,26 +202,35 @@ class Node::Impl {
   void CheckPublished();
   void CheckReady();
   void StartTransfer(raft::NodeId peer);
+  void EndTransfers();
+  raft::Index NeededForCatchUp(raft::Index drop);
   void ReceiveChunk(raft::NodeId from, SnapshotChunk& chunk);
   void Install(SnapshotReceiver::Ready ready);
   void TakeSnapshot();
   void DropOldLog();
   void Beacons();
   void ReportComparisons(Duration interval, std::string_view line, Comparisons* made);
-  // ---- node_faults.cc: states that differ, disks that are full
+  // ---- node_faults.cc: states that differ, disks that are full or slow
   void Take(DiskSpace& space);
+  void Take(FilesChecked& checked);
   void CompareDigest(raft::NodeId peer, const Beacon& beacon);
   void Judge(const DigestLog::Outcome& outcome);
   Beacon BeaconFor(raft::NodeId peer) const;
   uint64_t VotersAgreeing(raft::Index at) const;
   uint64_t Majority() const;
   void Quarantine(const Beacon& beacon);
+  void CheckMemory();
   void TurnQuarantined(std::span<Input> inputs);
   void SaveEvidence();
   bool SnapshotForSpace() const;
   void KeepAlarms();
+  void KeepCorruptAlarms();
+  bool NoMajorityAgrees() const;
+  void SetRefill(raft::NodeId member, bool begins);
   void SetAlarm(raft::NodeId member, wire::AlarmType type, bool raise);
   const wire::Error* NoSpaceFor(const UnaryCall& call) const;
+  void LeaveLeadToBetterDisks();
+  raft::NodeId HeirWithGoodDisk() const;
   void BeginStop();
   void CheckStop();
   void Log(Severity severity, std::string message,
@@ -257,6 +268,8 @@ class Node::Impl {
   AuthDesk auth_;
   SnapshotSender sender_;
   SnapshotReceiver receiver_;
+  // Who has got a snapshot and is still behind, with its index.
+  absl::btree_map<raft::NodeId, raft::Index> catching_up_;
   DigestLog digests_;
 
   // This turn.
@@ -295,10 +308,20 @@ class Node::Impl {
   struct PeerState {
     raft::Index agreed;
     raft::Index disputed;
-    bool was_disputed = false;
+    Instant disputed_since;
+    bool alarm_raised_here = false;  // CORRUPT, by this member as the leader
+    // Of its last word.
+    bool slow_disk = false;
+    Instant heard = Instant::min();
   };
   absl::btree_map<raft::NodeId, PeerState> peer_states_;
   raft::Index state_since_;  // the snapshot that the state was made of
+  std::unique_ptr<mvcc::DigestCheck> memory_check_;
+  Instant next_file_check_;    // kNever also while a slice is being read
+  int fresh_snapshots_ = 0;    // to be taken for what they replace
+  Instant next_memory_check_;  // the next one, or its next slice
+  bool memory_is_bad_ = false;
+  bool reload_told_ = false;
   bool quarantined_ = false;
   bool evidence_saved_ = false;
   Instant evidence_until_;
@@ -307,6 +330,8 @@ class Node::Impl {
   bool disk_alarm_ = false;  // NOSPACE may stand in the state because of this member's disk
   Instant next_alarm_;
   Instant next_space_snapshot_;
+  DiskWatch disk_watch_;
+  Instant next_hand_over_;
   uint64_t last_own_call_ = 0;
   CredentialsRef itself_;
 

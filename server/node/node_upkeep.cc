@@ -24,8 +24,9 @@ constexpr uint64_t kWindowAloneBytes = 1 << 20;
 constexpr wire::Error kErrStateReplaced{
     wire::Code::kUnavailable,
     "conclave: this member has taken over the state of its leader; try again"};
-// A transfer holds the entries behind its snapshot in memory, up to so many windows.
-constexpr uint64_t kWindowsDuringTransfer = 8;
+// For a follower that gets a snapshot the entries behind it stay in memory until it has them too,
+// up to so many windows.
+constexpr uint64_t kWindowsForCatchUp = 8;
 constexpr int kGoodbyeHeartbeats = 5;
 // How often a snapshot is tried while the disk has no room for much.
 constexpr Duration kSpaceSnapshotInterval = std::chrono::seconds(5);
@@ -175,7 +176,8 @@ void Node::Impl::TakeSnapshot() {
     const bool by_bytes = grown >= std::max(options_.snapshot_log_bytes_min, saved_bytes_);
     const bool by_entries =
         options_.snapshot_entries > 0 && applied() >= saved_index_ + options_.snapshot_entries;
-    if (!(by_bytes || by_entries || SnapshotForSpace()) || receiver_.active() ||
+    const bool for_files = fresh_snapshots_ > 0 && now_ >= next_space_snapshot_;
+    if (!(by_bytes || by_entries || for_files || SnapshotForSpace()) || receiver_.active() ||
         applied() > raft_.stable() || applied() <= saved_index_ ||
         applied() < std::min(recovered_last_, raft_.last_index())) {
       return;  // nothing to write, or not yet: the log that was recovered belongs into it
@@ -200,6 +202,7 @@ void Node::Impl::TakeSnapshot() {
 
 void Node::Impl::Take(std::unique_ptr<SnapshotSaved>& saved) {
   ++stats_.snapshots_saved;
+  if (fresh_snapshots_ > 0) --fresh_snapshots_;
   // The snapshot before this one stays too, with the log behind it, should this one prove
   // unreadable.
   if (saved->meta.index > saved_index_)
@@ -223,14 +226,50 @@ void Node::Impl::DropOldLog() {
   if (held < window + window / 4 && !too_many) return;
   raft::Index drop = std::min({appends_.WindowBegin(window), applied(), raft_.stable()});
   if (too_many) drop = std::min({applied() - entries, saved_index_, raft_.stable()});
-  if (const raft::Index needed = sender_.oldest_index();
-      needed && held < kWindowsDuringTransfer * options_.log_window_bytes) {
-    REACHED("node: a transfer holds old entries");
-    drop = std::min(drop, needed);
+  if (held < kWindowsForCatchUp * options_.log_window_bytes) {
+    const raft::Index needed = NeededForCatchUp(drop);
+    if (needed < drop) REACHED("node: a transfer holds old entries");
+    drop = needed;
   }
   if (drop < raft_.first_index()) return;
   raft_.CompactLog(drop);
   appends_.Dropped(drop);
+}
+
+// The lowest index below `drop` that one stands at who has got a snapshot, or is getting one; else
+// `drop`. Without this, who is slower than the clients write would get one snapshot after the
+// other.
+raft::Index Node::Impl::NeededForCatchUp(raft::Index drop) {
+  raft::Index needed = drop;
+  if (const raft::Index oldest = sender_.oldest_index()) needed = std::min(needed, oldest);
+  if (catching_up_.empty()) return needed;
+  for (const raft::PeerStatus& peer : raft_.status().peers) {
+    const auto found = catching_up_.find(peer.id);
+    if (found == catching_up_.end()) continue;
+    // What it was given, until it says more itself.
+    const raft::Index match = std::max(peer.match, found->second);
+    if (match >= drop || match + 1 < raft_.first_index() || !peer.recent_active) {
+      catching_up_.erase(found);
+    } else {
+      needed = std::min(needed, match);
+    }
+  }
+  return needed;
+}
+
+void Node::Impl::EndTransfers() {
+  for (const SnapshotSender::Outcome& outcome : sender_.TakeOutcomes()) {
+    raft_.SnapshotStatus(outcome.peer, outcome.index);
+    again_ = true;
+    const bool sent = outcome.index.has_value();
+    if (sent) catching_up_[outcome.peer] = *outcome.index;
+    Log(sent ? Severity::kInfo : Severity::kWarning,
+        sent ? "sent database snapshot" : "failed to send database snapshot",
+        {{"remote-peer-id", Hex(outcome.peer.value())}},
+        {{"snapshot-index", static_cast<int64_t>(outcome.index.value_or(raft::Index()).value())},
+         {"sent-bytes", static_cast<int64_t>(outcome.sent_bytes)},
+         {"covered-bytes", static_cast<int64_t>(outcome.covered_bytes)}});
+  }
 }
 
 void Node::Impl::StartTransfer(raft::NodeId peer) {
@@ -256,7 +295,11 @@ void Node::Impl::ReceiveChunk(raft::NodeId from, SnapshotChunk& chunk) {
     }
   }
   const raft::SnapshotMeta meta = chunk.meta;
-  const auto ack = receiver_.Take(from, std::move(chunk), wanted, now_, effects_);
+  // A state that others find wrong is nothing to build upon.
+  const bool is_good = std::none_of(peer_states_.begin(), peer_states_.end(),
+                                    [](const auto& entry) { return entry.second.disputed; });
+  const mvcc::Store* const own = is_good ? &state_->store() : nullptr;
+  const auto ack = receiver_.Take(from, std::move(chunk), wanted, own, now_, effects_);
   if (MUTANT("snapshot-installed-before-it-is-saved")) {
     if (auto ready = receiver_.Saved(meta)) Install(*std::move(ready));
   }
@@ -282,6 +325,7 @@ void Node::Impl::Install(SnapshotReceiver::Ready ready) {
   if (!long_reads_.empty()) REACHED("node: long reads begin again");
   for (LongRead& long_read : long_reads_) long_read.task.reset();
   downloads_.EndRunning(kErrStateReplaced, effects_);
+  memory_check_.reset();
   CONCLAVE_FAILPOINT(applyBeforeOpenSnapshot);
   watches_.Restore(&ready.state->store());
   state_ = std::move(ready.state);
@@ -446,7 +490,9 @@ std::shared_ptr<Stats> Node::Impl::CollectStats() const {
   stats->disk_full = disk_.full;
   stats->cluster_version = state_->cluster_version();
   for (const apply::Alarm& alarm : state_->Alarms()) {
-    stats->alarms.push_back({raft::NodeId(alarm.member_id), alarm.type});
+    const bool refilled = alarm.type == static_cast<int32_t>(wire::AlarmType::kCorrupt) &&
+                          state_->refills().contains(alarm.member_id);
+    stats->alarms.push_back({raft::NodeId(alarm.member_id), alarm.type, refilled});
   }
   stats->proposals_committed = raft.commit.value();
   stats->proposals_applied = raft.applied.value();

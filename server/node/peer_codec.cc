@@ -27,6 +27,7 @@ constexpr uint8_t kSnapshotAckKind = 35;
 constexpr uint8_t kBeaconKind = 36;
 constexpr uint8_t kBeaconEchoKind = 37;
 constexpr uint8_t kIntroductionKind = 39;
+constexpr uint8_t kSlowDiskBeaconKind = 40;
 
 // ---- Sizes --------------------------------------------------------------------------------------
 
@@ -194,9 +195,11 @@ struct ItemWriter {
     out.Number(item.transfer);
     out.Byte(static_cast<uint8_t>(item.result));
     out.Number(item.offset);
+    out.Number(static_cast<uint64_t>(item.has_revision));
+    out.Number(static_cast<uint64_t>(item.has_sub));
   }
   void operator()(const Beacon& item) {
-    out.Byte(kBeaconKind);
+    out.Byte(item.slow_disk ? kSlowDiskBeaconKind : kBeaconKind);
     out.Number(item.sent_at);
     out.Number(item.index);
     out.Fixed64(item.digest);
@@ -264,6 +267,11 @@ class Reader {
     }
     Fail();
     return 0;
+  }
+  int64_t Revision() {
+    const uint64_t value = Number();
+    if (value > INT64_MAX) Fail();
+    return ok_ ? static_cast<int64_t>(value) : 0;
   }
   template <typename Type>
   Type Strong() {
@@ -435,17 +443,21 @@ PeerItem ReadItem(Reader& in, raft::NodeId from, raft::NodeId self) {
     case kSnapshotAckKind: {
       SnapshotAck item;
       item.transfer = in.Number();
-      item.result = in.OneOf(SnapshotAck::Result::kReceived, SnapshotAck::Result::kRefused);
+      item.result = in.OneOf(SnapshotAck::Result::kReceived, SnapshotAck::Result::kUnknown);
       item.offset = in.Number();
+      item.has_revision = in.Revision();
+      item.has_sub = in.Revision();
       return item;
     }
-    case kBeaconKind: {
+    case kBeaconKind:
+    case kSlowDiskBeaconKind: {
       Beacon item;
       item.sent_at = in.Number();
       item.index = in.Strong<raft::Index>();
       item.digest = in.Fixed64();
       item.disputed = in.Strong<raft::Index>();
       item.agreeing = in.Number();
+      item.slow_disk = kind == kSlowDiskBeaconKind;
       return item;
     }
     case kBeaconEchoKind:

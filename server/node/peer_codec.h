@@ -76,10 +76,14 @@ struct SnapshotAck {
     kReceived = 1,  // all before `offset` has arrived
     kInstalled = 2,
     kRefused = 3,  // the transfer is over: not wanted, out of order or malformed
+    kUnknown = 4,  // the receiver knows of no such transfer: it has been started anew, say
   };
   uint64_t transfer = 0;
   Result result = Result::kReceived;
   uint64_t offset = 0;
+  // The receiver has the records up to there: they need only be named (apply/snapshot.h). 0: none.
+  int64_t has_revision = 0;
+  int64_t has_sub = 0;
   friend bool operator==(const SnapshotAck&, const SnapshotAck&) = default;
 };
 
@@ -95,6 +99,7 @@ struct Beacon {
   uint64_t digest = 0;
   raft::Index disputed;
   uint64_t agreeing = 0;
+  bool slow_disk = false;  // the sender's
   friend bool operator==(const Beacon&, const Beacon&) = default;
 };
 struct BeaconEcho {

@@ -12,6 +12,10 @@ Duration SuspicionOf(const Options& options) {
                   options.election_timeout);
 }
 
+Duration SlowSyncOf(const Options& options) {
+  return options.slow_sync > Duration::zero() ? options.slow_sync : options.election_timeout / 2;
+}
+
 apply::StateMachineOptions StateSettings(const Options& options) {
   apply::StateMachineOptions settings;
   settings.member_id = options.id.value();

@@ -8,6 +8,8 @@ namespace conclave::node {
 
 // How long a leader may be silent before its followers ask each other for an election.
 [[nodiscard]] Duration SuspicionOf(const Options& options);
+// What a sync of the log takes on a disk that is too slow for a leader.
+[[nodiscard]] Duration SlowSyncOf(const Options& options);
 [[nodiscard]] apply::StateMachineOptions StateSettings(const Options& options);
 
 }  // namespace conclave::node

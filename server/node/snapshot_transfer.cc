@@ -23,36 +23,67 @@ void SnapshotSender::Start(raft::NodeId peer, const raft::SnapshotMeta& meta, ra
   transfer.term = term;
   transfer.task = std::make_unique<apply::SnapshotTask>(state);
   CONCLAVE_CHECK(transfer.task->applied_index() == meta.index.value());
-  transfer.ahead = transfer.task->Next(limits_.chunk_bytes);
-  transfer.last_news = transfer.last_sent = now;
+  transfer.next_read = transfer.last_news = transfer.last_sent = now;
   transfers_.push_back(std::move(transfer));
 }
 
-void SnapshotSender::Fill(Transfer& transfer) {
-  while (transfer.task != nullptr && transfer.window.size() < limits_.chunks_in_flight_max) {
+// While the receiver has not told what it has, nothing behind the opening is read.
+bool SnapshotSender::MayRead(const Transfer& transfer) const {
+  if (transfer.all_read() || transfer.window.size() >= limits_.chunks_in_flight_max) return false;
+  return !transfer.opening_read || !transfer.opening || transfer.acked == transfer.offset;
+}
+
+void SnapshotSender::Read(Transfer& transfer, Instant now) {
+  // After a pause, no more is made up for than this.
+  constexpr Duration kBurst = std::chrono::milliseconds(10);
+  apply::SnapshotTask& task = *transfer.task;
+  while (MayRead(transfer) && transfer.next_read <= now) {
+    const uint64_t covered = task.covered_bytes();
     SnapshotChunk chunk;
+    if (!transfer.opening_read) {
+      chunk.data = task.NextOfOpening(limits_.chunk_bytes);
+      transfer.opening_read = chunk.data.empty();
+      if (transfer.opening_read) continue;
+    } else {
+      if (std::exchange(transfer.opening, false)) task.ReaderHas(transfer.has);
+      chunk.data = task.Next(limits_.chunk_bytes);
+    }
     chunk.transfer = transfer.id;
     chunk.term = transfer.term;
     chunk.meta = transfer.meta;
     chunk.offset = transfer.offset;
-    chunk.data = std::exchange(transfer.ahead, transfer.task->Next(limits_.chunk_bytes));
-    chunk.last = transfer.ahead.empty();
+    chunk.last = task.done();
     transfer.offset += chunk.data.size();
-    if (chunk.last) transfer.task.reset();
+    // Until now there was nothing that news could have come of.
+    if (transfer.window.empty()) transfer.last_news = now;
     transfer.window.push_back(std::move(chunk));
+    const auto bytes = static_cast<int64_t>(task.covered_bytes() - covered);
+    transfer.next_read =
+        std::max(transfer.next_read, now - kBurst) +
+        Duration(std::chrono::seconds(1)) * bytes / static_cast<int64_t>(limits_.bytes_per_second);
   }
 }
 
-bool SnapshotSender::Work(Instant now, PeerLinks* links) {
+void SnapshotSender::Work(Instant now, PeerLinks* links) {
   for (size_t i = 0; i < transfers_.size();) {
     Transfer& transfer = transfers_[i];
-    if (now - transfer.last_news >= limits_.give_up_after ||
-        !links->connected(transfer.peer, PeerLane::kSnapshot)) {
+    const bool connected = links->connected(transfer.peer, PeerLane::kSnapshot);
+    if (!connected && !transfer.down_since.has_value()) LaneDown(transfer.peer, now);
+    if (connected && transfer.down_since.has_value()) {
+      REACHED("snapshot: a transfer goes on over a new connection");
+      transfer.down_since.reset();
+      transfer.last_news = now;
+    }
+    const bool waits = !transfer.window.empty();
+    if (connected ? waits && now - transfer.last_news >= limits_.give_up_after
+                  : now - *transfer.down_since >= limits_.reconnect_within) {
       REACHED("snapshot: a transfer is given up");
       End(i, std::nullopt);
       continue;
     }
-    Fill(transfer);
+    ++i;
+    if (!connected) continue;
+    Read(transfer, now);
     if (now - std::max(transfer.last_news, transfer.last_sent) >= limits_.resend_after) {
       REACHED("snapshot: chunks are sent again");
       transfer.sent = 0;
@@ -61,9 +92,15 @@ bool SnapshotSender::Work(Instant now, PeerLinks* links) {
       links->Send(transfer.peer, PeerLane::kSnapshot, transfer.window[transfer.sent]);
       transfer.last_sent = now;
     }
-    ++i;
   }
-  return false;
+}
+
+void SnapshotSender::LaneDown(raft::NodeId peer, Instant now) {
+  for (Transfer& transfer : transfers_) {
+    if (transfer.peer != peer || transfer.down_since.has_value()) continue;
+    transfer.down_since = now;
+    transfer.sent = 0;
+  }
 }
 
 void SnapshotSender::Acked(raft::NodeId peer, const SnapshotAck& ack, Instant now) {
@@ -74,10 +111,13 @@ void SnapshotSender::Acked(raft::NodeId peer, const SnapshotAck& ack, Instant no
       End(i, transfer.meta.index);
       return;
     }
-    if (ack.result == SnapshotAck::Result::kRefused) {
+    // An unknown transfer may be one whose beginning is still to come.
+    if (ack.result == SnapshotAck::Result::kUnknown && transfer.opening) return;
+    if (ack.result != SnapshotAck::Result::kReceived) {
       End(i, std::nullopt);
       return;
     }
+    if (transfer.opening) transfer.has = {.main = ack.has_revision, .sub = ack.has_sub};
     if (ack.offset > transfer.acked) transfer.last_news = now;
     transfer.acked = std::max(transfer.acked, ack.offset);
     while (!transfer.window.empty()) {
@@ -88,13 +128,14 @@ void SnapshotSender::Acked(raft::NodeId peer, const SnapshotAck& ack, Instant no
       if (transfer.sent > 0) --transfer.sent;
     }
     // The receiver has all bytes and is writing them: that is news enough.
-    if (transfer.task == nullptr && transfer.acked == transfer.offset) transfer.last_news = now;
+    if (transfer.all_read() && transfer.acked == transfer.offset) transfer.last_news = now;
     return;
   }
 }
 
 void SnapshotSender::End(size_t which, std::optional<raft::Index> index) {
-  outcomes_.push_back({transfers_[which].peer, index});
+  const Transfer& transfer = transfers_[which];
+  outcomes_.push_back({transfer.peer, index, transfer.offset, transfer.task->covered_bytes()});
   transfers_.erase(transfers_.begin() + static_cast<std::ptrdiff_t>(which));
 }
 
@@ -114,8 +155,16 @@ void SnapshotSender::StopAll() {
 Instant SnapshotSender::NextDeadline() const {
   Instant next = kNever;
   for (const Transfer& transfer : transfers_) {
-    next = std::min(next, std::max(transfer.last_news, transfer.last_sent) + limits_.resend_after);
-    next = std::min(next, transfer.last_news + limits_.give_up_after);
+    if (transfer.down_since.has_value()) {
+      next = std::min(next, *transfer.down_since + limits_.reconnect_within);
+      continue;
+    }
+    if (!transfer.window.empty()) {
+      next =
+          std::min(next, std::max(transfer.last_news, transfer.last_sent) + limits_.resend_after);
+      next = std::min(next, transfer.last_news + limits_.give_up_after);
+    }
+    if (MayRead(transfer)) next = std::min(next, transfer.next_read);
   }
   return next;
 }
@@ -130,23 +179,48 @@ raft::Index SnapshotSender::oldest_index() const {
 
 // ---- Receiver -----------------------------------------------------------------------------------
 
-void SnapshotReceiver::Begin(raft::NodeId from, const SnapshotChunk& chunk, Effects* effects) {
+void SnapshotReceiver::Begin(raft::NodeId from, const SnapshotChunk& chunk, const mvcc::Store* own,
+                             Effects* effects) {
+  auto task = std::make_unique<apply::RestoreTask>(options_);
+  if (!from_nothing_) {
+    if (own != nullptr) task->Reuse(own);
+    if (task_ != nullptr) {
+      REACHED("snapshot: a transfer begins with what another one had brought");
+      task->Reuse(std::exchange(task_, nullptr));
+    }
+  }
   Abandon(effects);
   from_ = from;
   transfer_ = chunk.transfer;
   term_ = chunk.term;
   meta_ = chunk.meta;
   offset_ = 0;
-  task_ = std::make_unique<apply::RestoreTask>(options_);
+  task_ = std::move(task);
 }
 
+SnapshotAck SnapshotReceiver::Received() const {
+  SnapshotAck ack{transfer_, SnapshotAck::Result::kReceived, offset_};
+  if (task_ != nullptr) {
+    const mvcc::Revision has = task_->reusable();
+    ack.has_revision = has.main;
+    ack.has_sub = has.sub;
+  }
+  return ack;
+}
+
+// What is wrong may be what it was built upon.
 SnapshotAck SnapshotReceiver::Refuse(const SnapshotChunk& chunk, Effects* effects) {
-  if (active() && chunk.transfer == transfer_) Abandon(effects);
+  if (task_ != nullptr && task_->reused()) {
+    REACHED("snapshot: what was made of old and new is not right");
+    from_nothing_ = true;
+  }
+  Abandon(effects);
   return {chunk.transfer, SnapshotAck::Result::kRefused, 0};
 }
 
 std::optional<SnapshotAck> SnapshotReceiver::Take(raft::NodeId from, SnapshotChunk chunk,
-                                                  bool wanted, Instant now, Effects* effects) {
+                                                  bool wanted, const mvcc::Store* own, Instant now,
+                                                  Effects* effects) {
   const bool ours = active() && from == from_ && chunk.transfer == transfer_ && chunk.meta == meta_;
   if (!wanted) {
     // It has come by way of the log meanwhile, or it is an old leader's.
@@ -161,38 +235,45 @@ std::optional<SnapshotAck> SnapshotReceiver::Take(raft::NodeId from, SnapshotChu
     // nothing.
     const bool newer = !active() || chunk.term > term_ ||
                        (chunk.term == term_ && from == from_ && chunk.transfer > transfer_);
-    if (!newer || chunk.offset != 0) {
+    if (!newer) {
       REACHED("snapshot: a chunk of another transfer");
       return std::nullopt;
     }
-    Begin(from, chunk, effects);
+    if (chunk.offset != 0) {
+      REACHED("snapshot: a chunk of a transfer whose beginning is not here");
+      return SnapshotAck{chunk.transfer, SnapshotAck::Result::kUnknown, 0};
+    }
+    Begin(from, chunk, own, effects);
     last_progress_ = now;
   }
   if (state_ != nullptr || chunk.offset != offset_) {
     REACHED("snapshot: a chunk comes twice, or out of order");
-    return SnapshotAck{transfer_, SnapshotAck::Result::kReceived, offset_};
+    return Received();
   }
-  if (!task_->Feed(chunk.data.view()).ok()) return Refuse(chunk, effects);
-  const bool first = offset_ == 0;
+  std::string whole;
+  if (!task_->Feed(chunk.data.view(), &whole).ok()) return Refuse(chunk, effects);
   offset_ += chunk.data.size();
   last_progress_ = now;
   if (chunk.last) {
     auto state = task_->Finish();
-    task_.reset();
     if (!state.ok() || (*state)->applied_index() != meta_.index.value()) {
-      state_.reset();
-      effects->snapshot_pieces.push_back({.meta = meta_, .abandon = true});
-      return SnapshotAck{chunk.transfer, SnapshotAck::Result::kRefused, 0};
+      return Refuse(chunk, effects);
     }
+    task_.reset();
     state_ = *std::move(state);
   }
-  effects->snapshot_pieces.push_back(
-      {.meta = meta_, .data = std::move(chunk.data), .first = first, .last = chunk.last});
-  return SnapshotAck{transfer_, SnapshotAck::Result::kReceived, offset_};
+  if (!whole.empty()) {
+    effects->snapshot_pieces.push_back({.meta = meta_,
+                                        .data = Bytes::Copy(whole),
+                                        .first = !std::exchange(pieces_begun_, !chunk.last),
+                                        .last = chunk.last});
+  }
+  return Received();
 }
 
 std::optional<SnapshotReceiver::Ready> SnapshotReceiver::Saved(const raft::SnapshotMeta& meta) {
   if (state_ == nullptr || !(meta == meta_)) return std::nullopt;
+  from_nothing_ = false;
   return Ready{
       from_, {transfer_, SnapshotAck::Result::kInstalled, offset_}, meta_, std::move(state_)};
 }
@@ -206,7 +287,7 @@ void SnapshotReceiver::Expire(Instant now, Effects* effects) {
 void SnapshotReceiver::Abandon(Effects* effects) {
   // What has come whole is on its way to being a file like any other; nothing is to be dropped
   // then.
-  if (task_ != nullptr && offset_ > 0) {
+  if (std::exchange(pieces_begun_, false)) {
     effects->snapshot_pieces.push_back({.meta = meta_, .abandon = true});
   }
   task_.reset();

@@ -1,19 +1,28 @@
 // The state on its way from a leader to a follower that has fallen behind the log.
 //
-//   leader                                   follower
-//   SnapshotSender                           SnapshotReceiver
-//     |-- chunk(transfer, meta, offset 0) -->  | a fresh RestoreTask; pieces to the disk as they
-//     come
-//     |-- chunk(offset n) ... (window) ----->  |
-//     |<----------- ack(received, offset) --   |
+//   leader                                       follower
+//   SnapshotSender                               SnapshotReceiver
+//     |-- chunk(transfer, meta, offset 0) ------>  | a fresh RestoreTask; pieces to the disk as
+//     |-- ... all that stands before records --->  | they come
+//     |<-------- ack(received, offset, has) -----  |
+//     |   (records up to `has` are only named from here on)
+//     |-- chunk(offset n) ... (window) --------->  |
+//     |<--------------- ack(received, offset) ---  |
 //     |   (no news for a while: the unacknowledged chunks again)
-//     |-- chunk(..., last) ----------------->  | the state is whole; wait until the disk has it
+//     |-- chunk(..., last) --------------------->  | the state is whole; wait until the disk has it
 //     (SnapshotSaved)
-//     |<----------- ack(installed) ----------  | swap the state, Raft starts behind it
+//     |<-------------------- ack(installed) -----  | swap the state, Raft starts behind it
 //
-// A chunk that was lost or overtaken is sent again from where the receiver stands, so a transfer
-// survives a bad network; it ends when the lane goes down, the sender is no leader any more, or the
-// receiver refuses.
+// A chunk that was lost or overtaken is sent again from where the receiver stands. A connection
+// that breaks is waited for, and the transfer goes on where it was.
+//
+// What the receiver has is not sent again, whoever sends: `has` tells of its own state, or of what
+// an earlier transfer (another leader's, the same one's before it was started anew) had brought
+// when it ended. The new one is made of both, shared in memory, and must have the digest that its
+// sender says. If it has not, the next one is taken from nothing.
+//
+// Chunks travel in frames with checksums (peer_codec.h). They are read at bytes_per_second at most,
+// so that clients do not notice.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +35,7 @@
 #include "conclave/base/time.h"
 #include "conclave/server/apply/snapshot.h"
 #include "conclave/server/apply/state_machine.h"
+#include "conclave/server/mvcc/revision.h"
 #include "conclave/server/node/io.h"
 #include "conclave/server/node/peer_codec.h"
 #include "conclave/server/node/peer_links.h"
@@ -36,18 +46,23 @@ namespace conclave::node {
 struct SnapshotLimits {
   uint64_t chunk_bytes = 256 << 10;
   uint64_t chunks_in_flight_max = 8;
+  uint64_t bytes_per_second = 64 << 20;             // of the state, named records included
   Duration resend_after = std::chrono::seconds(1);  // without news from the receiver
   Duration give_up_after = std::chrono::seconds(10);
+  Duration reconnect_within = std::chrono::seconds(30);
 };
 
 // All transfers of a leader, one per follower at most. Thread: the node's. Memory: the window, per
-// transfer. Must be stopped (StopAll) before the state is replaced.
+// transfer; and what a compaction cannot free meanwhile. Must be stopped (StopAll) before the state
+// is replaced.
 class SnapshotSender {
  public:
   // A transfer has ended: `index` is where the follower stands now, nullopt: it failed.
   struct Outcome {
     raft::NodeId peer;
     std::optional<raft::Index> index;
+    uint64_t sent_bytes = 0;     // each chunk counted once
+    uint64_t covered_bytes = 0;  // that much of the state; more than was sent if records were named
   };
 
   explicit SnapshotSender(const SnapshotLimits& limits) : limits_(limits) {}
@@ -56,12 +71,12 @@ class SnapshotSender {
   void Start(raft::NodeId peer, const raft::SnapshotMeta& meta, raft::Term term,
              apply::StateMachine* state, Instant now);
   void Acked(raft::NodeId peer, const SnapshotAck& ack, Instant now);
-  // The lane to `peer` is down.
-  void Stop(raft::NodeId peer);
+  // The lane to `peer` is down: what was under way on it is lost.
+  void LaneDown(raft::NodeId peer, Instant now);
   void StopAll();
 
-  // Sends what the windows allow. True if there is more to do at once.
-  bool Work(Instant now, PeerLinks* links);
+  // Sends what the windows and the pace allow.
+  void Work(Instant now, PeerLinks* links);
   Instant NextDeadline() const;
 
   std::vector<Outcome> TakeOutcomes() { return std::exchange(outcomes_, {}); }
@@ -75,17 +90,25 @@ class SnapshotSender {
     uint64_t id = 0;
     raft::SnapshotMeta meta;
     raft::Term term;
-    std::unique_ptr<apply::SnapshotTask> task;  // null: all of it has been read
-    uint64_t offset = 0;                        // of the next chunk that is read
+    std::unique_ptr<apply::SnapshotTask> task;
+    bool opening = true;  // what stands before the records is under way
+    bool opening_read = false;
+    mvcc::Revision has;   // of the receiver, as its last word was
+    uint64_t offset = 0;  // of the next chunk that is read
     uint64_t acked = 0;
     std::deque<SnapshotChunk> window;  // read and not acknowledged
     size_t sent = 0;                   // of the window
-    Bytes ahead;  // the piece behind the window: says whether that was the last
+    Instant next_read;
     Instant last_news;
     Instant last_sent;
+    std::optional<Instant> down_since;
+
+    bool all_read() const { return task->done(); }
   };
 
-  void Fill(Transfer& transfer);
+  void Stop(raft::NodeId peer);
+  bool MayRead(const Transfer& transfer) const;
+  void Read(Transfer& transfer, Instant now);
   void End(size_t which, std::optional<raft::Index> index);
 
   const SnapshotLimits limits_;
@@ -102,9 +125,10 @@ class SnapshotReceiver {
   explicit SnapshotReceiver(const apply::StateMachineOptions& options) : options_(options) {}
 
   // Takes a chunk; `wanted` says whether Raft could install that snapshot. Pieces for the disk go
-  // to *effects. The answer, if there is one to send now.
-  std::optional<SnapshotAck> Take(raft::NodeId from, SnapshotChunk chunk, bool wanted, Instant now,
-                                  Effects* effects);
+  // to *effects. The answer, if there is one to send now. `own` is what the member has (null: of no
+  // use); it stays while something is being received.
+  std::optional<SnapshotAck> Take(raft::NodeId from, SnapshotChunk chunk, bool wanted,
+                                  const mvcc::Store* own, Instant now, Effects* effects);
 
   // The disk has it. If it is the one that is being received: its state, to be installed now.
   struct Ready {
@@ -123,7 +147,9 @@ class SnapshotReceiver {
   bool active() const { return task_ != nullptr || state_ != nullptr; }
 
  private:
-  void Begin(raft::NodeId from, const SnapshotChunk& chunk, Effects* effects);
+  void Begin(raft::NodeId from, const SnapshotChunk& chunk, const mvcc::Store* own,
+             Effects* effects);
+  SnapshotAck Received() const;
   SnapshotAck Refuse(const SnapshotChunk& chunk, Effects* effects);
 
   const apply::StateMachineOptions options_;
@@ -133,6 +159,8 @@ class SnapshotReceiver {
   raft::SnapshotMeta meta_;
   uint64_t offset_ = 0;
   Instant last_progress_;
+  bool pieces_begun_ = false;
+  bool from_nothing_ = false;  // what was made of something old did not come out right
   std::unique_ptr<apply::RestoreTask> task_;    // while chunks come
   std::unique_ptr<apply::StateMachine> state_;  // when all have come, until the disk has them
 };

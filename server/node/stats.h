@@ -3,6 +3,7 @@
 // `proposals_pending`), which the HTTP side prints.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -49,6 +50,8 @@ struct PeerStats {
 struct AlarmStats {
   raft::NodeId member;
   int type = 0;  // etcdserverpb.AlarmType
+  // The member is on its way to get the others' state, and they serve meanwhile.
+  bool refilled = false;
 };
 
 struct Stats {
@@ -67,6 +70,12 @@ struct Stats {
   bool awaits_repair = false;   // its log was damaged, and no leader has filled it again yet
   std::string cluster_version;  // "" before it is decided
   std::vector<AlarmStats> alarms;
+  // Whether an alarm of that type concerns this member.
+  bool HasAlarm(int type) const {
+    return std::any_of(alarms.begin(), alarms.end(), [&](const AlarmStats& alarm) {
+      return alarm.type == type && (!alarm.refilled || alarm.member == member);
+    });
+  }
 
   // Raft and the log.
   uint64_t leader_changes_seen = 0;
@@ -94,8 +103,11 @@ struct Stats {
   uint64_t bytes = 0;         // of the store, all revisions
   uint64_t bytes_in_use = 0;  // live
   int64_t quota_bytes = 0;
-  uint64_t digest = 0;       // of the logical state at `applied`
-  uint64_t divergences = 0;  // members seen with another digest at the same index
+  uint64_t digest = 0;         // of the logical state at `applied`
+  uint64_t divergences = 0;    // members seen with another digest at the same index
+  uint64_t memory_checks = 0;  // of all records, that came to their end
+  uint64_t file_checks = 0;    // of all files, likewise
+  uint64_t files_damaged = 0;  // that were found by them
 
   // Leases, watchers, sessions.
   uint64_t leases = 0;

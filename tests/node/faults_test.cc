@@ -35,10 +35,10 @@ bool Put(Trio& trio, size_t member, const std::string& key) {
 }
 
 // What a bad memory does, or a bug: the state of one member is another from here on.
-void Spoil(Trio& trio, size_t member) {
+void Spoil(Trio& trio, size_t member, const std::string& key = "spoiled") {
   auto& store = const_cast<mvcc::Store&>(trio.node(member).state().store());
   mvcc::WriteTxn txn = store.Begin();
-  txn.Put("spoiled", "value", 0);
+  txn.Put(key, "value", 0);
   txn.Commit();
 }
 
@@ -65,6 +65,9 @@ void ExpectFoundAndRefilled(Trio& trio, size_t spoiled) {
   // The others know of it, and go on.
   for (int i = 0; i < 100 && !HasAlarm(trio, other, kCorrupt); ++i) trio.Advance(milliseconds(100));
   EXPECT_TRUE(HasAlarm(trio, other, kCorrupt));
+  // It is nothing that keeps them from serving.
+  EXPECT_FALSE(trio.StatsOf(other)->HasAlarm(kCorrupt));
+  EXPECT_TRUE(Put(trio, other, "meanwhile"));
   trio.Refill(spoiled);
   for (int i = 0; i < 200 && HasAlarm(trio, other, kCorrupt); ++i) trio.Advance(milliseconds(100));
   EXPECT_FALSE(HasAlarm(trio, other, kCorrupt));
@@ -107,6 +110,47 @@ TEST(DivergenceTest, OfTwoNeitherIsSetAside) {
   EXPECT_FALSE(Put(trio, 0, "more"));
 }
 
+// Of three that all differ as well. It takes a while, for the one that finds it could be the only
+// one that is wrong.
+TEST(DivergenceTest, WithoutAMajorityWritesStop) {
+  Trio trio;
+  ASSERT_TRUE(Put(trio, trio.leader(), "key"));
+  const size_t leader = trio.leader();
+  Spoil(trio, (leader + 1) % 3, "this");
+  Spoil(trio, (leader + 2) % 3, "that");
+  for (int i = 0; i < 100 && !trio.StatsOf(leader)->HasAlarm(kCorrupt); ++i) {
+    trio.Advance(milliseconds(100));
+  }
+  EXPECT_TRUE(trio.StatsOf(leader)->HasAlarm(kCorrupt));
+  for (size_t member = 0; member < trio.size(); ++member) EXPECT_FALSE(trio.diverged(member));
+  EXPECT_FALSE(Put(trio, leader, "more"));
+}
+
+// The operator's own alarm stops the writes of a cluster in which a member is being refilled.
+TEST(DivergenceTest, AnAlarmOfTheOperatorsStopsWrites) {
+  Trio trio;
+  const size_t spoiled = trio.follower();
+  Spoil(trio, spoiled);
+  const size_t leader = trio.leader();
+  for (int i = 0; i < 100 && !HasAlarm(trio, leader, kCorrupt); ++i) {
+    trio.Advance(milliseconds(100));
+  }
+  ASSERT_TRUE(Put(trio, leader, "key"));
+  etcdserverpb::AlarmRequest raise;
+  raise.set_action(etcdserverpb::AlarmRequest::ACTIVATE);
+  raise.set_memberid(trio.options(spoiled).id.value());
+  raise.set_alarm(etcdserverpb::CORRUPT);
+  ASSERT_EQ(trio.Call(leader, Method::kAlarm, raise.SerializeAsString()).error, nullptr);
+  EXPECT_FALSE(Put(trio, leader, "key"));
+  trio.Refill(spoiled);
+  trio.Advance(seconds(10));
+  // Nobody takes it back but the operator.
+  EXPECT_TRUE(trio.StatsOf(leader)->HasAlarm(kCorrupt));
+  raise.set_action(etcdserverpb::AlarmRequest::DEACTIVATE);
+  ASSERT_EQ(trio.Call(leader, Method::kAlarm, raise.SerializeAsString()).error, nullptr);
+  EXPECT_TRUE(Put(trio, leader, "key"));
+}
+
 // Under load members are at different indices whenever they look.
 TEST(DivergenceTest, IsFoundWhileWritesGoOn) {
   Trio trio;
@@ -117,6 +161,61 @@ TEST(DivergenceTest, IsFoundWhileWritesGoOn) {
     trio.Advance(milliseconds(10));
   }
   EXPECT_TRUE(trio.diverged(spoiled));
+}
+
+// ---- Memory that changes by itself ----
+
+void FlipABit(Trio& trio, size_t member, const std::string& key) {
+  const mvcc::Record* record = trio.node(member).state().store().Get(key);
+  ASSERT_NE(record, nullptr);
+  const_cast<char&>(record->value()[0]) ^= 1;
+}
+
+TEST(MemoryCheckTest, ABitThatChangedIsFoundWhileWritesGoOn) {
+  constexpr Duration kInterval = std::chrono::minutes(10);
+  Trio trio;
+  for (int i = 0; i < 1000; ++i) ASSERT_TRUE(Put(trio, trio.leader(), std::to_string(i)));
+  const size_t follower = trio.follower();
+  const Instant end = trio.now() + 2 * kInterval + seconds(10);
+  bool flipped = false;
+  for (int i = 0; trio.now() < end && !trio.wants_reload(follower); ++i) {
+    trio.Send(trio.leader(), Method::kPut, PutRequest(std::to_string(i % 900), "value"));
+    trio.Advance(milliseconds(500));
+    if (!flipped && trio.StatsOf(follower)->memory_checks == 1) {
+      FlipABit(trio, follower, "950");
+      flipped = true;
+    }
+  }
+  EXPECT_TRUE(flipped);
+  EXPECT_TRUE(trio.wants_reload(follower));
+  // Nobody is told what is wrong, and nothing that is right is set aside.
+  const Reply refused = trio.Call(follower, Method::kRange, RangeRequest("950"));
+  ASSERT_NE(refused.error, nullptr);
+  EXPECT_EQ(refused.error->message, wire::kErrCorrupt.message);
+  EXPECT_FALSE(trio.diverged(follower));
+  for (size_t member = 0; member < trio.size(); ++member) {
+    EXPECT_EQ(trio.wants_reload(member), member == follower);
+  }
+  EXPECT_TRUE(Put(trio, trio.leader(), "after"));
+}
+
+// ---- Files that change by themselves ----
+
+TEST(FileCheckTest, NewSnapshotsReplaceWhatIsDamaged) {
+  Trio trio(3, [](Options* options) { options->file_check_interval = std::chrono::minutes(1); });
+  const size_t member = trio.follower();
+  ASSERT_TRUE(Put(trio, member, "before"));
+  trio.DamageFile(member);
+  trio.Advance(trio.options(member).file_check_interval + seconds(1));
+  EXPECT_EQ(trio.StatsOf(member)->files_damaged, 1u);
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Put(trio, member, std::to_string(i)));
+    trio.Advance(seconds(1));
+  }
+  EXPECT_EQ(trio.StatsOf(member)->snapshots_saved, 2u);
+  EXPECT_EQ(trio.StatsOf(member)->file_checks, 1u);  // the next one is a minute later
+  EXPECT_EQ(trio.StatsOf(trio.leader())->files_damaged, 0u);
+  EXPECT_EQ(trio.StatsOf(trio.leader())->snapshots_saved, 0u);
 }
 
 TEST(FullDiskTest, WritesAreRefusedUntilThereIsRoom) {

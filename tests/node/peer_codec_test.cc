@@ -53,7 +53,9 @@ std::vector<PeerItem> OneOfEach() {
                      .auto_leave = true};
   items.push_back(chunk);
   items.push_back(SnapshotAck{9, SnapshotAck::Result::kRefused, 4096});
+  items.push_back(SnapshotAck{9, SnapshotAck::Result::kReceived, 4096, 1000, 7});
   items.push_back(Beacon{123456789, Index(100), 0xfedcba9876543210, Index(96), 2});
+  items.push_back(Beacon{123456789, Index(100), 0xfedcba9876543210, Index(96), 2, true});
   items.push_back(BeaconEcho{123456789});
   items.push_back(Introduction{{"http://10.0.0.1:2380", "https://a.example:2380"}});
   return items;

@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -31,7 +33,9 @@ class Trio {
  public:
   static constexpr size_t kMembers = 3;
 
-  explicit Trio(size_t count = kMembers) {
+  using Adjust = std::function<void(Options*)>;
+
+  explicit Trio(size_t count = kMembers, Adjust adjust = nullptr) : adjust_(std::move(adjust)) {
     std::vector<FoundingMember> founders;
     for (size_t i = 0; i < count; ++i) {
       founders.push_back({"m" + std::to_string(i), {UrlOf(i)}});
@@ -109,6 +113,14 @@ class Trio {
     }
   }
 
+  void Rejoin(size_t member) {
+    for (size_t peer = 0; peer < size(); ++peer) {
+      if (peer == member || members_[peer]->stopped) continue;
+      Connect(member, peer, true);
+      Connect(peer, member, true);
+    }
+  }
+
   // The same, and nobody is told.
   void Silence(size_t member) {
     for (size_t peer = 0; peer < size(); ++peer) {
@@ -118,7 +130,15 @@ class Trio {
   }
 
   void Put(size_t member, Input input) { members_[member]->inputs.push_back(std::move(input)); }
+  // From now on each of its syncs takes so long.
+  void SlowDisk(size_t member, Duration sync) { members_[member]->sync_time = sync; }
   void Settle() {
+    for (const auto& member : members_) {
+      for (; !member->syncing.empty() && member->syncing.front().first <= now_;
+           member->syncing.pop_front()) {
+        member->inputs.emplace_back(member->syncing.front().second);
+      }
+    }
     bool busy = true;
     for (int round = 0; busy; ++round) {
       CONCLAVE_CHECK(round < 10'000, "the members never come to rest");
@@ -190,6 +210,9 @@ class Trio {
   size_t distrusted(size_t member) const { return members_[member]->distrusted; }
   bool stopped(size_t member) const { return members_[member]->stopped; }
   bool diverged(size_t member) const { return members_[member]->diverged; }
+  bool wants_reload(size_t member) const { return members_[member]->wants_reload; }
+  // The next look at its files finds that.
+  void DamageFile(size_t member) { members_[member]->file_damage = "a record is damaged"; }
   // As a server that has set its state aside and starts again: it has its promises, and no more.
   void Refill(size_t which) {
     Member& member = *members_[which];
@@ -199,6 +222,7 @@ class Trio {
     recovered.lost_index = before.applied;
     recovered.lost_term = before.term;
     member.inputs.clear();
+    member.syncing.clear();
     member.diverged = false;
     ++member.options.seed;
     member.peers.clear();
@@ -216,6 +240,8 @@ class Trio {
     Options options;
     std::unique_ptr<Node> node;
     std::vector<Input> inputs;
+    Duration sync_time{};
+    std::deque<std::pair<Instant, LogSynced>> syncing;
     std::set<size_t> cut;  // frames to these are lost
     std::vector<PeerAddress> peers;
     PeerDirectory directory;
@@ -226,6 +252,8 @@ class Trio {
     bool ready = false;
     bool stopped = false;
     bool diverged = false;
+    bool wants_reload = false;
+    std::string file_damage;
   };
 
   Options OptionsOf(const std::string& name, raft::NodeId id) const {
@@ -236,6 +264,7 @@ class Trio {
     options.version = "3.5.0";
     options.seed = members_.size() + 1;
     options.bcrypt_cost = auth::kBcryptCostMin;
+    if (adjust_) adjust_(&options);
     return options;
   }
 
@@ -285,13 +314,29 @@ class Trio {
     }
   }
 
+  void Sync(Member& member, uint64_t batch) {
+    const LogSynced synced{batch, member.sync_time};
+    if (member.sync_time == Duration::zero() && member.syncing.empty()) {
+      member.inputs.push_back(synced);
+      return;
+    }
+    // What comes while one is under way waits for the next one, together.
+    auto& syncing = member.syncing;
+    if (syncing.empty() || syncing.back().first - member.sync_time <= now_) {
+      const Instant begin = syncing.empty() ? now_ : syncing.back().first;
+      syncing.emplace_back(begin + member.sync_time, synced);
+    } else {
+      syncing.back().second = synced;
+    }
+  }
+
   void Turn(size_t which) {
     Member& member = *members_[which];
     Effects effects;
     std::vector<Input> inputs = std::exchange(member.inputs, {});
     member.node->Turn(now_, inputs, &effects);
     member.distrusted += effects.distrusted.size();
-    if (effects.append.has_value()) member.inputs.push_back(LogSynced{effects.append->batch, {}});
+    if (effects.append.has_value()) Sync(member, effects.append->batch);
     for (const SnapshotPiece& piece : effects.snapshot_pieces) {
       if (piece.first) member.snapshot_bytes = 0;
       member.snapshot_bytes += piece.data.size();
@@ -325,8 +370,13 @@ class Trio {
     Follow(which, effects);
     if (effects.stopped) Kill(which);
     member.diverged = member.diverged || effects.diverged;
+    if (effects.check_files) {
+      member.inputs.push_back(FilesChecked{true, std::exchange(member.file_damage, {})});
+    }
+    member.wants_reload = member.wants_reload || effects.reload;
   }
 
+  const Adjust adjust_;
   InitialCluster cluster_;
   Prng prng_{11};
   Instant now_{};

@@ -39,6 +39,9 @@ const FlagEntry kFlags[] = {
     Works("conclave-snapshot-log-bytes", kNumber, "67108864",
           "take a snapshot when the log has grown by so much (or by the last snapshot's size)",
           SetNumber<&Config::snapshot_log_bytes, 4096, int64_t{1} << 40>),
+    Works("conclave-snapshot-bytes-per-second", kNumber, "67108864",
+          "how fast a snapshot goes to the disk, or to a member that lags",
+          SetNumber<&Config::snapshot_bytes_per_second, int64_t{1} << 16, int64_t{1} << 40>),
     Works("conclave-log-segment-bytes", kNumber, "16777216", "size of one file of the log",
           SetLogSegmentBytes),
 };

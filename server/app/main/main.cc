@@ -134,8 +134,12 @@ int Serve(const CommandLine& line, const std::shared_ptr<Log>& log, const sigset
       std::cerr << "conclave: " << failure.message() << std::endl;
       return kExitCannotServe;
     }
-    if (!(*server)->diverged()) return 0;
-    log->Info("the member starts again without its data");
+    if ((*server)->diverged()) {
+      log->Info("the member starts again without its data");
+      return kServeAgain;
+    }
+    if (!(*server)->wants_reload()) return 0;
+    log->Info("the member starts again from its disk");
     return kServeAgain;
   }
   log->Info("received signal; shutting down",

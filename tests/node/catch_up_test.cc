@@ -1,0 +1,196 @@
+// Members that were away for long, and get the state while clients go on writing: the transfer goes
+// on where it broke off, sends nothing twice that is there, and comes to an end.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "conclave/api/rpc.pb.h"
+#include "conclave/server/mvcc/store.h"
+#include "conclave/tests/node/trio.h"
+
+namespace conclave::node {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr uint64_t kMiB = 1 << 20;
+constexpr uint64_t kWindowBytes = 1 * kMiB;
+constexpr size_t kValueBytes = 64 << 10;
+
+// A log window of 1 MiB, and a transfer of 4 MiB a second.
+void Small(Options* options) {
+  options->log_window_bytes = kWindowBytes;
+  options->snapshot_bytes_per_second = 4 * kMiB;
+}
+
+std::string PutRequest(const std::string& key) {
+  etcdserverpb::PutRequest request;
+  request.set_key(key);
+  request.set_value(std::string(kValueBytes, 'v'));
+  return request.SerializeAsString();
+}
+
+// So many keys of 64 KiB each.
+void Fill(Trio& trio, const std::string& prefix, int count) {
+  for (int i = 0; i < count; ++i) {
+    const Reply reply = trio.Call(trio.leader(), Method::kPut, PutRequest(absl::StrCat(prefix, i)));
+    ASSERT_EQ(reply.error, nullptr);
+  }
+}
+
+int Lines(const Trio& trio, const std::string& message) {
+  int count = 0;
+  for (size_t member = 0; member < trio.size(); ++member) {
+    for (const LogLine& line : trio.log(member)) count += line.message == message ? 1 : 0;
+  }
+  return count;
+}
+int Begun(const Trio& trio) { return Lines(trio, "sending database snapshot"); }
+
+// What the last transfer that came to its end has sent, and how much of a state that was.
+struct Transferred {
+  int64_t sent = 0;
+  int64_t covered = 0;
+};
+Transferred LastOf(const Trio& trio, size_t sender) {
+  Transferred last;
+  for (const LogLine& line : trio.log(sender)) {
+    if (line.message != "sent database snapshot") continue;
+    for (const auto& [name, value] : line.numbers) {
+      if (name == "sent-bytes") last.sent = value;
+      if (name == "covered-bytes") last.covered = value;
+    }
+  }
+  return last;
+}
+
+bool HasCaughtUp(Trio& trio, size_t member) {
+  return trio.node(member).raft_status().applied == trio.node(trio.leader()).raft_status().applied;
+}
+
+void ExpectCatchesUp(Trio& trio, size_t member, Duration within = seconds(20)) {
+  const Instant end = trio.now() + within;
+  while (!HasCaughtUp(trio, member) && trio.now() < end) trio.Advance(milliseconds(50));
+  ASSERT_TRUE(HasCaughtUp(trio, member));
+  EXPECT_EQ(trio.StatsOf(member)->digest, trio.StatsOf(trio.leader())->digest);
+  trio.node(member).state().CheckInvariants();
+}
+
+// Of a cluster with 8 MiB that are in nobody's log window: one that has nothing of it, a second or
+// so after it has begun to get it.
+struct HalfWay {
+  HalfWay() {
+    trio.CutOff(lagging);
+    Fill(trio, "key-", 128);
+    trio.Rejoin(lagging);
+    for (int i = 0; i < 100 && Begun(trio) == 0; ++i) trio.Advance(milliseconds(50));
+    EXPECT_EQ(Begun(trio), 1);
+    trio.Advance(seconds(1));
+    EXPECT_FALSE(HasCaughtUp(trio, lagging));
+  }
+
+  Trio trio{3, Small};
+  const size_t lagging = trio.follower();
+};
+
+TEST(CatchUpTest, ABrokenConnectionIsWaitedFor) {
+  HalfWay half;
+  Trio& trio = half.trio;
+  trio.CutOff(half.lagging);
+  trio.Advance(seconds(5));
+  trio.Rejoin(half.lagging);
+  ExpectCatchesUp(trio, half.lagging);
+  EXPECT_EQ(Begun(trio), 1);
+  EXPECT_GE(LastOf(trio, trio.leader()).covered, static_cast<int64_t>(128 * kValueBytes));
+}
+
+TEST(CatchUpTest, WhoNeverComesBackIsNotWaitedForForEver) {
+  HalfWay half;
+  half.trio.CutOff(half.lagging);
+  half.trio.Advance(seconds(40));
+  EXPECT_EQ(Lines(half.trio, "failed to send database snapshot"), 1);
+}
+
+TEST(CatchUpTest, AnotherLeaderGoesOnWhereTheFirstOneStopped) {
+  HalfWay half;
+  Trio& trio = half.trio;
+  const size_t before = trio.leader();
+  trio.Kill(before);
+  for (int i = 0; i < 200 && !trio.Leader().has_value(); ++i) trio.Advance(milliseconds(50));
+  ASSERT_TRUE(trio.Leader().has_value());
+  ExpectCatchesUp(trio, half.lagging);
+  const Transferred last = LastOf(trio, trio.leader());
+  EXPECT_GE(last.covered, static_cast<int64_t>(128 * kValueBytes));
+  EXPECT_LT(last.sent, last.covered * 3 / 4);
+}
+
+TEST(CatchUpTest, WhatAMemberHadIsNotSentAgain) {
+  Trio trio(3, Small);
+  Fill(trio, "old-", 64);
+  const size_t lagging = trio.follower();
+  trio.CutOff(lagging);
+  Fill(trio, "new-", 32);
+  trio.Rejoin(lagging);
+  ExpectCatchesUp(trio, lagging);
+  EXPECT_EQ(Begun(trio), 1);
+  const Transferred last = LastOf(trio, trio.leader());
+  EXPECT_GE(last.covered, static_cast<int64_t>(96 * kValueBytes));
+  EXPECT_GE(last.sent, static_cast<int64_t>(32 * kValueBytes));
+  EXPECT_LT(last.sent, static_cast<int64_t>(34 * kValueBytes));
+}
+
+// A bit of its memory has changed: what is made of it has not the digest that it must have.
+TEST(CatchUpTest, WhatIsRottenIsSentAnew) {
+  Trio trio(3, Small);
+  Fill(trio, "old-", 64);
+  const size_t lagging = trio.follower();
+  trio.CutOff(lagging);
+  Fill(trio, "new-", 32);
+  const mvcc::Record* record = trio.node(lagging).state().store().Get("old-7");
+  ASSERT_NE(record, nullptr);
+  const_cast<char&>(record->value()[100]) ^= 1;
+  trio.Rejoin(lagging);
+  ExpectCatchesUp(trio, lagging);
+  EXPECT_EQ(Lines(trio, "failed to send database snapshot"), 1);
+  const Transferred last = LastOf(trio, trio.leader());
+  EXPECT_GE(last.sent, static_cast<int64_t>(96 * kValueBytes));
+  EXPECT_EQ(trio.node(lagging).state().store().Get("old-7")->value()[100], 'v');
+}
+
+// Three windows are written while it gets the state: they are kept for it.
+TEST(CatchUpTest, OneSnapshotIsEnoughWhileWritesGoOn) {
+  HalfWay half;
+  Trio& trio = half.trio;
+  for (int i = 0; i < 60; ++i) {
+    Fill(trio, "more-", 1);
+    trio.Advance(milliseconds(30));
+  }
+  ExpectCatchesUp(trio, half.lagging);
+  EXPECT_EQ(Begun(trio), 1);
+  // And let go of afterwards.
+  Fill(trio, "rest-", 64);
+  EXPECT_LE(trio.StatsOf(trio.leader())->log_window_bytes, 2 * kWindowBytes);
+}
+
+// Writes that are faster than the transfer: the bound of the memory holds, one more is needed,
+// which sends what is new and no more.
+TEST(CatchUpTest, MemoryIsBoundedWhileWritesAreFaster) {
+  HalfWay half;
+  Trio& trio = half.trio;
+  uint64_t held_most = 0;
+  for (int i = 0; i < 40; ++i) {
+    Fill(trio, absl::StrCat("more-", i, "-"), 8);
+    trio.Advance(milliseconds(20));
+    held_most = std::max(held_most, trio.StatsOf(trio.leader())->log_window_bytes);
+  }
+  EXPECT_LE(held_most, 10 * kWindowBytes);
+  ExpectCatchesUp(trio, half.lagging, seconds(60));
+  EXPECT_LE(Begun(trio), 4);
+}
+
+}  // namespace
+}  // namespace conclave::node
