@@ -183,7 +183,8 @@ Lessor::RenewResult Lessor::Renew(LeaseId id, Instant now) {
   if (!primary_) return {.outcome = Renewal::kNotPrimary};
   if (found == slots_.end()) return {.outcome = Renewal::kNotFound};
   Lease& lease = leases_[found->second];
-  if (lease.given_out || lease.deadline <= now) {
+  const bool late = lease.given_out || lease.deadline <= now;
+  if (late) {
     REACHED("lease: a renewal comes too late");
     if (!MUTANT("lease-renewed-while-it-ends")) return {.outcome = Renewal::kExpired};
   }
@@ -193,7 +194,8 @@ Lessor::RenewResult Lessor::Renew(LeaseId id, Instant now) {
           .ttl_seconds = lease.ttl_seconds,
           // What is under way would shorten it behind our back.
           .must_replicate = (RemainingMs(lease) < ttl_ms || lease.checkpoints_under_way > 0) &&
-                            !MUTANT("renewals-not-replicated")};
+                            !MUTANT("renewals-not-replicated") &&
+                            !(late && MUTANT("lease-renewed-while-it-ends"))};
 }
 
 std::vector<LeaseId> Lessor::Expired(Instant now, size_t limit) {

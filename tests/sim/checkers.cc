@@ -345,6 +345,14 @@ Complaints CheckLease(const TrueHistory& truth, const LeaseHistory& lease) {
   return {};
 }
 
+std::string Elections::Take(uint64_t term, size_t member, uint64_t life) {
+  const std::pair leader(member, life);
+  const auto [known, fresh] = leaders_.try_emplace(term, leader);
+  if (fresh || known->second == leader) return "";
+  return absl::StrCat("it leads in term ", term, ", and so did member ", known->second.first,
+                      " in its life ", known->second.second);
+}
+
 std::string LeaderRules::Take(const Look& look) {
   const Look last = std::exchange(last_, look);
   if (look.first_own == 0) return "";

@@ -4,8 +4,11 @@
 // each. So strict serializability is not searched for but verified, in O(n log n).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "conclave/tests/sim/history.h"
@@ -34,6 +37,17 @@ Complaints CheckWatch(const TrueHistory& truth, const WatchHistory& watch);
 //   the TTL
 // - it goes in the end, and once all is well soon after the last attempt to renew it, plus the TTL
 Complaints CheckLease(const TrueHistory& truth, const LeaseHistory& lease);
+
+// Raft has one leader a term (thesis 3.2), and in one of its lives: who has lost its vote with its
+// power may win the same term again.
+class Elections {
+ public:
+  // A member leads in a term. What is wrong; empty: nothing.
+  std::string Take(uint64_t term, size_t member, uint64_t life);
+
+ private:
+  std::map<uint64_t, std::pair<size_t, uint64_t>> leaders_;  // by term
+};
 
 // What Raft forbids a leader, whatever comes of it. One member is looked at after each of its
 // turns, from its start on.

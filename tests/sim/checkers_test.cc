@@ -318,6 +318,26 @@ TEST(LeaseChecker, RejectsALeaseThatOutlivesItsTime) {
 }
 TEST(LeaseChecker, RejectsALostKey) { EXPECT_FALSE(CheckLease({}, Lease()).empty()); }
 
+// ---- Elections ----------------------------------------------------------------------------------
+
+TEST(Elections, AcceptOneLeaderATerm) {
+  Elections elections;
+  EXPECT_EQ(elections.Take(2, 0, 1), "");
+  EXPECT_EQ(elections.Take(3, 1, 1), "");
+  EXPECT_EQ(elections.Take(3, 1, 1), "");  // still
+  EXPECT_EQ(elections.Take(4, 1, 2), "");
+}
+TEST(Elections, RejectTwo) {
+  Elections elections;
+  EXPECT_EQ(elections.Take(2, 0, 1), "");
+  EXPECT_NE(elections.Take(2, 1, 1), "");
+}
+TEST(Elections, RejectALeaderThatHasForgottenThatItWasOne) {
+  Elections elections;
+  EXPECT_EQ(elections.Take(2, 0, 1), "");
+  EXPECT_NE(elections.Take(2, 0, 2), "");
+}
+
 // ---- Leaders ------------------------------------------------------------------------------------
 
 // What is wrong with the last of these looks; nothing is with those before.

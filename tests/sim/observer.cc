@@ -69,6 +69,9 @@ void Observer::CheckLeader(size_t member, const node::Node& node) {
                                                       .first_own = status.first_own.value(),
                                                       .conf_entry = status.conf_entry.value()});
   if (!wrong.empty()) Complain(member, wrong);
+  if (!status.is_leader) return;
+  const std::string twice = elections_.Take(status.term.value(), member, seen_[member].life);
+  if (!twice.empty()) Complain(member, twice);
 }
 
 void Observer::Look(size_t member, const node::Node& node, Instant now) {

@@ -19,7 +19,7 @@ namespace conclave::sim {
 class Observer {
  public:
   // A member has started from its disk: it begins again.
-  void Restarted(size_t member) { seen_[member] = {}; }
+  void Restarted(size_t member) { seen_[member] = {.life = seen_[member].life + 1}; }
   void Look(size_t member, const node::Node& node, Instant now);
 
   const TrueHistory& truth() const { return truth_; }
@@ -30,6 +30,7 @@ class Observer {
   struct Seen {
     int64_t revision = 0;  // 0: nothing yet
     uint64_t applied = 0;
+    uint64_t life = 0;
     LeaderRules rules{};
   };
   // What all members must be alike in at the same applied index.
@@ -44,6 +45,7 @@ class Observer {
   void TakeUsers(const auth::AuthStore& store, uint64_t applied, Instant now);
 
   std::map<size_t, Seen> seen_;
+  Elections elections_;
   TrueHistory truth_;
   std::unordered_map<uint64_t, Digest> digests_;  // by applied index
   AuthHistory auth_;
