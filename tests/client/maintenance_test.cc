@@ -102,7 +102,12 @@ TEST_P(MaintenanceTest, TellsTheStatusOfAMember) {
   CONCLAVE_SHARED_CLUSTER(cluster, GetParam());
   Connect(*cluster);
   ASSERT_TRUE(client().Put("status", "1").ok());
-  const auto status = maintenance().Status(cluster->endpoint(0));
+  // Another member may have answered the put before this one has applied it.
+  absl::StatusOr<MemberStatus> status = absl::UnavailableError("not asked");
+  ASSERT_TRUE(testing::WaitFor([&] {
+    status = maintenance().Status(cluster->endpoint(0));
+    return !status.ok() || status->db_size_in_use > 0;
+  }));
   ASSERT_TRUE(status.ok()) << status.status();
   EXPECT_NE(status->member_id, 0u);
   EXPECT_NE(status->leader, 0u);
