@@ -35,6 +35,12 @@ bool IsCorrupt(const Alarm& alarm) {
   return alarm.type == static_cast<int32_t>(wire::AlarmType::kCorrupt);
 }
 
+// Who is a member no more cannot take back an alarm that stops all others.
+void ForgetAlarmsOfRemoved(const Membership& membership, absl::btree_set<Alarm>* alarms) {
+  absl::erase_if(
+      *alarms, [&](const Alarm& alarm) { return membership.removed().contains(alarm.member_id); });
+}
+
 // Digits only, and few enough.
 bool ParseNumber(std::string_view text, int64_t* number) {
   constexpr size_t kDigitsMax = 9;
@@ -188,13 +194,16 @@ ApplyResult StateMachine::ApplyMemberChange(const ApplyContext& context,
                                             const MemberChange& change) {
   Advance(context.index, context.entry_term);
   membership_.Apply(change);
+  ForgetAlarmsOfRemoved(membership_, &alarms_);
   if (!context.want_response) return {};
   return {nullptr, membership_.EncodeChanged(Header(context.raft_term), change)};
 }
 
 bool StateMachine::RetainOnlySelf(uint64_t index, uint64_t term) {
   Advance(index, term);
-  return membership_.RetainOnly(options_.member_id);
+  const bool is_member = membership_.RetainOnly(options_.member_id);
+  ForgetAlarmsOfRemoved(membership_, &alarms_);
+  return is_member;
 }
 
 ApplyResult StateMachine::Apply(const ApplyContext& context, const Bytes& payload) {
@@ -398,8 +407,9 @@ ApplyResult StateMachine::ApplyAlarm(const ApplyContext& context, std::string_vi
   bool concerned = false;
   if (IsAlarm(request.alarm)) {
     if (request.action == static_cast<int32_t>(wire::AlarmAction::kActivate)) {
-      alarms_.insert(alarm);
-      concerned = true;
+      // Its own may come behind its removal.
+      concerned = !membership_.removed().contains(alarm.member_id);
+      if (concerned) alarms_.insert(alarm);
       if (IsCorrupt(alarm)) refills_.erase(alarm.member_id);
     } else if (request.action == static_cast<int32_t>(wire::AlarmAction::kDeactivate)) {
       concerned = alarms_.erase(alarm) > 0;

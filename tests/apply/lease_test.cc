@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "conclave/server/apply/member_change.h"
 #include "conclave/tests/apply/machine.h"
 
 namespace conclave::apply {
@@ -222,6 +223,25 @@ TEST_F(QuotaTest, AnAlarmThatIsRaisedRefusesWritesEverywhere) {
   EXPECT_TRUE(machine_.Delete("k").ok());
   EXPECT_EQ(Alarm(AlarmOf(pb::AlarmRequest::DEACTIVATE, pb::NOSPACE, 6))->alarms_size(), 0);
   EXPECT_EQ(Alarm(AlarmOf(pb::AlarmRequest::DEACTIVATE, pb::NOSPACE, 5))->alarms_size(), 1);
+  EXPECT_TRUE(machine_.Put("k", "v").ok());
+}
+
+// Nobody else could take it back.
+TEST_F(QuotaTest, AnAlarmGoesWithItsMember) {
+  StateMachine& state = machine_.state();
+  const auto apply = [&](const MemberChange& change) {
+    ApplyContext context;
+    context.index = state.applied_index() + 1;
+    context.entry_term = Machine::kTerm;
+    state.ApplyMemberChange(context, change);
+  };
+  apply({.method = wire::Method::kMemberAdd, .id = 12, .peer_urls = {"http://b:1"}});
+  ASSERT_EQ(Alarm(AlarmOf(pb::AlarmRequest::ACTIVATE, pb::NOSPACE, 12))->alarms_size(), 1);
+  EXPECT_FALSE(machine_.Put("k", "v").ok());
+  apply({.method = wire::Method::kMemberRemove, .id = 12});
+  EXPECT_TRUE(machine_.Put("k", "v").ok());
+  // It was on its way.
+  EXPECT_EQ(Alarm(AlarmOf(pb::AlarmRequest::ACTIVATE, pb::NOSPACE, 12))->alarms_size(), 0);
   EXPECT_TRUE(machine_.Put("k", "v").ok());
 }
 
