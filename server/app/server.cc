@@ -409,7 +409,9 @@ void Server::Impl::StartDiskThreads(uint64_t cluster_id, std::unique_ptr<wal::Lo
          .numbers = {{"snapshot-index", static_cast<int64_t>(saved.meta.index.value())},
                      {"bytes", static_cast<int64_t>(saved.bytes)}}});
   };
-  snapshots.failed = [this](const absl::Status& status) {
+  snapshots.failed = [this](const raft::SnapshotMeta& meta, const absl::Status& status) {
+    core_->Post(std::make_unique<node::SnapshotSaved>(
+        node::SnapshotSaved{.meta = meta, .bytes = 0, .failed = true}));
     options_.log->Warn("failed to save snapshot", {{"error", std::string(status.message())}});
   };
   snapshot_writer_ =

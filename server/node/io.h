@@ -131,6 +131,8 @@ struct LogSynced {
 struct SnapshotSaved {
   raft::SnapshotMeta meta;
   uint64_t bytes = 0;
+  // It could not be saved, for the disk is full, say: what was written of it is gone.
+  bool failed = false;
 };
 // Somebody (the HTTP side, a test) wants the node's figures: answered by a StatsReply.
 struct StatsRequest {

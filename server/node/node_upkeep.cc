@@ -201,6 +201,13 @@ void Node::Impl::TakeSnapshot() {
 }
 
 void Node::Impl::Take(std::unique_ptr<SnapshotSaved>& saved) {
+  if (saved->failed) {
+    // The rest of it would be for nobody. Of our own, the log still has everything.
+    if (snapshot_ != nullptr && snapshot_meta_ == saved->meta) snapshot_.reset();
+    const auto refusal = receiver_.NotSaved(saved->meta);
+    if (refusal.has_value()) links_.Send(refusal->first, PeerLane::kSnapshot, refusal->second);
+    return;
+  }
   ++stats_.snapshots_saved;
   if (fresh_snapshots_ > 0) --fresh_snapshots_;
   // The snapshot before this one stays too, with the log behind it, should this one prove

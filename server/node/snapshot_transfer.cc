@@ -278,6 +278,15 @@ std::optional<SnapshotReceiver::Ready> SnapshotReceiver::Saved(const raft::Snaps
       from_, {transfer_, SnapshotAck::Result::kInstalled, offset_}, meta_, std::move(state_)};
 }
 
+std::optional<std::pair<raft::NodeId, SnapshotAck>> SnapshotReceiver::NotSaved(
+    const raft::SnapshotMeta& meta) {
+  if (!active() || !(meta == meta_)) return std::nullopt;
+  REACHED("snapshot: the disk does not take what has come");
+  task_.reset();
+  state_.reset();
+  return std::pair(from_, SnapshotAck{transfer_, SnapshotAck::Result::kRefused, 0});
+}
+
 void SnapshotReceiver::Expire(Instant now, Effects* effects) {
   if (!active() || now - last_progress_ < kPatience) return;
   REACHED("snapshot: nothing more comes");

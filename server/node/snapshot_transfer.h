@@ -139,6 +139,10 @@ class SnapshotReceiver {
   };
   std::optional<Ready> Saved(const raft::SnapshotMeta& meta);
 
+  // The disk could not take it. If it is the one that is being received: who sends it is to hear
+  // that this has come to nothing, and may try again.
+  std::optional<std::pair<raft::NodeId, SnapshotAck>> NotSaved(const raft::SnapshotMeta& meta);
+
   // Gives up what is under way: at once, or if nothing new has come of it for kPatience (the sender
   // is gone, or the disk could not take it).
   void Abandon(Effects* effects);

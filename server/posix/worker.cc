@@ -54,7 +54,7 @@ void SnapshotWriter::Take(snapshot::Piece piece) {
     CONCLAVE_FAILPOINT(raftBeforeSaveSnap);
     const auto saved = state->saver.Take(piece);
     if (!saved.ok()) {
-      state->options.failed(saved.status());
+      state->options.failed(piece.meta, saved.status());
     } else if (saved->has_value()) {
       CONCLAVE_FAILPOINT(raftAfterSaveSnap);
       state->options.saved(**saved);

@@ -49,7 +49,7 @@ class SnapshotWriter {
     absl::AnyInvocable<void(const snapshot::Saved&)> saved;
     // A snapshot could not be written (the disk is full, say). It is dropped; the log still has
     // everything, and the process goes on.
-    absl::AnyInvocable<void(const absl::Status&)> failed;
+    absl::AnyInvocable<void(const raft::SnapshotMeta&, const absl::Status&)> failed;
   };
 
   // `disk` and `worker` must outlive it.

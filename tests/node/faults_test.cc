@@ -244,6 +244,20 @@ TEST(FullDiskTest, WritesAreRefusedUntilThereIsRoom) {
   EXPECT_TRUE(Put(trio, full, "more"));
 }
 
+TEST(FullDiskTest, AStateThatCouldNotBeSavedIsSentAgainSoon) {
+  Trio trio;
+  ASSERT_TRUE(Put(trio, trio.leader(), "key"));
+  const size_t follower = trio.follower();
+  trio.FailSnapshot(follower);
+  trio.Refill(follower);
+  const auto is_filled = [&] {
+    return trio.StatsOf(follower)->digest == trio.StatsOf(trio.leader())->digest;
+  };
+  ASSERT_FALSE(is_filled());
+  for (int i = 0; i < 50 && !is_filled(); ++i) trio.Advance(milliseconds(100));
+  EXPECT_TRUE(is_filled());
+}
+
 // Somebody else's alarm is not taken back.
 TEST(FullDiskTest, AnAlarmOfTheOperatorsStays) {
   Trio trio;

@@ -208,6 +208,8 @@ class Trio {
   const Options& options(size_t member) const { return members_[member]->options; }
   // How often this member has refused another's messages.
   size_t distrusted(size_t member) const { return members_[member]->distrusted; }
+  // The disk does not take the next snapshot.
+  void FailSnapshot(size_t member) { members_[member]->snapshot_fails = true; }
   bool stopped(size_t member) const { return members_[member]->stopped; }
   bool diverged(size_t member) const { return members_[member]->diverged; }
   bool wants_reload(size_t member) const { return members_[member]->wants_reload; }
@@ -247,6 +249,7 @@ class Trio {
     PeerDirectory directory;
     std::vector<LogLine> log;
     uint64_t snapshot_bytes = 0;
+    bool snapshot_fails = false;
     std::shared_ptr<const Stats> stats;
     size_t distrusted = 0;
     bool ready = false;
@@ -341,8 +344,9 @@ class Trio {
       if (piece.first) member.snapshot_bytes = 0;
       member.snapshot_bytes += piece.data.size();
       if (!piece.last) continue;
-      member.inputs.emplace_back(
-          std::make_unique<SnapshotSaved>(SnapshotSaved{piece.meta, member.snapshot_bytes}));
+      const bool failed = std::exchange(member.snapshot_fails, false);
+      member.inputs.emplace_back(std::make_unique<SnapshotSaved>(
+          SnapshotSaved{piece.meta, member.snapshot_bytes, failed}));
     }
     for (PeerSend& send : effects.peer_sends) {
       const auto to = NumberOf(send.to);

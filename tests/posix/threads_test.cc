@@ -287,7 +287,8 @@ TEST(SnapshotWriterTest, PiecesBecomeASnapshot) {
                                  EXPECT_EQ(what.bytes, 300'000u);
                                  saved.count_down();
                                },
-                           .failed = [](const absl::Status& why) { ADD_FAILURE() << why; }});
+                           .failed = [](const raft::SnapshotMeta&,
+                                        const absl::Status& why) { ADD_FAILURE() << why; }});
     for (int i = 0; i < 3; ++i) {
       writer.Take({.meta = meta,
                    .data = Bytes::Copy(std::string(100'000, static_cast<char>('a' + i))),
@@ -307,11 +308,14 @@ TEST(SnapshotWriterTest, AFailedSnapshotIsToldAndTheNextOneWorks) {
   disk.set_capacity_bytes(1000);
   const raft::SnapshotMeta meta{.index = raft::Index(9), .term = raft::Term(2), .conf = {}};
   std::vector<std::string> told;
-  SnapshotWriter writer(
-      &disk, &worker,
-      {.cluster_id = 7,
-       .saved = [&](const snapshot::Saved&) { told.push_back("saved"); },
-       .failed = [&](const absl::Status& why) { told.push_back(std::string(why.message())); }});
+  SnapshotWriter writer(&disk, &worker,
+                        {.cluster_id = 7,
+                         .saved = [&](const snapshot::Saved&) { told.push_back("saved"); },
+                         .failed =
+                             [&](const raft::SnapshotMeta& failed, const absl::Status& why) {
+                               EXPECT_EQ(failed, meta);
+                               told.push_back(std::string(why.message()));
+                             }});
   const auto take = [&] {
     writer.Take({.meta = meta, .data = Bytes::Copy(std::string(2000, 'x')), .first = true});
     writer.Take({.meta = meta, .data = Bytes::Copy("the end"), .last = true});
