@@ -136,6 +136,19 @@ TEST(MemoryDiskTest, AFailedSyncLeavesWhatReadsShowButTheDiskLacks) {
   EXPECT_EQ(disk.Content("a"), "");
 }
 
+TEST(MemoryDiskTest, OverwrittenBytesAreThereAfterACrashAndUnsyncedOnesAreStillUnsynced) {
+  MemoryDisk disk;
+  auto file = *disk.Open("a", env::OpenMode::kCreate);
+  ASSERT_TRUE(disk.SyncDirectory("").ok());
+  ASSERT_TRUE(file->Write(0, "durable").ok());
+  ASSERT_TRUE(file->Sync().ok());
+  ASSERT_TRUE(file->Write(7, " unsynced").ok());
+  disk.Overwrite("a", 1, "xx");
+  EXPECT_EQ(disk.Content("a"), "dxxable unsynced");
+  disk.CrashLosingAll();
+  EXPECT_EQ(disk.Content("a"), "dxxable");
+}
+
 TEST(MemoryDiskTest, AFullDiskRefusesToGrow) {
   MemoryDisk disk;
   disk.set_capacity_bytes(10);

@@ -441,6 +441,21 @@ void MemoryDisk::SetContent(std::string_view path, std::string_view content) {
   inode->durable = content;
 }
 
+void MemoryDisk::Overwrite(std::string_view path, uint64_t offset, std::string_view bytes) {
+  std::lock_guard lock(mutex_);
+  const auto place = Find(path);
+  CONCLAVE_CHECK(place.ok(), path);
+  const auto inode = place->first->seen.find(place->second);
+  CONCLAVE_CHECK(inode != place->first->seen.end(), path);
+  std::string& seen = inode->second->seen;
+  CONCLAVE_CHECK(offset + bytes.size() <= seen.size(), path, " ends before ", offset);
+  seen.replace(offset, bytes.size(), bytes);
+  std::string& durable = inode->second->durable;
+  if (offset >= durable.size()) return;
+  const size_t kept = std::min<size_t>(bytes.size(), durable.size() - offset);
+  durable.replace(offset, kept, bytes.substr(0, kept));
+}
+
 bool MemoryDisk::Exists(std::string_view path) const {
   std::lock_guard lock(mutex_);
   return FindInode(path) != nullptr;

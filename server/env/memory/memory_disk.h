@@ -89,6 +89,9 @@ class MemoryDisk : public Disk {
   [[nodiscard]] std::string Content(std::string_view path) const;
   // Replaces a file's content, durably, as rot does. May create the file.
   void SetContent(std::string_view path, std::string_view content);
+  // Other bytes stand there from now on, for readers and after a crash; what was written and not
+  // synced stays as it is. Within the file.
+  void Overwrite(std::string_view path, uint64_t offset, std::string_view bytes);
   [[nodiscard]] bool Exists(std::string_view path) const;
   // All paths of files, sorted.
   [[nodiscard]] std::vector<std::string> Files() const;
