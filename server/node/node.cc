@@ -249,6 +249,7 @@ RaftStatus Node::Impl::raft_status() const {
   status.first_own = raft_.first_own();
   const apply::Member* self = state_->membership().Find(options_.id.value());
   status.is_learner = self != nullptr && self->is_learner;
+  status.awaits_repair = raft_.log_is_short();
   return status;
 }
 

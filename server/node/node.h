@@ -136,6 +136,7 @@ struct RaftStatus {
   raft::Index first_own;   // a leader's: the entry that opens its term
   bool is_leader = false;
   bool is_learner = false;
+  bool awaits_repair = false;  // its log was damaged, and no leader has filled it again yet
 };
 
 class Node {

@@ -23,8 +23,15 @@ enum class Fault : uint8_t {
   kLeaderStopped,   // is told to stop
   kVoterDies,       // loses power while its disk writes its vote
   // Disks
-  kSlowDisk,     // tens of milliseconds a sync
-  kStalledDisk,  // longer than an election takes
+  kSlowDisk,        // tens of milliseconds a sync
+  kStalledDisk,     // longer than an election takes
+  kDiskError,       // an operation fails, or each from then on: the process ends
+  kFullDisk,        // no room for further segments
+  kFullDisks,       // the same on more than half of them
+  kLogRot,          // bits of the log change
+  kSnapshotRot,     // of snapshots
+  kVoteRot,         // of the file of votes, or of the identity
+  kMisplacedWrite,  // a sector of the log stands at another one's place
   // The network between members
   kOneWayCut,   // nothing reaches one from another
   kLinkCut,     // two do not reach each other, and both reach the others
@@ -48,13 +55,14 @@ inline constexpr size_t kFaults = static_cast<size_t>(Fault::kGuest) + 1;
 
 // As flags of the program name them.
 inline constexpr std::array<const char*, kFaults> kFaultNames = {
-    "power-loss",     "lazy-power-loss", "kill",          "blackout",        "death-in-start",
-    "majority-dies",  "rolling-restart", "pause",         "slow-member",     "drift",
-    "leader-moved",   "leader-stopped",  "voter-dies",    "slow-disk",       "stalled-disk",
-    "one-way-cut",    "link-cut",        "isolation",     "partition",       "leader-deaf",
-    "leader-mute",    "bad-network",     "clog",          "reset",           "frame-lost",
-    "frame-repeated", "frame-late",      "frame-garbled", "clients-cut-off", "slow-reader",
-    "guest"};
+    "power-loss",      "lazy-power-loss", "kill",           "blackout",    "death-in-start",
+    "majority-dies",   "rolling-restart", "pause",          "slow-member", "drift",
+    "leader-moved",    "leader-stopped",  "voter-dies",     "slow-disk",   "stalled-disk",
+    "disk-error",      "full-disk",       "full-disks",     "log-rot",     "snapshot-rot",
+    "vote-rot",        "misplaced-write", "one-way-cut",    "link-cut",    "isolation",
+    "partition",       "leader-deaf",     "leader-mute",    "bad-network", "clog",
+    "reset",           "frame-lost",      "frame-repeated", "frame-late",  "frame-garbled",
+    "clients-cut-off", "slow-reader",     "guest"};
 
 class FaultCounts {
  public:

@@ -25,6 +25,7 @@ using conclave::sim::FaultCounts;
 using conclave::sim::Guests;
 using conclave::sim::kFaultNames;
 using conclave::sim::kFaults;
+using conclave::sim::kGuests;
 using conclave::sim::Marks;
 using conclave::sim::Plan;
 using conclave::sim::RecipeCounts;
@@ -47,6 +48,7 @@ GUESTS
   --recipes   processes that use the recipes
   --storm     operators who change the membership all the time
   --auth      users whose permissions change all the time
+  --mixed     when exploring: another of these with each seed, in turn
 PLAN
   --without CLASS   leaves out a class of faults or clients; may be repeated
   --chaos-ms N      ends the chaos sooner
@@ -154,6 +156,7 @@ struct Exploration {
   uint64_t cpu_seconds = 0;  // likewise
   bool first = false;
   bool marks = false;
+  bool mixed = false;  // guests of all kinds, in turn
 };
 
 class Explorer {
@@ -163,8 +166,12 @@ class Explorer {
   int Run() {
     for (uint64_t seed = what_.from; !Enough(seed) && !(what_.first && failed_ > 0); ++seed) {
       // A CHECK that fails ends the process: say before which seed it was.
+      if (what_.mixed) plan_.guests = static_cast<Guests>(seed % kGuests);
       std::fprintf(stderr, "\rseed %llu%s ", Out(seed), plan_.Flags().c_str());
-      Take(Simulation(seed, plan_).Run());
+      const double before_s = CpuSeconds();
+      Verdict verdict = Simulation(seed, plan_).Run();
+      if (verdict.members == 3) CountTrio(verdict, CpuSeconds() - before_s);
+      Take(std::move(verdict));
     }
     Summarise();
     return failed_ == 0 ? 0 : 1;
@@ -175,6 +182,13 @@ class Explorer {
     if (what_.count > 0) return next >= what_.from + what_.count;
     if (what_.cpu_seconds > 0) return CpuSeconds() >= static_cast<double>(what_.cpu_seconds);
     return std::chrono::steady_clock::now() - begin_ >= std::chrono::seconds(what_.seconds);
+  }
+
+  void CountTrio(const Verdict& verdict, double cpu_s) {
+    const double simulated_s = std::chrono::duration<double>(verdict.simulated).count();
+    trio_simulated_s_ += simulated_s;
+    trio_cpu_s_ += cpu_s;
+    trio_operations_ += verdict.operations;
   }
 
   void Take(Verdict verdict) {
@@ -204,6 +218,11 @@ class Explorer {
     std::printf(
         "\n%llu seeds, %llu failed, %.0f s simulated in %.1f s of CPU: %.0f times as fast\n",
         Out(runs_), Out(failed_), simulated_s_, cpu_s, simulated_s_ / cpu_s);
+    if (trio_cpu_s_ > 0) {
+      std::printf("three members: %.0f operations a second, %.0f times as fast\n",
+                  static_cast<double>(trio_operations_) / trio_simulated_s_,
+                  trio_simulated_s_ / trio_cpu_s_);
+    }
     std::printf("%llu faults; median of a run: %llu faults of %llu classes\n", Out(all_.all()),
                 Out(Median(faults_)), Out(Median(classes_)));
     for (size_t i = 0; i < kFaults; ++i) {
@@ -222,11 +241,14 @@ class Explorer {
   }
 
   const Exploration what_;
-  const Plan plan_;
+  Plan plan_;
   const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   uint64_t runs_ = 0;
   uint64_t failed_ = 0;
   double simulated_s_ = 0;
+  double trio_simulated_s_ = 0;  // of runs with three founders
+  double trio_cpu_s_ = 0;
+  uint64_t trio_operations_ = 0;
   FaultCounts all_;
   std::vector<uint64_t> faults_;
   std::vector<uint64_t> classes_;
@@ -272,6 +294,8 @@ int main(int argc, char** argv) {
       shrink = true;
     } else if (flag == "--first") {
       exploration.first = true;
+    } else if (flag == "--mixed") {
+      exploration.mixed = true;
     } else if (flag == "--marks") {
       exploration.marks = true;
     } else if (flag == "--recipes") {

@@ -17,7 +17,10 @@ SimMember::SimMember(Schedule* schedule, Prng* prng, node::Options options,
       cluster_(cluster),
       others_(std::move(others)),
       callbacks_(std::move(callbacks)),
-      disk_(options_.name) {}
+      disk_(options_.name) {
+  disk_.set_hook(
+      [this](env::MemoryDisk::Operation operation, std::string_view) { return OnDisk(operation); });
+}
 
 SimMember::~SimMember() = default;
 
@@ -25,21 +28,27 @@ absl::Status SimMember::Start() {
   CONCLAVE_CHECK(!up());
   ++life_;
   options_.seed = prng_->Next();
+  disk_has_failed_ = false;
   node::OpenOptions open;
   open.segment_bytes = wal::kSegmentBytesMin * 4;
-  if (cluster_ == nullptr) open.joining = others_();
+  open.ask_others = others_;
+  const auto knows_none = node::KnowsNoCluster(disk_);
+  const auto has_log = wal::Log::Exists(disk_);
+  // A founder that has lost its state asks as one that joins does.
+  const bool lost = knows_none.ok() && *knows_none && has_log.ok() && *has_log;
+  if (cluster_ == nullptr || lost) open.joining = others_();
   auto opened = node::OpenMember(disk_, options_, cluster_, open);
-  if (!opened.ok()) return opened.status();
-  log_ = std::move(opened->log);
+  if (!opened.ok()) {
+    disk_.KillProcess();
+    return opened.status();
+  }
   saver_ = std::make_unique<snapshot::Saver>(&disk_, options_.cluster_id, 2);
   node_ = std::make_unique<node::Node>(options_, std::move(opened->recovered), LocalNow());
   inbox_.clear();
-  log_queue_.clear();
-  writing_ = false;
-  truncate_.reset();
   paused_ = false;
   stopping_ = false;
   planned_ = kNever;
+  StartLog(std::move(opened->log));
   PlanTurn(schedule_->now());
   return absl::OkStatus();
 }
@@ -49,10 +58,9 @@ void SimMember::Stop(Crash crash) {
   ++life_;
   node_.reset();
   saver_.reset();
-  log_.reset();
+  log_writer_.reset();
   inbox_.clear();
   pieces_.clear();
-  log_queue_.clear();
   switch (crash) {
     case Crash::kPower:
       return disk_.Crash(*prng_);
@@ -61,6 +69,63 @@ void SimMember::Stop(Crash crash) {
     case Crash::kProcess:
       return disk_.KillProcess();
   }
+}
+
+// ---- Its disk -----------------------------------------------------------------------------------
+
+void SimMember::StartLog(std::unique_ptr<wal::Log> log) {
+  log_writer_ = std::make_unique<LogWriter>(
+      schedule_, prng_, std::move(log),
+      LogWriter::Callbacks{.synced =
+                               [this](uint64_t batch) {
+                                 Put(node::LogSynced{batch, {}});
+                               },
+                           .space = [this](const node::DiskSpace& space) { Put(space); },
+                           .failed =
+                               [this](const absl::Status& status) {
+                                 schedule_->After({}, [this, status, life = life_] {
+                                   if (life == life_) callbacks_.disk_failed(status);
+                                 });
+                               },
+                           .sync_time = [this] { return SyncTime(); }});
+  log_writer_->Start();
+}
+
+absl::Status SimMember::OnDisk(env::MemoryDisk::Operation operation) {
+  using Operation = env::MemoryDisk::Operation;
+  if (!operations_until_error_.has_value() || operation == Operation::kRead ||
+      operation == Operation::kLock) {
+    return absl::OkStatus();
+  }
+  if (*operations_until_error_ > 0) {
+    --*operations_until_error_;
+    return absl::OkStatus();
+  }
+  if (!fails_for_good_) operations_until_error_.reset();
+  disk_has_failed_ = true;
+  return absl::InternalError("input/output error");
+}
+
+void SimMember::FailDisk(uint64_t after_operations, bool for_good) {
+  operations_until_error_ = after_operations;
+  fails_for_good_ = for_good;
+}
+
+void SimMember::FillDisk(uint64_t room_bytes) {
+  MakeRoom();
+  const env::Space space = *disk_.FreeSpace();
+  disk_.set_capacity_bytes(space.total_bytes - space.free_bytes + room_bytes);
+  disk_is_full_ = true;
+}
+
+void SimMember::MakeRoom() {
+  disk_.set_capacity_bytes(UINT64_MAX);
+  disk_is_full_ = false;
+}
+
+void SimMember::RepairDisk() {
+  operations_until_error_.reset();
+  MakeRoom();
 }
 
 // ---- Its clock ----------------------------------------------------------------------------------
@@ -125,13 +190,10 @@ void SimMember::Turn() {
   idle_turns_ = nothing && again <= now ? idle_turns_ + 1 : 0;
   CONCLAVE_CHECK(idle_turns_ < 1000, options_.name, " turns without end");
   const raft::NodeId candidate = VoteIn(effects_);
-  if (effects_.append.has_value()) {
-    log_queue_.push_back(*std::move(effects_.append));
-    StartWrite();
-  }
+  if (effects_.append.has_value()) log_writer_->Append(*std::move(effects_.append));
   for (node::SnapshotPiece& piece : effects_.snapshot_pieces) TakePiece(std::move(piece));
   for (auth::PasswordJob& job : effects_.password_jobs) RunPasswordJob(job);
-  if (effects_.truncate.has_value()) truncate_ = effects_.truncate->index;
+  if (effects_.truncate.has_value()) log_writer_->TruncatePrefix(effects_.truncate->index);
   const uint64_t life = life_;
   callbacks_.turned();
   callbacks_.effects(effects_);
@@ -157,43 +219,6 @@ raft::NodeId SimMember::VoteIn(const node::Effects& effects) {
 
 Duration SimMember::SyncTime() {
   return Duration(prng_->Between(latency_.sync_min.count(), latency_.sync_max.count()));
-}
-
-void SimMember::StartWrite() {
-  if (writing_ || log_queue_.empty()) return;
-  writing_ = true;
-  std::vector<wal::LogBatch> batches;
-  for (const node::LogAppend& append : log_queue_) {
-    wal::LogBatch batch;
-    if (append.reset.has_value()) batch.reset = {append.reset->index, append.reset->term};
-    batch.hard_state = append.hard_state;
-    batch.entries = append.entries;
-    batches.push_back(batch);
-  }
-  const absl::Status status = log_->Append(batches);
-  CONCLAVE_CHECK(status.ok(), status.ToString());
-  written_batch_ = log_queue_.back().batch;
-  log_queue_.clear();
-  schedule_->After(SyncTime(), [this, life = life_] {
-    if (life == life_) EndWrite();
-  });
-}
-
-void SimMember::EndWrite() {
-  const absl::Status status = log_->Sync();
-  CONCLAVE_CHECK(status.ok(), status.ToString());
-  writing_ = false;
-  if (truncate_.has_value()) {
-    const absl::Status truncated = log_->TruncatePrefix(*truncate_);
-    CONCLAVE_CHECK(truncated.ok(), truncated.ToString());
-    truncate_.reset();
-  }
-  if (log_queue_.empty() && prng_->Chance(1, 2)) {
-    const absl::Status marked = log_->MarkSynced();
-    CONCLAVE_CHECK(marked.ok(), marked.ToString());
-  }
-  Put(node::LogSynced{written_batch_, {}});
-  StartWrite();
 }
 
 void SimMember::RunPasswordJob(const auth::PasswordJob& job) {
@@ -224,17 +249,18 @@ void SimMember::SavePieceLater() {
 void SimMember::SavePiece() {
   node::SnapshotPiece piece = std::move(pieces_.front());
   pieces_.pop_front();
-  auto saved = saver_->Take({.meta = std::move(piece.meta),
-                             .data = std::move(piece.data),
-                             .first = piece.first,
-                             .last = piece.last,
-                             .abandon = piece.abandon});
-  CONCLAVE_CHECK(saved.ok(), saved.status().ToString());
+  const auto saved = saver_->Take({.meta = piece.meta,
+                                   .data = std::move(piece.data),
+                                   .first = piece.first,
+                                   .last = piece.last,
+                                   .abandon = piece.abandon});
+  CONCLAVE_CHECK(saved.ok() || disk_has_failed_ || disk_is_full_, saved.status().ToString());
   if (!pieces_.empty()) SavePieceLater();
-  if (!saved->has_value()) return;
+  if (saved.ok() && !saved->has_value()) return;
   auto done = std::make_unique<node::SnapshotSaved>();
-  done->meta = (**saved).meta;
-  done->bytes = (**saved).bytes;
+  done->meta = std::move(piece.meta);
+  done->failed = !saved.ok();
+  if (saved.ok()) done->bytes = (*saved)->bytes;
   Put(std::move(done));
 }
 

@@ -1,9 +1,8 @@
 // SimMember: a whole server process in the simulator: the production Node, log, snapshot files and
 // recovery, on a simulated disk, driven by the simulated clock.
 //
-// The log "thread" works as the real one does: it takes everything that is queued, appends it,
-// syncs after the disk's latency, and reports once. A crash in between leaves on the disk what
-// MemoryDisk decides.
+// What a crash leaves on the disk is what MemoryDisk decides. The disk may also fail, as a real one
+// does: with errors, or by being full; then the process ends, or goes on without writes.
 #pragma once
 
 #include <deque>
@@ -19,8 +18,8 @@
 #include "conclave/server/node/bootstrap.h"
 #include "conclave/server/node/node.h"
 #include "conclave/server/snapshot/writer.h"
-#include "conclave/server/wal/log.h"
 #include "conclave/tests/sim/history.h"
+#include "conclave/tests/sim/log_writer.h"
 #include "conclave/tests/sim/schedule.h"
 
 namespace conclave::sim {
@@ -37,9 +36,11 @@ class SimMember {
     std::function<void()> turned;                       // after a turn: the state may be looked at
     std::function<void()> stopped;                      // the node has said so
     std::function<void(raft::NodeId candidate)> votes;  // it gives its disk a vote to write
+    // The disk has failed, and the process ends.
+    std::function<void(const absl::Status& status)> disk_failed;
   };
 
-  // Who the others are, for a member that joins: asked when it starts without a state.
+  // Who the others are, for a member that joins, or has lost its state.
   using Others = std::function<std::vector<node::PeerAddress>()>;
 
   // A founder of `cluster`; null: it joins.
@@ -47,7 +48,8 @@ class SimMember {
             const node::InitialCluster* cluster, Others others, Callbacks callbacks);
   ~SimMember();
 
-  // Recovers from the disk and runs. An error is a failure of the run.
+  // Recovers from the disk and runs. An error that the disk does not excuse is a failure of the
+  // run.
   [[nodiscard]] absl::Status Start();
   enum class Crash { kPower, kLazyPower, kProcess };
   void Stop(Crash crash);
@@ -67,8 +69,22 @@ class SimMember {
   uint64_t life() const { return life_; }
   // It was told to stop, and has not done so yet.
   bool stopping() const { return stopping_; }
+  // Its log was damaged, and it votes as if it had all of it until others have filled it up.
+  bool awaits_repair() const { return node_->raft_status().awaits_repair; }
   env::MemoryDisk& disk() { return disk_; }
+  const env::MemoryDisk& disk() const { return disk_; }
   void set_latency(const DiskLatency& latency) { latency_ = latency; }
+
+  // After so many operations the disk gives errors: one, or from then on nothing else.
+  void FailDisk(uint64_t after_operations, bool for_good);
+  // There is room for so many more bytes.
+  void FillDisk(uint64_t room_bytes);
+  void MakeRoom();
+  void RepairDisk();
+  bool disk_is_full() const { return disk_is_full_; }
+  // It has given an error in this life, or in an attempt to start one.
+  bool disk_has_failed() const { return disk_has_failed_; }
+
   // Its turns come that much later, as on a machine that has other things to do.
   void set_turn_delay(Duration delay) { turn_delay_ = delay; }
   // From now on its clock is so much too fast.
@@ -81,8 +97,8 @@ class SimMember {
   void PlanTurn(Instant at);
   void Turn();
   raft::NodeId VoteIn(const node::Effects& effects);
-  void StartWrite();
-  void EndWrite();
+  absl::Status OnDisk(env::MemoryDisk::Operation operation);
+  void StartLog(std::unique_ptr<wal::Log> log);
   void RunPasswordJob(const auth::PasswordJob& job);
   void TakePiece(node::SnapshotPiece piece);
   void SavePieceLater();
@@ -104,7 +120,7 @@ class SimMember {
 
   uint64_t life_ = 0;
   std::unique_ptr<node::Node> node_;
-  std::unique_ptr<wal::Log> log_;
+  std::unique_ptr<LogWriter> log_writer_;
   std::unique_ptr<snapshot::Saver> saver_;
   std::vector<node::Input> inbox_;
   node::Effects effects_;
@@ -115,10 +131,10 @@ class SimMember {
   std::pair<raft::Term, raft::NodeId> last_vote_;
 
   std::deque<node::SnapshotPiece> pieces_;  // for the writer of snapshots
-  std::deque<node::LogAppend> log_queue_;
-  bool writing_ = false;
-  uint64_t written_batch_ = 0;
-  std::optional<raft::Index> truncate_;
+  std::optional<uint64_t> operations_until_error_;
+  bool fails_for_good_ = false;
+  bool disk_has_failed_ = false;
+  bool disk_is_full_ = false;
 };
 
 }  // namespace conclave::sim

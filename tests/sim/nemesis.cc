@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "conclave/api/rpc.pb.h"
+#include "conclave/server/wal/log.h"
 #include "conclave/tests/sim/simulation.h"
 
 namespace conclave::sim {
@@ -15,6 +16,9 @@ namespace {
 
 // One class in so many does not happen in a run.
 constexpr uint64_t kLeftOut = 10;
+constexpr uint64_t kErrorWithin = 20;  // operations on the disk
+// Of a disk that is full: some segments.
+constexpr uint64_t kRoomMax = 3 * 4 * wal::kSegmentBytesMin;
 constexpr int64_t kGapsMaxMs[] = {250, 400, 500, 600, 1200, 3000};
 
 }  // namespace
@@ -36,6 +40,13 @@ const std::vector<Nemesis::Deed>& Nemesis::Deeds() {
       {Fault::kVoterDies, 3, &Nemesis::VoterDies},
       {Fault::kSlowDisk, 2, &Nemesis::SlowDisk},
       {Fault::kStalledDisk, 2, &Nemesis::StalledDisk},
+      {Fault::kDiskError, 2, &Nemesis::DiskError},
+      {Fault::kFullDisk, 1, &Nemesis::FullDisk},
+      {Fault::kFullDisks, 1, &Nemesis::FullDisks},
+      {Fault::kLogRot, 3, &Nemesis::LogRot},
+      {Fault::kSnapshotRot, 2, &Nemesis::SnapshotRot},
+      {Fault::kVoteRot, 2, &Nemesis::VoteRot},
+      {Fault::kMisplacedWrite, 1, &Nemesis::MisplacedWrite},
       {Fault::kOneWayCut, 4, &Nemesis::OneWayCut},
       {Fault::kLinkCut, 3, &Nemesis::LinkCut},
       {Fault::kIsolation, 3, &Nemesis::Isolation},
@@ -283,6 +294,82 @@ bool Nemesis::StalledDisk() {
   });
   return true;
 }
+
+// An error of a write or a sync ends the process. What it was to remember may be lost, and the page
+// cache shows it all the same.
+bool Nemesis::DiskError() {
+  const size_t member = Any();
+  SimMember& server = simulation_->server(member);
+  const bool for_good = prng_.Chance(1, 3);
+  simulation_->Tell(absl::StrCat("the disk of member ", member, for_good ? " breaks" : " errs"));
+  server.FailDisk(prng_.Below(kErrorWithin), for_good);
+  simulation_->schedule().After(Between(200, 4000), [this, &server] {
+    if (active_) server.RepairDisk();
+  });
+  return true;
+}
+
+bool Nemesis::FillDisk(size_t member, Duration time) {
+  SimMember& server = simulation_->server(member);
+  if (!server.up() || server.disk_is_full()) return false;
+  simulation_->Tell(absl::StrCat("the disk of member ", member, " is full"));
+  server.FillDisk(prng_.Below(kRoomMax));
+  filled_.insert(member);
+  simulation_->schedule().After(time, [this, member, &server] {
+    if (!active_) return;
+    simulation_->Tell(absl::StrCat("the disk of member ", member, " has room"));
+    server.MakeRoom();
+  });
+  return true;
+}
+
+bool Nemesis::FullDisk() { return FillDisk(Any(), Between(500, 6000)); }
+
+bool Nemesis::FullDisks() {
+  const size_t count = simulation_->member_count();
+  const size_t first = Any();
+  const Duration time = Between(500, 4000);
+  bool any = false;
+  for (size_t i = 0; i <= count / 2; ++i) any |= FillDisk((first + i) % count, time);
+  return any;
+}
+
+void Nemesis::LookForRepaired() {
+  std::erase_if(rotten_, [this](const auto& rotten) {
+    const SimMember& server = simulation_->member(rotten.first);
+    if (!server.up() || server.awaits_repair()) return false;
+    return std::none_of(rotten.second.begin(), rotten.second.end(),
+                        [&](const RottenSpot& spot) { return IsStillThere(server.disk(), spot); });
+  });
+}
+
+// Of a minority at a time: the others must have what these have lost.
+bool Nemesis::RotSomething(RotKind kind) {
+  // Where the membership changes all the time nobody knows what is a minority.
+  if (plan_.guests == Guests::kStorm) return false;
+  const size_t founders = simulation_->founder_count();
+  const size_t member = prng_.Below(founders);
+  LookForRepaired();
+  if (rotten(member) || rotten_.size() >= (founders - 1) / 2) return false;
+  std::vector<RottenSpot> spots = Rot(&simulation_->server(member).disk(), kind, &prng_);
+  if (spots.empty()) return false;
+  for (const RottenSpot& spot : spots) {
+    simulation_->Tell(absl::StrCat("member ", member, ": ", spot.file, " rots at byte ",
+                                   spot.offset, ", ", spot.bytes.size(), " bytes"));
+  }
+  rotten_[member] = std::move(spots);
+  // It is found when the member starts; at once, or whenever that is.
+  if (prng_.Chance(1, 2)) {
+    const auto crash = prng_.Chance(1, 2) ? SimMember::Crash::kPower : SimMember::Crash::kProcess;
+    (void)Crash(member, crash, " dies with a rotten disk", milliseconds(2000));
+  }
+  return true;
+}
+
+bool Nemesis::LogRot() { return RotSomething(RotKind::kLog); }
+bool Nemesis::SnapshotRot() { return RotSomething(RotKind::kSnapshot); }
+bool Nemesis::VoteRot() { return RotSomething(RotKind::kVotes); }
+bool Nemesis::MisplacedWrite() { return RotSomething(RotKind::kMisplaced); }
 
 // ---- The network --------------------------------------------------------------------------------
 

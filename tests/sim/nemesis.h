@@ -5,14 +5,16 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "conclave/base/prng.h"
 #include "conclave/tests/sim/faults.h"
 #include "conclave/tests/sim/member.h"
 #include "conclave/tests/sim/plan.h"
+#include "conclave/tests/sim/rot.h"
 
 namespace conclave::sim {
 
@@ -29,6 +31,15 @@ class Nemesis {
   // A member gives its disk a vote to write.
   void OnVote(size_t voter, std::optional<size_t> candidate);
 
+  // Starts a member again, unless all is being put right by then.
+  void Restart(size_t member, Duration after);
+  // Something on its disk has rotted, and is not repaired yet: it may have to wait for others.
+  bool rotten(size_t member) const { return rotten_.contains(member); }
+  // To be asked before: who has been repaired since is rotten no more.
+  void LookForRepaired();
+  // Whose disk was full at some time: all may wait for them to say that there is room again.
+  const std::set<size_t>& filled() const { return filled_; }
+
  private:
   struct Deed {
     Fault fault;
@@ -42,10 +53,11 @@ class Nemesis {
   size_t Any();
   Duration Between(int64_t low_ms, int64_t high_ms);
   bool Crash(size_t member, SimMember::Crash crash, const char* how, Duration down_max);
-  void Restart(size_t member, Duration after);
   void Isolate(size_t member);
   void SpareVoters();
   void SetLatencies(const DiskLatency& latency);
+  bool FillDisk(size_t member, Duration time);
+  bool RotSomething(RotKind kind);
 
   bool PowerLoss();
   bool LazyPowerLoss();
@@ -62,6 +74,13 @@ class Nemesis {
   bool VoterDies();
   bool SlowDisk();
   bool StalledDisk();
+  bool DiskError();
+  bool FullDisk();
+  bool FullDisks();
+  bool LogRot();
+  bool SnapshotRot();
+  bool VoteRot();
+  bool MisplacedWrite();
   bool OneWayCut();
   bool LinkCut();
   bool Isolation();
@@ -82,6 +101,8 @@ class Nemesis {
   uint32_t weights_ = 0;
   Duration gap_max_{};
   FaultCounts counts_;
+  std::map<size_t, std::vector<RottenSpot>> rotten_;
+  std::set<size_t> filled_;
 };
 
 }  // namespace conclave::sim

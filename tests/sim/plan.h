@@ -19,6 +19,7 @@ enum class Guests : uint8_t {
   kStorm,    // operators who change the membership all the time
   kAuth,     // users whose permissions change all the time
 };
+inline constexpr size_t kGuests = static_cast<size_t>(Guests::kAuth) + 1;
 
 // Clients that a run can do without.
 enum class Part : uint8_t { kKeys, kWatches, kLeases, kCompactions, kGuests };

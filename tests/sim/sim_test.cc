@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "conclave/tests/sim/faults.h"
 #include "conclave/tests/sim/marks.h"
 #include "conclave/tests/sim/simulation.h"
 
@@ -42,10 +43,12 @@ TEST(Simulation, ThreeHundredSeedsHoldWhatIsPromised) {
   uint64_t installed = 0;
   std::vector<uint64_t> faults;
   std::vector<size_t> classes;
+  FaultCounts all;
   for (uint64_t seed = 1000; seed < 1300; ++seed) {
     const Verdict verdict = Simulation(seed).Run();
     EXPECT_TRUE(verdict.ok()) << Report(verdict);
     acknowledged += verdict.acknowledged;
+    all += verdict.faults;
     faults.push_back(verdict.faults.all());
     classes.push_back(verdict.faults.classes());
     elections += verdict.elections;
@@ -54,7 +57,11 @@ TEST(Simulation, ThreeHundredSeedsHoldWhatIsPromised) {
   // The worlds are neither empty nor hopeless.
   EXPECT_GT(acknowledged, 100'000u);
   EXPECT_GE(Median(faults), 50u);
-  EXPECT_GE(Median(classes), 15u);
+  EXPECT_GE(Median(classes), 20u);
+  for (size_t i = 0; i < kFaults; ++i) {
+    const auto fault = static_cast<Fault>(i);
+    if (fault != Fault::kGuest) EXPECT_GT(all.of(fault), 0u) << kFaultNames[i];
+  }
   EXPECT_GT(elections, 1'000u);
   EXPECT_GT(installed, 20u);
   // Three hundred runs come by most of the rare paths that such clients can reach.

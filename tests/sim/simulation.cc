@@ -9,10 +9,12 @@
 #include "conclave/base/check.h"
 #include "conclave/base/crc32c.h"
 #include "conclave/server/node/directory.h"
+#include "conclave/server/node/own_call.h"
 #include "conclave/server/node/stats.h"
 #include "conclave/tests/node/request.h"
 #include "conclave/tests/sim/auth_world.h"
 #include "conclave/tests/sim/clients.h"
+#include "conclave/tests/sim/learner.h"
 #include "conclave/tests/sim/recipes/recipe_world.h"
 #include "conclave/tests/sim/storm.h"
 
@@ -31,13 +33,19 @@ constexpr Duration kLeaseSlack = seconds(5);
 constexpr Duration kClientPatience = seconds(12);
 constexpr uint64_t kNemesisStream = 0x0e3e515c1a55e5u;
 constexpr uint64_t kSwarmStream = 0x51a3e0f5ee0d5u;
+constexpr uint64_t kLearnerStream = 0x1ea51e51u;
+// One world of so many, of those where nobody else changes the membership.
+constexpr uint64_t kLearnerIn = 3;
 constexpr Duration kClientDelayMin = std::chrono::microseconds(50);
 constexpr Duration kClientDelayMax = std::chrono::microseconds(2000);
-// For which clients go on when all is well again.
+// For which clients go on when all is well again; an operator of users asks one thing after the
+// other, and what he asked before may be given up after five seconds and two election timeouts.
 constexpr Duration kCalmWork = seconds(6);
+constexpr Duration kCalmWorkOfOperators = seconds(9);
 // What the network had delayed before may still arrive, and break connections, for so long.
 constexpr Duration kOldFrames = seconds(4);
 constexpr Duration kCalmAnswer = seconds(2);
+constexpr Duration kStartsAgainAfter = milliseconds(400);
 
 }  // namespace
 
@@ -78,6 +86,8 @@ void Simulation::Configure() {
   // Small limits make snapshots, transfers and slow streams common.
   small_ = prng_.Chance(2, 3);
   if (plan_.guests == Guests::kStorm) strict_ = prng_.Chance(2, 3);
+  has_learner_ =
+      plan_.guests == Guests::kPlain && Prng(seed_ ^ kLearnerStream).Chance(1, kLearnerIn);
   for (size_t i = 0; i < count; ++i) {
     AddServer(OptionsOf(i, cluster_.Find(founders[i].name)->id), /*founder=*/true);
   }
@@ -128,7 +138,7 @@ void Simulation::AddServer(node::Options options, bool founder) {
   directories_.emplace_back();
   members_.push_back(std::make_unique<SimMember>(
       &schedule_, &prng_, std::move(options), founder ? &cluster_ : nullptr,
-      [this] { return Others(); },
+      [this, number] { return OthersThan(number); },
       SimMember::Callbacks{
           .effects = [this, number](node::Effects& effects) { OnEffects(number, effects); },
           .turned = [this,
@@ -137,7 +147,9 @@ void Simulation::AddServer(node::Options options, bool founder) {
           .votes =
               [this, number](raft::NodeId candidate) {
                 nemesis_->OnVote(number, NumberOf(candidate.value()));
-              }}));
+              },
+          .disk_failed = [this,
+                          number](const absl::Status& status) { OnDiskFailed(number, status); }}));
 }
 
 // ---- Members that come and go -------------------------------------------------------------------
@@ -174,19 +186,22 @@ std::optional<size_t> Simulation::Leader() const {
 }
 
 // As somebody who is up would tell it.
-std::vector<node::PeerAddress> Simulation::Others() const {
+std::vector<node::PeerAddress> Simulation::OthersThan(size_t asking) const {
+  // Who has no state yet knows of nobody.
+  const auto knows = [this](size_t member) {
+    const node::PeerDirectory& directory = directories_[member];
+    return std::pair(directory.removed.size(), directory.members.size());
+  };
   size_t newest = 0;
   for (size_t i = 0; i < members_.size(); ++i) {
-    if (!directories_[i].members.empty() &&
-        directories_[i].removed.size() >= directories_[newest].removed.size()) {
-      newest = i;
-    }
+    if (knows(i) >= knows(newest)) newest = i;
   }
   std::vector<node::PeerAddress> others;
   const auto directory = node::DecodeDirectory(directories_[newest].members);
   if (!directory.ok()) return others;
+  const uint64_t self = members_[asking]->options().id.value();
   for (const apply::Member& member : directory->members) {
-    others.push_back({raft::NodeId(member.id), member.peer_urls});
+    if (member.id != self) others.push_back({raft::NodeId(member.id), member.peer_urls});
   }
   return others;
 }
@@ -239,6 +254,30 @@ void Simulation::OnStopped(size_t member) {
   Kill(member, SimMember::Crash::kProcess);
 }
 
+// As a service manager does, with a process that ends by itself.
+void Simulation::OnDiskFailed(size_t member, const absl::Status& status) {
+  Tell(absl::StrCat("member ", member, " ends: ", status.ToString()));
+  if (!members_[member]->disk_has_failed()) {
+    Complain(absl::StrCat("member ", member, " ends though its disk is well: ", status.ToString()));
+  }
+  peers_[member].clear();
+  Kill(member, SimMember::Crash::kProcess);
+  nemesis_->Restart(member, kStartsAgainAfter);
+}
+
+void Simulation::DoesNotStart(size_t member, const absl::Status& status) {
+  const SimMember& server = *members_[member];
+  // What is damaged cannot be set aside where there is no room.
+  const bool lacks_room =
+      server.disk_is_full() && nemesis_->rotten(member) && absl::IsResourceExhausted(status);
+  if (!server.disk_has_failed() && !lacks_room) {
+    Complain(absl::StrCat("member ", member, " does not start: ", status.ToString()));
+    return;
+  }
+  Tell(absl::StrCat("member ", member, " does not start: ", status.ToString()));
+  nemesis_->Restart(member, kStartsAgainAfter);
+}
+
 void Simulation::OnEffects(size_t member, node::Effects& effects) {
   trace_.Mix(static_cast<uint64_t>(schedule_.now().time_since_epoch().count()));
   trace_.Mix(member);
@@ -260,6 +299,7 @@ void Simulation::OnEffects(size_t member, node::Effects& effects) {
   }
   for (node::Reply& reply : effects.replies) {
     trace_.Mix(Crc32c(reply.body.view()));
+    if (node::IsOwnCall(reply.id)) continue;
     const auto found = calls_.find(reply.id.value());
     if (found == calls_.end()) {
       Complain(absl::StrCat("member ", member, " answers a call that is not open"));
@@ -405,10 +445,7 @@ void Simulation::Boot(size_t member) {
   ++starts_;
   Tell(absl::StrCat("member ", member, " starts"));
   const absl::Status status = members_[member]->Start();
-  if (!status.ok()) {
-    Complain(absl::StrCat("member ", member, " does not start: ", status.ToString()));
-    return;
-  }
+  if (!status.ok()) return DoesNotStart(member, status);
   observer_.Restarted(member);
   peers_[member].clear();
   network_->Up(member);
@@ -444,7 +481,9 @@ void Simulation::Kill(size_t member, SimMember::Crash crash) {
 
 // ---- The run ------------------------------------------------------------------------------------
 
-// A majority of the voters, as whoever knows the newest configuration has it.
+// A majority of the voters, as whoever knows the newest configuration has it, and who else is
+// needed for a write: those whose full disks have stopped all writes. Whoever waits to be repaired
+// may not count: what it has lost may be with those who stay away.
 std::set<size_t> Simulation::ChooseCore() {
   std::vector<size_t> voters;
   size_t newest = 0;
@@ -455,6 +494,8 @@ std::set<size_t> Simulation::ChooseCore() {
       newest = i;
     }
   }
+  nemesis_->LookForRepaired();
+  size_t majority = 0;
   for (size_t i = 0; i < members_.size(); ++i) {
     if (left(i)) continue;
     if (members_[newest]->up() && plan_.guests == Guests::kStorm) {
@@ -462,16 +503,21 @@ std::set<size_t> Simulation::ChooseCore() {
           members_[newest]->state().membership().Find(members_[i]->options().id.value());
       if (member == nullptr || member->is_learner) continue;
     }
-    voters.push_back(i);
+    if (!nemesis_->rotten(i)) voters.push_back(i);
+    ++majority;
   }
+  majority = majority / 2 + 1;
+  CONCLAVE_CHECK(voters.size() >= majority, "a majority is rotten");
   std::set<size_t> core;
-  while (core.size() < voters.size() / 2 + 1) core.insert(voters[prng_.Below(voters.size())]);
+  while (core.size() < majority) core.insert(voters[prng_.Below(voters.size())]);
+  core.insert(nemesis_->filled().begin(), nemesis_->filled().end());
   return core;
 }
 
 void Simulation::PutRight(size_t member) {
   SimMember& server = *members_[member];
   server.set_latency(DiskLatency());
+  server.RepairDisk();
   server.set_turn_delay({});
   server.Resume();
   clients_cut_.erase(member);
@@ -479,7 +525,7 @@ void Simulation::PutRight(size_t member) {
   if (!server.up() && !left(member)) Boot(member);
 }
 
-// The rest stays as it is: down, paused, slow, half cut off.
+// The rest stays as it is: down, paused, slow, half cut off, its disk broken.
 void Simulation::HealCore() {
   chaos_ = false;
   nemesis_->Stop();
@@ -614,6 +660,7 @@ void Simulation::InviteGuests() {
   if (plan_.guests == Guests::kStorm && plan_.Has(Part::kGuests)) {
     clients_.push_back(MakeStorm(this));
   }
+  if (has_learner_ && plan_.Has(Part::kGuests)) clients_.push_back(MakeLearnerOperator(this));
   if (plan_.guests == Guests::kAuth) {
     if (plan_.Has(Part::kGuests)) clients_.push_back(MakeAuthWorld(this));
     return;
@@ -647,7 +694,8 @@ Verdict Simulation::Run() {
   schedule_.RunUntil(schedule_.now() + chaos);
   CheckLiveness();
   calm_from_ = schedule_.now();
-  schedule_.RunUntil(schedule_.now() + kCalmWork);
+  const bool operators = plan_.guests == Guests::kAuth;
+  schedule_.RunUntil(schedule_.now() + (operators ? kCalmWorkOfOperators : kCalmWork));
   WaitForCalm();
 
   CheckAgreement();

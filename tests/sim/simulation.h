@@ -66,6 +66,8 @@ class Simulation {
   Schedule& schedule() { return schedule_; }
   Prng& prng() { return prng_; }
   size_t member_count() const { return members_.size(); }
+  // The first of them; all of these have votes.
+  size_t founder_count() const { return cluster_.members.size(); }
 
   // Null: no answer will come.
   using Answer = std::function<void(const node::Reply* reply)>;
@@ -93,6 +95,8 @@ class Simulation {
 
   Duration progress_interval() const { return members_[0]->options().watch_progress_interval; }
   bool chaos() const { return chaos_; }
+  // A majority is put right, and the rest is not.
+  bool core_only() const { return core_only_; }
   bool ending() const { return ending_; }
   bool up(size_t member) const { return members_[member]->up(); }
   // Of members, so far.
@@ -137,13 +141,15 @@ class Simulation {
   void Configure();
   node::Options OptionsOf(size_t number, raft::NodeId id);
   void AddServer(node::Options options, bool founder);
-  std::vector<node::PeerAddress> Others() const;
+  std::vector<node::PeerAddress> OthersThan(size_t member) const;
   void FollowMembers(size_t member, node::Effects& effects);
   void TellConnection(size_t to, size_t peer, bool connected);
   void TellRemoved(size_t removed, size_t by);
   void OnEffects(size_t member, node::Effects& effects);
   void OnStream(size_t member, node::StreamEffect& effect);
   void OnStopped(size_t member);
+  void OnDiskFailed(size_t member, const absl::Status& status);
+  void DoesNotStart(size_t member, const absl::Status& status);
   void InviteGuests();
   std::set<size_t> ChooseCore();
   void PutRight(size_t member);
@@ -175,6 +181,7 @@ class Simulation {
   std::vector<node::PeerDirectory> directories_;       // likewise
   std::set<size_t> left_;                              // were removed, and have stopped
   bool small_ = false;                                 // limits
+  bool has_learner_ = false;                           // at some time
   bool strict_ = true;                                 // about changes of membership
   Observer observer_;
   std::vector<std::unique_ptr<Client>> clients_;
