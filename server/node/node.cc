@@ -211,6 +211,8 @@ void Node::Impl::Turn(Instant now, std::span<Input> inputs, Effects* effects) {
   TakeParked();
   TakeEndedLeaseCalls();
   Background();
+  if (disk_alarm_) [[unlikely]]
+    HearOfAlarms();
   Flush();
   effects_ = nullptr;
 }

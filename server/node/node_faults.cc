@@ -305,7 +305,7 @@ bool Node::Impl::SnapshotForSpace() const {
 
 // ---- Alarms -------------------------------------------------------------------------------------
 
-void Node::Impl::SetAlarm(raft::NodeId member, wire::AlarmType type, bool raise) {
+void Node::Impl::CallAboutAlarms(Bytes request) {
   next_alarm_ = now_ + kAlarmInterval;
   if (itself_ == nullptr) {
     auto itself = std::make_shared<Credentials>();
@@ -313,10 +313,22 @@ void Node::Impl::SetAlarm(raft::NodeId member, wire::AlarmType type, bool raise)
     itself_ = std::move(itself);
   }
   UnaryCall call{CallId(kOwnCallBit | kAlarmCallBit | ++last_own_call_), Method::kAlarm,
-                 AlarmCall(raise ? wire::AlarmAction::kActivate : wire::AlarmAction::kDeactivate,
-                           member, type),
-                 false, itself_};
+                 std::move(request), false, itself_};
+  if (disk_alarm_) alarm_calls_.insert(call.id.value());
   Take(call);
+}
+
+void Node::Impl::SetAlarm(raft::NodeId member, wire::AlarmType type, bool raise) {
+  alarms_known_ = false;
+  CallAboutAlarms(AlarmCall(raise ? wire::AlarmAction::kActivate : wire::AlarmAction::kDeactivate,
+                            member, type));
+}
+
+void Node::Impl::HearOfAlarms() {
+  for (const node::Reply& reply : effects_->replies) {
+    if (alarm_calls_.erase(reply.id.value()) == 0 || reply.id.value() != alarm_question_) continue;
+    alarms_known_ = reply.error == nullptr;
+  }
 }
 
 // What stands in the state is compared with what should: so it does not matter whether a proposal
@@ -329,8 +341,17 @@ void Node::Impl::KeepAlarms() {
     return SetAlarm(options_.id, wire::AlarmType::kNoSpace, /*raise=*/true);
   }
   if (!disk_.full && disk_alarm_) {
-    disk_alarm_ = raised.contains(no_space);
-    if (disk_alarm_) return SetAlarm(options_.id, wire::AlarmType::kNoSpace, /*raise=*/false);
+    if (raised.contains(no_space)) {
+      return SetAlarm(options_.id, wire::AlarmType::kNoSpace, /*raise=*/false);
+    }
+    // That it does not stand here may be old, and one that this member raised still on its way.
+    disk_alarm_ = !alarms_known_ || !alarm_calls_.empty();
+    if (disk_alarm_) {
+      alarm_question_ = kOwnCallBit | kAlarmCallBit | (last_own_call_ + 1);
+      CallAboutAlarms(AlarmCall(wire::AlarmAction::kGet, {}, wire::AlarmType::kNone));
+    } else {
+      alarms_known_ = false;
+    }
   }
   if (promoted_) KeepCorruptAlarms();
 }

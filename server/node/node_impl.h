@@ -227,6 +227,8 @@ class Node::Impl {
   void KeepCorruptAlarms();
   bool NoMajorityAgrees() const;
   void SetRefill(raft::NodeId member, bool begins);
+  void CallAboutAlarms(Bytes request);
+  void HearOfAlarms();
   void SetAlarm(raft::NodeId member, wire::AlarmType type, bool raise);
   const wire::Error* NoSpaceFor(const UnaryCall& call) const;
   void LeaveLeadToBetterDisks();
@@ -328,6 +330,9 @@ class Node::Impl {
   DiskSpace disk_;
   bool disk_told_ = false;
   bool disk_alarm_ = false;  // NOSPACE may stand in the state because of this member's disk
+  absl::btree_set<uint64_t> alarm_calls_;  // this member's own, those without an answer yet
+  uint64_t alarm_question_ = 0;            // the newest one that asks which alarms stand
+  bool alarms_known_ = false;  // it was answered, and nothing was raised or lowered since
   Instant next_alarm_;
   Instant next_space_snapshot_;
   DiskWatch disk_watch_;

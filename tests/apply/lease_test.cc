@@ -233,7 +233,7 @@ TEST_F(QuotaTest, AnAlarmGoesWithItsMember) {
     ApplyContext context;
     context.index = state.applied_index() + 1;
     context.entry_term = Machine::kTerm;
-    state.ApplyMemberChange(context, change);
+    EXPECT_EQ(state.ApplyMemberChange(context, change).error, nullptr);
   };
   apply({.method = wire::Method::kMemberAdd, .id = 12, .peer_urls = {"http://b:1"}});
   ASSERT_EQ(Alarm(AlarmOf(pb::AlarmRequest::ACTIVATE, pb::NOSPACE, 12))->alarms_size(), 1);

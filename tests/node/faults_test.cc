@@ -258,6 +258,25 @@ TEST(FullDiskTest, AStateThatCouldNotBeSavedIsSentAgainSoon) {
   EXPECT_TRUE(is_filled());
 }
 
+// In its next life the member has to hear first what stands.
+TEST(FullDiskTest, AnAlarmOfAnEarlierLifeIsTakenBackByWhoHasForgottenIt) {
+  Trio trio;
+  const size_t full = trio.follower();
+  trio.Put(full, DiskSpace{.full = true, .tight = false});
+  for (int i = 0; i < 50 && !HasAlarm(trio, trio.leader(), kNoSpace); ++i) {
+    trio.Advance(milliseconds(100));
+  }
+  ASSERT_TRUE(HasAlarm(trio, trio.leader(), kNoSpace));
+  trio.FailSnapshot(full);
+  trio.Refill(full);
+  trio.Put(full, DiskSpace{});
+  for (int i = 0; i < 100 && HasAlarm(trio, trio.leader(), kNoSpace); ++i) {
+    trio.Advance(milliseconds(100));
+  }
+  EXPECT_FALSE(HasAlarm(trio, trio.leader(), kNoSpace));
+  EXPECT_TRUE(Put(trio, full, "more"));
+}
+
 // Somebody else's alarm is not taken back.
 TEST(FullDiskTest, AnAlarmOfTheOperatorsStays) {
   Trio trio;
