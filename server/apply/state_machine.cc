@@ -36,9 +36,11 @@ bool IsCorrupt(const Alarm& alarm) {
 }
 
 // Who is a member no more cannot take back an alarm that stops all others.
-void ForgetAlarmsOfRemoved(const Membership& membership, absl::btree_set<Alarm>* alarms) {
-  absl::erase_if(
-      *alarms, [&](const Alarm& alarm) { return membership.removed().contains(alarm.member_id); });
+void ForgetAlarmsOfRemoved(const Membership& membership, absl::btree_set<Alarm>* alarms,
+                           absl::btree_map<uint64_t, uint64_t>* refills) {
+  const auto is_removed = [&](uint64_t id) { return membership.removed().contains(id); };
+  absl::erase_if(*alarms, [&](const Alarm& alarm) { return is_removed(alarm.member_id); });
+  absl::erase_if(*refills, [&](const auto& refill) { return is_removed(refill.first); });
 }
 
 // Digits only, and few enough.
@@ -194,7 +196,7 @@ ApplyResult StateMachine::ApplyMemberChange(const ApplyContext& context,
                                             const MemberChange& change) {
   Advance(context.index, context.entry_term);
   membership_.Apply(change);
-  ForgetAlarmsOfRemoved(membership_, &alarms_);
+  ForgetAlarmsOfRemoved(membership_, &alarms_, &refills_);
   if (!context.want_response) return {};
   return {nullptr, membership_.EncodeChanged(Header(context.raft_term), change)};
 }
@@ -202,7 +204,7 @@ ApplyResult StateMachine::ApplyMemberChange(const ApplyContext& context,
 bool StateMachine::RetainOnlySelf(uint64_t index, uint64_t term) {
   Advance(index, term);
   const bool is_member = membership_.RetainOnly(options_.member_id);
-  ForgetAlarmsOfRemoved(membership_, &alarms_);
+  ForgetAlarmsOfRemoved(membership_, &alarms_, &refills_);
   return is_member;
 }
 
@@ -392,6 +394,7 @@ ApplyResult StateMachine::ApplyRefill(const ApplyContext& context, std::string_v
   if (!DecodeRefill(body, &command)) return Refuse(&wire::kErrMalformed);
   const Alarm alarm{command.member_id, static_cast<int32_t>(wire::AlarmType::kCorrupt)};
   if (command.begins) {
+    if (membership_.removed().contains(command.member_id)) return {};
     // One that was raised otherwise already means more, and stays what it is.
     if (alarms_.insert(alarm).second) refills_[command.member_id] = context.index;
   } else if (refills_.erase(command.member_id) > 0) {
