@@ -167,9 +167,14 @@ void CheckRemovals(const QueueTruth& queue, const CoordinationHistory& history, 
       wrong->push_back(absl::StrCat("Q1 ", id, " is done with, and does not go then"));
     }
   }
-  for (const KeyLife& item : queue.items) {
+  // In the order in which they went: a call that may have removed this one may have removed any
+  // later one too, so whoever comes first takes it.
+  std::vector<KeyLife> gone = queue.items;
+  std::erase_if(gone, [](const KeyLife& item) { return item.deleted == 0; });
+  std::ranges::stable_sort(gone, {}, &KeyLife::until);
+  for (const KeyLife& item : gone) {
     const std::string id = queue.IdOf(item);
-    if (item.deleted == 0 || known.contains(id)) continue;
+    if (known.contains(id)) continue;
     const bool maybe_acked =
         std::any_of(history.seizes.begin(), history.seizes.end(), [&](const SeizeTrace& seize) {
           return seize.id == id && seize.settling == Settling::kAck &&
