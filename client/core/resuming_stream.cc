@@ -26,6 +26,7 @@ void ResumingStream::Stop() {
   wanted_ = false;
   engine_.CancelTimer(reopen_);
   starved_ = false;
+  failures_ = 0;  // whoever wants it next is not to wait for what was before
   if (wire_ != 0) Close();
 }
 

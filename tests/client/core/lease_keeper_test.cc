@@ -125,6 +125,26 @@ TEST_F(LeaseKeeperTest, WithoutAnyAnswerItIsLostAtTheLocalDeadlineAndStaysLost) 
   EXPECT_EQ(health_.size(), heard);
 }
 
+TEST_F(LeaseKeeperTest, ALeaseDoesNotWaitForWhatAnEarlierOneWentThrough) {
+  Keep(1);
+  // Every member refuses, until the lease is lost.
+  while (engine_.leases().size() > 0) {
+    if (!LastStream().closed && engine_.NextDeadline() != kNever) {
+      engine_.OnStreamClosed(LastStream().id, {.code = 14, .message = "etcdserver: no leader"});
+      engine_.Advance(now_);
+    }
+    Go(milliseconds(50));
+  }
+  Go(seconds(30));  // nobody is shunned any more
+  Keep(2, seconds(3));
+  Go(seconds(1));
+  const size_t hung = LastStream().endpoint;
+  Go(milliseconds(500));  // a sixth of the TTL
+  Go(milliseconds(1));
+  EXPECT_NE(LastStream().endpoint, hung);
+  ASSERT_EQ(LastStream().sent.size(), 1u) << "it is renewed on another member at once";
+}
+
 TEST_F(LeaseKeeperTest, ALeaseThatTheServerDoesNotKnowIsLostAtOnce) {
   Keep(1);
   Keep(2);
