@@ -95,9 +95,10 @@ class OpenDoor final : public Door {
     c.response.prepare_payload();
     c.then = std::move(answer.then);
     http::async_write(c.stream, c.response, [connection](boost::system::error_code, size_t) {
+      // The answer's end says that it is in effect.
+      if (connection->then) connection->then();
       boost::system::error_code ignored;
       connection->stream.socket().shutdown(tcp::socket::shutdown_both, ignored);
-      if (connection->then) connection->then();
     });
   }
 
