@@ -93,13 +93,10 @@ int ChooseProtocol(SSL* ssl, const unsigned char** chosen, unsigned char* chosen
   if (speaks == Speaks::kPeerStreams) return SSL_TLSEXT_ERR_NOACK;
   static constexpr unsigned char kOurs[] = "\x02h2\x08http/1.1";
   constexpr unsigned kHttp2Bytes = 3;
-  constexpr unsigned kHttp1Bytes = 9;
-  const unsigned char* ours = speaks == Speaks::kHttp1 ? kOurs + kHttp2Bytes : kOurs;
-  const unsigned size = speaks == Speaks::kHttp    ? kHttp2Bytes + kHttp1Bytes
-                        : speaks == Speaks::kHttp1 ? kHttp1Bytes
-                                                   : kHttp2Bytes;
+  constexpr unsigned kBothBytes = sizeof(kOurs) - 1;
+  const unsigned size = speaks == Speaks::kHttp ? kBothBytes : kHttp2Bytes;
   unsigned char* found = nullptr;
-  if (SSL_select_next_proto(&found, chosen_size, ours, size, offered, offered_size) !=
+  if (SSL_select_next_proto(&found, chosen_size, kOurs, size, offered, offered_size) !=
       OPENSSL_NPN_NEGOTIATED) {
     return SSL_TLSEXT_ERR_ALERT_FATAL;
   }

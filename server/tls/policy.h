@@ -65,7 +65,6 @@ struct Options {
 // What a listener speaks inside TLS, for the choice of a protocol in the handshake (ALPN).
 enum class Speaks : uint8_t {
   kHttp,         // HTTP/2 for whoever knows it, HTTP/1.1 for all others
-  kHttp1,        // HTTP/1.1 only
   kHttp2,        // HTTP/2 only
   kPeerStreams,  // a protocol of our own; nothing is negotiated
 };
