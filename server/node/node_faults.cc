@@ -376,7 +376,8 @@ void Node::Impl::KeepCorruptAlarms() {
     if (peer.disputed && !is_raised && VotersAgreeing(peer.disputed) >= Majority()) {
       return SetRefill(member, /*begins=*/true);
     }
-    if (!peer.disputed && is_refilled && peer.agreed.value() > refill->second) {
+    // The index at which the refill began is enough: where nobody writes there is no later one.
+    if (!peer.disputed && is_refilled && peer.agreed.value() >= refill->second) {
       return SetRefill(member, /*begins=*/false);
     }
     if (!peer.disputed && peer.alarm_raised_here && is_raised && !is_refilled) {
