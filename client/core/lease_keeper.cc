@@ -15,7 +15,9 @@ constexpr std::string_view kMethod = "/etcdserverpb.Lease/LeaseKeepAlive";
 constexpr Duration kPatienceMin = std::chrono::milliseconds(200);
 constexpr Duration kPatienceMax = std::chrono::seconds(2);
 
-Duration Patience(Duration ttl) { return std::clamp(ttl / 6, kPatienceMin, kPatienceMax); }
+// A share of what is left, so that time remains for the next member however many have not answered:
+// three of seven can be silent, and met one after the other, within a lease of three seconds.
+Duration Patience(Duration left) { return std::clamp(left / 4, kPatienceMin, kPatienceMax); }
 
 }  // namespace
 
@@ -90,9 +92,12 @@ void LeaseKeeper::Renew(LeaseId id) {
   request.set_id(id);
   stream_.Send(request.SerializeAsString());
   lease.unanswered.push_back(engine_.now());
-  if (lease.unanswered.size() == 1) {
-    lease.patience = engine_.After(Patience(lease.ttl), [this, id] { OnUnanswered(id); });
-  }
+  if (lease.unanswered.size() == 1) AwaitAnswer(id, lease);
+}
+
+void LeaseKeeper::AwaitAnswer(LeaseId id, Lease& lease) {
+  const Duration patience = Patience(lease.deadline - engine_.now());
+  lease.patience = engine_.After(patience, [this, id] { OnUnanswered(id); });
 }
 
 void LeaseKeeper::OnUnanswered(LeaseId id) {
@@ -150,12 +155,10 @@ void LeaseKeeper::OnStreamMessage(std::string_view message) {
   }
   if (engine_.observer() != nullptr) engine_.observer()->OnKeepAlive(engine_.now() - sent_at);
   engine_.CancelTimer(lease.patience);
-  if (!lease.unanswered.empty()) {
-    lease.patience = engine_.After(Patience(lease.ttl), [this, id] { OnUnanswered(id); });
-  }
   lease.ttl = std::chrono::seconds(std::min(response.ttl(), kTtlSecondsMax));
   const Instant from = MUTANT("session-counts-from-the-answer") ? engine_.now() : sent_at;
   lease.deadline = std::max(lease.deadline, from + lease.ttl - lease.margin);
+  if (!lease.unanswered.empty()) AwaitAnswer(id, lease);
   SetHealth(lease, SessionHealth::kAlive);
   ArmLoss(id, lease);
   engine_.CancelTimer(lease.renew);

@@ -5,9 +5,10 @@
 // margin for clock drift. That is the local deadline. The server answers the renewals of a stream
 // in order, so an answer belongs to the oldest unanswered renewal of its lease.
 //
-// Health: Alive while renewals are answered; Suspect when one has gone unanswered for a sixth of
-// the TTL (and the stream is then left for another member); Lost at the local deadline, or when the
-// server says that the lease is gone. Lost is final, and the keeper forgets the lease.
+// Health: Alive while renewals are answered; Suspect when one has gone unanswered for a quarter of
+// the time that is left until the deadline (and the stream is then left for another member, which is
+// given a quarter of the rest); Lost at the local deadline, or when the server says that the lease
+// is gone. Lost is final, and the keeper forgets the lease.
 #pragma once
 
 #include <deque>
@@ -56,6 +57,7 @@ class LeaseKeeper : private ResumingStream::Owner {
   void OnStreamLost() override;
 
   void Renew(LeaseId id);
+  void AwaitAnswer(LeaseId id, Lease& lease);  // to its oldest renewal
   void OnUnanswered(LeaseId id);
   void Suspect(LeaseId id, Lease& lease);
   void Lost(LeaseId id);

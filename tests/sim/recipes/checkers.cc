@@ -437,16 +437,27 @@ Complaints CheckView(const TrueHistory& truth, const ViewTrace& trace, Instant e
 
 namespace {
 
-// The cluster served it no renewal for a whole TTL: then nobody can keep a lease.
-bool Unserved(const KeyLife& life, const RecipeHistory& history) {
+// Until when the cluster has promised to keep a lease; kNever if it was not the client's own.
+Instant Promised(const KeyLife& life, const RecipeHistory& history) {
   const auto lease = history.leases.find(life.last_lease);
-  if (lease == history.leases.end() || life.until >= history.calm) return false;
+  if (lease == history.leases.end()) return kNever;
   Instant promised = lease->second.granted + lease->second.ttl;
   for (const LeaseTrace::Renewal& renewal : lease->second.renewals) {
     promised = std::max(promised, renewal.sent + lease->second.ttl);
   }
-  promised -= 2 * lease->second.ttl * kClockDriftPpmMax / 1'000'000;
-  return life.until >= promised;
+  return promised - 2 * lease->second.ttl * kClockDriftPpmMax / 1'000'000;
+}
+
+// What an instance wrote may arrive when the next one at its address is there already.
+bool IsEarlierOnes(const KeyLife& life, const InstanceTrace& instance,
+                   const RecipeHistory& history) {
+  const auto lease = history.leases.find(life.lease);
+  return lease != history.leases.end() && lease->second.granted < instance.started;
+}
+
+// The cluster served it no renewal for a whole TTL: then nobody can keep a lease.
+bool Unserved(const KeyLife& life, const RecipeHistory& history) {
+  return life.until < history.calm && life.until >= Promised(life, history);
 }
 
 }  // namespace
@@ -462,9 +473,11 @@ Complaints CheckInstances(const TrueHistory& truth, const RecipeHistory& history
     for (const KeyLife& life : lives) {
       if (life.key != instance.key || life.from < instance.started) continue;
       if (!instance.disturbed && life.until < instance.stopped && life.from < instance.stopped &&
-          !Unserved(life, history)) {
+          !IsEarlierOnes(life, instance, history) && !Unserved(life, history)) {
         wrong.push_back(absl::StrCat("D2 the healthy instance ", instance.key, " leaves at ",
-                                     Seconds(life.until)));
+                                     Seconds(life.until), ", lease ", life.last_lease,
+                                     " promised until ", Seconds(Promised(life, history)),
+                                     ", calm from ", Seconds(history.calm)));
       }
     }
     // The next one at the same address may have put it again.
