@@ -660,6 +660,13 @@ TEST(ViewCheckerTest, AcceptsStepsTakenTogether) {
   EXPECT_THAT(story.Check(), IsEmpty());
 }
 
+TEST(ViewCheckerTest, AcceptsThatNothingIsShownOfWhatIsUndone) {
+  ViewStory story;
+  story.truth.Put(5000, "svc/c").Delete(5500, {"svc/c"}).Put(9000, "svc/d");
+  story.trace.views.push_back({At(9100), 9, {"svc/a", "svc/b", "svc/d"}});
+  EXPECT_THAT(story.Check(), IsEmpty());
+}
+
 TEST(ViewCheckerTest, RejectsEverythingElse) {
   using Views = std::vector<ViewTrace::View>;
   const std::vector<std::pair<std::string, std::function<void(Views&)>>> bad = {
@@ -709,6 +716,24 @@ struct InstanceStory {
 
 TEST(InstanceCheckerTest, AcceptsTheHealthyThatStayAndTheDeadThatLeave) {
   EXPECT_THAT(InstanceStory().Check(), IsEmpty());
+}
+
+// What the one before at its address has sent may arrive late, and goes with its lease.
+TEST(InstanceCheckerTest, AcceptsALateWriteOfAnEarlierInstance) {
+  InstanceStory story;
+  story.truth = Truth()
+                    .Put(1000, "svc/well", "", 7)
+                    .Delete(1200, {"svc/well"})
+                    .Put(1300, "svc/well", "", 8)
+                    .Put(1400, "svc/dead")
+                    .Delete(8500, {"svc/dead"});
+  for (const int64_t id : {7, 8}) {
+    story.history.leases[id] = {
+        .id = id, .ttl = milliseconds(4000), .granted = At(id == 7 ? 800 : 950)};
+  }
+  EXPECT_THAT(story.Check(), IsEmpty());
+  story.history.leases[7].granted = At(950);
+  EXPECT_THAT(story.Check(), Contains(HasSubstr("D2")));
 }
 
 TEST(InstanceCheckerTest, RejectsTheOppositeInAllItsForms) {
