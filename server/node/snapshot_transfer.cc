@@ -111,8 +111,10 @@ void SnapshotSender::Acked(raft::NodeId peer, const SnapshotAck& ack, Instant no
       End(i, transfer.meta.index);
       return;
     }
-    // An unknown transfer may be one whose beginning is still to come.
-    if (ack.result == SnapshotAck::Result::kUnknown && transfer.opening) return;
+    // An unknown transfer may be one whose beginning is still to come. If that had come, it is gone
+    // with the receiver's process.
+    const bool unheard_of = transfer.opening && transfer.acked == 0;
+    if (ack.result == SnapshotAck::Result::kUnknown && unheard_of) return;
     if (ack.result != SnapshotAck::Result::kReceived) {
       End(i, std::nullopt);
       return;
