@@ -292,9 +292,12 @@ void Node::Impl::StartTransfer(raft::NodeId peer) {
 }
 
 void Node::Impl::ReceiveChunk(raft::NodeId from, SnapshotChunk& chunk) {
-  const bool wanted =
-      chunk.term >= raft_.term() && !raft_.is_leader() && raft_.CanInstallSnapshot(chunk.meta);
-  if (wanted && snapshot_ != nullptr) {
+  const bool is_of_now = chunk.term >= raft_.term() && !raft_.is_leader();
+  const auto use = !is_of_now                             ? SnapshotReceiver::Use::kNone
+                   : raft_.CanInstallSnapshot(chunk.meta) ? SnapshotReceiver::Use::kWanted
+                   : raft_.HasAllOf(chunk.meta)           ? SnapshotReceiver::Use::kHeld
+                                                          : SnapshotReceiver::Use::kNone;
+  if (use == SnapshotReceiver::Use::kWanted && snapshot_ != nullptr) {
     REACHED("node: a snapshot is given up for one that comes");
     snapshot_.reset();  // what comes replaces it
     if (snapshot_begun_) {
@@ -306,7 +309,7 @@ void Node::Impl::ReceiveChunk(raft::NodeId from, SnapshotChunk& chunk) {
   const bool is_good = std::none_of(peer_states_.begin(), peer_states_.end(),
                                     [](const auto& entry) { return entry.second.disputed; });
   const mvcc::Store* const own = is_good ? &state_->store() : nullptr;
-  const auto ack = receiver_.Take(from, std::move(chunk), wanted, own, now_, effects_);
+  const auto ack = receiver_.Take(from, std::move(chunk), use, own, now_, effects_);
   if (MUTANT("snapshot-installed-before-it-is-saved")) {
     if (auto ready = receiver_.Saved(meta)) Install(*std::move(ready));
   }

@@ -73,10 +73,10 @@ struct SnapshotChunk {
 
 struct SnapshotAck {
   enum class Result : uint8_t {
-    kReceived = 1,  // all before `offset` has arrived
-    kInstalled = 2,
-    kRefused = 3,  // the transfer is over: not wanted, out of order or malformed
-    kUnknown = 4,  // the receiver knows of no such transfer: it has been started anew, say
+    kReceived = 1,   // all before `offset` has arrived
+    kInstalled = 2,  // or there already
+    kRefused = 3,    // the transfer is over: not wanted, out of order or malformed
+    kUnknown = 4,    // the receiver knows of no such transfer: it has been started anew, say
   };
   uint64_t transfer = 0;
   Result result = Result::kReceived;

@@ -220,17 +220,21 @@ SnapshotAck SnapshotReceiver::Refuse(const SnapshotChunk& chunk, Effects* effect
   return {chunk.transfer, SnapshotAck::Result::kRefused, 0};
 }
 
-std::optional<SnapshotAck> SnapshotReceiver::Take(raft::NodeId from, SnapshotChunk chunk,
-                                                  bool wanted, const mvcc::Store* own, Instant now,
+std::optional<SnapshotAck> SnapshotReceiver::Take(raft::NodeId from, SnapshotChunk chunk, Use use,
+                                                  const mvcc::Store* own, Instant now,
                                                   Effects* effects) {
   const bool ours = active() && from == from_ && chunk.transfer == transfer_ && chunk.meta == meta_;
-  if (!wanted) {
-    // It has come by way of the log meanwhile, or it is an old leader's.
+  if (use != Use::kWanted) {
     if (ours) {
       REACHED("snapshot: what comes is not wanted any more");
       Abandon(effects);
     }
-    return SnapshotAck{chunk.transfer, SnapshotAck::Result::kRefused, 0};
+    if (use == Use::kNone) return SnapshotAck{chunk.transfer, SnapshotAck::Result::kRefused, 0};
+    // It has come by way of the log, or the word that it was installed got lost. A sender that
+    // heard of a refusal would send it again for ever: its log no longer has what would tell it
+    // where this member stands.
+    REACHED("snapshot: what comes is here already");
+    return SnapshotAck{chunk.transfer, SnapshotAck::Result::kInstalled, chunk.offset};
   }
   if (!ours) {
     // A newer leader, or the same one anew; chunks of an older transfer that come late change

@@ -124,10 +124,13 @@ class SnapshotReceiver {
 
   explicit SnapshotReceiver(const apply::StateMachineOptions& options) : options_(options) {}
 
-  // Takes a chunk; `wanted` says whether Raft could install that snapshot. Pieces for the disk go
+  // Of a snapshot, to Raft: it could be installed; all of it is here already; or neither.
+  enum class Use : uint8_t { kWanted, kHeld, kNone };
+
+  // Takes a chunk; `use` is what Raft says of its snapshot. Pieces for the disk go
   // to *effects. The answer, if there is one to send now. `own` is what the member has (null: of no
   // use); it stays while something is being received.
-  std::optional<SnapshotAck> Take(raft::NodeId from, SnapshotChunk chunk, bool wanted,
+  std::optional<SnapshotAck> Take(raft::NodeId from, SnapshotChunk chunk, Use use,
                                   const mvcc::Store* own, Instant now, Effects* effects);
 
   // The disk has it. If it is the one that is being received: its state, to be installed now.

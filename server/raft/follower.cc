@@ -122,6 +122,10 @@ bool RawNode::CanInstallSnapshot(const SnapshotMeta& snapshot) const {
          !log_.Contains({snapshot.index, snapshot.term}) && IsPossible(snapshot);
 }
 
+bool RawNode::HasAllOf(const SnapshotMeta& snapshot) const {
+  return snapshot.index <= log_.commit() || log_.Contains({snapshot.index, snapshot.term});
+}
+
 // A log that has the snapshot's entry needs no snapshot: all up to there is committed, and applied
 // from the log. Any other log parts from the committed one at or before the snapshot, so nothing
 // beyond the snapshot in it can ever be committed, acknowledged or not: it is void, and the log

@@ -215,6 +215,8 @@ class RawNode {
   [[nodiscard]] bool InstallSnapshot(const SnapshotMeta& snapshot);
   // Whether it would be installed now: to refuse a stream when it begins.
   bool CanInstallSnapshot(const SnapshotMeta& snapshot) const;
+  // Whether this member's log, or its snapshot, has all that is in it.
+  bool HasAllOf(const SnapshotMeta& snapshot) const;
 
   // ---- Output ----
 

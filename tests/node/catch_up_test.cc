@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "conclave/api/rpc.pb.h"
 #include "conclave/server/mvcc/store.h"
+#include "conclave/server/node/snapshot_transfer.h"
 #include "conclave/tests/node/trio.h"
 
 namespace conclave::node {
@@ -126,6 +127,25 @@ TEST(CatchUpTest, AnotherLeaderGoesOnWhereTheFirstOneStopped) {
   const Transferred last = LastOf(trio, trio.leader());
   EXPECT_GE(last.covered, static_cast<int64_t>(128 * kValueBytes));
   EXPECT_LT(last.sent, last.covered * 3 / 4);
+}
+
+// The word that a snapshot was installed can get lost. A leader that then heard of a refusal would
+// send it for ever, for it no longer has the log that tells where its follower stands.
+TEST(CatchUpTest, WhatIsHereAlreadyIsSaidToBe) {
+  SnapshotReceiver receiver({});
+  SnapshotChunk chunk;
+  chunk.transfer = 7;
+  chunk.term = raft::Term(3);
+  chunk.meta.index = raft::Index(40);
+  chunk.meta.term = raft::Term(2);
+  Effects effects;
+  const auto answer = [&](SnapshotReceiver::Use use) {
+    return receiver.Take(raft::NodeId(2), chunk, use, nullptr, Instant(), &effects)->result;
+  };
+  EXPECT_EQ(answer(SnapshotReceiver::Use::kHeld), SnapshotAck::Result::kInstalled);
+  EXPECT_EQ(answer(SnapshotReceiver::Use::kNone), SnapshotAck::Result::kRefused);
+  EXPECT_FALSE(receiver.active());
+  EXPECT_TRUE(effects.snapshot_pieces.empty());
 }
 
 TEST(CatchUpTest, WhatAMemberHadIsNotSentAgain) {
