@@ -80,9 +80,7 @@ CONCLAVE_WIRE_ERROR(kErrLearnerNotReady, kFailedPrecondition,
                     "etcdserver: can only promote a learner member which is in sync with leader");
 CONCLAVE_WIRE_ERROR(kErrTooManyLearners, kFailedPrecondition,
                     "etcdserver: too many learner members in cluster");
-CONCLAVE_WIRE_ERROR(kErrClusterIdMismatch, kFailedPrecondition, "etcdserver: cluster ID mismatch");
 CONCLAVE_WIRE_ERROR(kErrNotLeader, kFailedPrecondition, "etcdserver: not leader");
-CONCLAVE_WIRE_ERROR(kErrNotCapable, kFailedPrecondition, "etcdserver: not capable");
 CONCLAVE_WIRE_ERROR(kErrNotSupportedForLearner, kFailedPrecondition,
                     "etcdserver: rpc not supported for learner");
 CONCLAVE_WIRE_ERROR(kErrBadLeaderTransferee, kFailedPrecondition,
@@ -98,8 +96,6 @@ CONCLAVE_WIRE_ERROR(kErrClusterVersionUnavailable, kFailedPrecondition,
                     "etcdserver: cluster version not found during downgrade");
 CONCLAVE_WIRE_ERROR(kErrDowngradeInProgress, kFailedPrecondition,
                     "etcdserver: cluster has a downgrade job in progress");
-CONCLAVE_WIRE_ERROR(kErrNoInflightDowngrade, kFailedPrecondition,
-                    "etcdserver: no inflight downgrade job");
 
 // Users and roles.
 CONCLAVE_WIRE_ERROR(kErrRootUserMissing, kFailedPrecondition,
@@ -132,28 +128,17 @@ CONCLAVE_WIRE_ERROR(kErrAuthOldRevision, kInvalidArgument,
 
 // The state of the cluster. Unavailable is the only class that clients retry.
 CONCLAVE_WIRE_ERROR(kErrNoLeader, kUnavailable, "etcdserver: no leader");
-CONCLAVE_WIRE_ERROR(kErrLeaderChanged, kUnavailable, "etcdserver: leader changed");
 CONCLAVE_WIRE_ERROR(kErrStopped, kUnavailable, "etcdserver: server stopped");
 CONCLAVE_WIRE_ERROR(kErrTimeout, kUnavailable, "etcdserver: request timed out");
 CONCLAVE_WIRE_ERROR(kErrTimeoutLeaderFail, kUnavailable,
                     "etcdserver: request timed out, possibly due to previous leader failure");
 CONCLAVE_WIRE_ERROR(kErrTimeoutConnectionLost, kUnavailable,
                     "etcdserver: request timed out, possibly due to connection lost");
-CONCLAVE_WIRE_ERROR(kErrTimeoutWaitApplied, kUnavailable,
-                    "etcdserver: request timed out, waiting for the applied index took too long");
 CONCLAVE_WIRE_ERROR(kErrUnhealthy, kUnavailable, "etcdserver: unhealthy cluster");
 CONCLAVE_WIRE_ERROR(kErrTimeoutLeaderTransfer, kUnknown,
                     "etcdserver: request timed out, leader transfer took too long");
 CONCLAVE_WIRE_ERROR(kErrCorrupt, kDataLoss, "etcdserver: corrupt cluster");
-CONCLAVE_WIRE_ERROR(kErrWatchCanceled, kCancelled, "etcdserver: watch canceled");
-CONCLAVE_WIRE_ERROR(kErrCanceled, kCancelled, "etcdserver: request canceled");
-CONCLAVE_WIRE_ERROR(kErrDeadlineExceeded, kDeadlineExceeded,
-                    "etcdserver: context deadline exceeded");
-
-// Reasons of a watch's end, which travel in WatchResponse.cancel_reason.
-inline constexpr std::string_view kReasonDuplicateWatchId =
-    "mvcc: duplicate watch ID provided on the WatchStream";
-inline constexpr std::string_view kReasonEmptyWatcherRange = "mvcc: watcher range is empty";
+CONCLAVE_WIRE_ERROR(kErrDeadlineExceeded, kDeadlineExceeded, "context deadline exceeded");
 
 // Not etcd's: a password of which bcrypt would not see the whole.
 CONCLAVE_WIRE_ERROR(kErrBadPassword, kInvalidArgument,

@@ -76,7 +76,7 @@ constexpr char kPeerFiles[] = "--peer-cert-file, --peer-key-file";
 
 // Listeners that speak TLS have something to show.
 absl::Status CheckFiles(const TlsConfig& tls, const std::vector<Url>& urls, const char* flags,
-                        std::string_view what) {
+                        std::string_view what, std::string_view kind = "") {
   const bool has_files = !tls.files.cert_file.empty() && !tls.files.key_file.empty();
   if (tls.files.cert_file.empty() != tls.files.key_file.empty()) {
     return absl::InvalidArgumentError(
@@ -84,7 +84,7 @@ absl::Status CheckFiles(const TlsConfig& tls, const std::vector<Url>& urls, cons
   }
   for (const Url& url : urls) {
     if (!url.is_tls() || has_files || tls.self_signed) continue;
-    return absl::InvalidArgumentError(absl::StrCat("TLS key/cert (", flags,
+    return absl::InvalidArgumentError(absl::StrCat(std::string(kind), "TLS key/cert (", flags,
                                                    ") must be provided for ", std::string(what),
                                                    " ", url.Text(), " with HTTPS scheme"));
   }
@@ -110,7 +110,7 @@ absl::Status CompleteTls(Config* config) {
   CONCLAVE_RETURN_IF_ERROR(
       CheckFiles(config->client_tls, config->listen_client_urls, kClientFiles, "client url"));
   CONCLAVE_RETURN_IF_ERROR(CheckFiles(config->client_tls, config->listen_metrics_urls, kClientFiles,
-                                      "metrics secure url"));
+                                      "metrics secure url", "client "));
   CONCLAVE_RETURN_IF_ERROR(
       CheckFiles(config->peer_tls, config->listen_peer_urls, kPeerFiles, "peer url"));
   CONCLAVE_RETURN_IF_ERROR(

@@ -115,6 +115,9 @@ struct Config {
   Duration compaction_sleep_interval{};
 
   std::string config_file;  // empty: flags and environment decide
+  bool enable_pprof = false;
+  // Whoever watches the server's health sees it go and come back when this member defragments.
+  bool stop_grpc_service_on_defrag = false;
   std::map<std::string, bool> feature_gates;
 
   std::string auth_token = "simple";  // or "jwt,...", as auth::ParseJwtSpec reads it

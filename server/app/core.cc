@@ -193,6 +193,7 @@ void Core::CarryOut() {
   if (effects_.diverged) sinks_.diverged();
   if (effects_.reload) sinks_.reload();
   if (effects_.check_files) sinks_.check_files();
+  if (effects_.defragmented) sinks_.defragmented();
   effects_.Clear();
 }
 

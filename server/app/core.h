@@ -46,6 +46,7 @@ struct CoreSinks {
   std::function<void()> diverged;
   std::function<void()> reload;
   std::function<void()> check_files;
+  std::function<void()> defragmented;
 };
 
 class Core final : public rpc::BurstHandler {

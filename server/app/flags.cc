@@ -164,6 +164,7 @@ absl::Status Parse(std::span<const std::string> arguments,
                                         : ApplyFile(path, given, environment, line));
   CONCLAVE_RETURN_IF_ERROR(CheckCompaction(&line->config));
   ApplyFeatureGates(&line->config, &line->warnings);
+  if (line->config.log.level == "debug") line->config.enable_pprof = true;
   if (line->config.log_rotation) line->config.log.rotation = line->config.log_rotation_settings;
   return Complete(&line->config);
 }

@@ -22,6 +22,7 @@
 #include "conclave/base/check.h"
 #include "conclave/base/status.h"
 #include "conclave/server/app/auto_compactor.h"
+#include "conclave/server/app/command_line.h"
 #include "conclave/server/app/core.h"
 #include "conclave/server/app/http2_bridge.h"
 #include "conclave/server/app/join_watch.h"
@@ -219,6 +220,9 @@ class Server::Impl final : public http::Backend, private rpc::Door {
                                .extensive = options_.config.extensive_metrics,
                                .start_time_seconds = start_time_seconds_,
                                .xds = xds});
+  }
+  std::optional<std::vector<std::string>> command_line() const override {
+    return options_.config.enable_pprof ? std::optional(ShownCommandLine()) : std::nullopt;
   }
   std::string version() const override { return std::string(kProtocolVersion); }
 
@@ -542,6 +546,9 @@ CoreSinks Server::Impl::Sinks() {
   sinks.diverged = [this] {
     diverged_.store(true, std::memory_order_release);
     OnStopped();
+  };
+  sinks.defragmented = [this] {
+    if (options_.config.stop_grpc_service_on_defrag) transport_->TellOfPause();
   };
   sinks.check_files = [this] { worker_->Run([this] { CheckFiles(); }); };
   sinks.reload = [this] {

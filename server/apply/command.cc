@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "conclave/api/wire/reader.h"
+#include "conclave/api/wire/requests.h"
 #include "conclave/api/wire/writer.h"
 #include "conclave/base/check.h"
 #include "conclave/base/little_endian.h"
@@ -229,6 +230,13 @@ bool DecodeOnBehalf(std::string_view body, OnBehalf* command) {
 }
 
 // Body: 1 user; 2 auth revision; 3 SHA-256 of the token's letters.
+// Body: etcdserverpb.DowngradeRequest.
+Bytes EncodeDowngradeEnd(uint64_t proposer, uint64_t sequence) {
+  PayloadBuilder payload(wire::Method::kDowngrade, proposer, sequence);
+  payload.body()->AppendNumber(1, static_cast<uint64_t>(wire::DowngradeAction::kCancel));
+  return payload.Take();
+}
+
 Bytes EncodeLogin(uint64_t proposer, uint64_t sequence, const Login& command) {
   PayloadBuilder payload(wire::Method::kAuthenticate, proposer, sequence);
   payload.body()->AppendText(1, command.user);

@@ -103,6 +103,8 @@ struct Login {
                                            const MemberAttributes& command);
 [[nodiscard]] Bytes EncodeClusterVersion(uint64_t proposer, uint64_t sequence,
                                          std::string_view version);
+// As if a client had sent Downgrade CANCEL.
+[[nodiscard]] Bytes EncodeDowngradeEnd(uint64_t proposer, uint64_t sequence);
 [[nodiscard]] Bytes EncodeRefill(uint64_t proposer, uint64_t sequence, const Refill& command);
 [[nodiscard]] Bytes EncodeOnBehalf(uint64_t proposer, uint64_t sequence, const OnBehalf& command);
 [[nodiscard]] Bytes EncodeLogin(uint64_t proposer, uint64_t sequence, const Login& command);

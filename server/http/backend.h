@@ -3,7 +3,9 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "conclave/base/bytes.h"
 #include "conclave/server/local/local_channel.h"
@@ -26,6 +28,9 @@ class Backend {
   virtual void GetStats(std::function<void(std::shared_ptr<const node::Stats>)> done) = 0;
   // The metrics of what lies round the node, in Prometheus' text format; `stats` are the node's.
   virtual std::string RenderMetrics(const node::Stats& stats) = 0;
+  // The program and its arguments as anybody may see them, for /debug/pprof/; nothing: those pages
+  // are off.
+  virtual std::optional<std::vector<std::string>> command_line() const { return std::nullopt; }
   // The version of the protocol that is served, "3.6.0".
   virtual std::string version() const = 0;
 };

@@ -229,7 +229,9 @@ void GatewayCall::OnWritten() {
 void GatewayCall::OnDone(int code, std::string text) {
   OnHttpThread([code, text = std::move(text)](GatewayCall* call) {
     if (code == 0 && !call->body_error_.ok()) return call->Fail(call->body_error_);
-    call->End(code, text);
+    // The client library inside this server has words of its own for it.
+    const bool is_late = code == static_cast<int>(Code::kDeadlineExceeded);
+    call->End(code, is_late ? std::string(wire::kErrDeadlineExceeded.message) : text);
   });
 }
 

@@ -1,10 +1,13 @@
 #include "conclave/server/http/pages.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace conclave::http {
 namespace {
@@ -148,6 +151,36 @@ void AnswerVariables(Backend* backend, std::function<void(Response)> done) {
   });
 }
 
+// Of /debug/pprof/: what Go's runtime tells of itself. A program without that runtime has its
+// command line; for the rest Linux has a profiler that needs nothing of the program.
+void AnswerProfiler(std::string_view name, const std::vector<std::string>& command_line,
+                    std::function<void(Response)> done) {
+  constexpr std::string_view kOfGo[] = {"allocs",  "block",  "goroutine",    "heap", "mutex",
+                                        "profile", "symbol", "threadcreate", "trace"};
+  const std::string perf = absl::StrCat("  perf record --call-graph dwarf -p ", getpid(),
+                                        " -- sleep 10 && perf report\n");
+  Response response;
+  if (name.empty()) {
+    response.body = absl::StrCat(
+        "/debug/pprof/\n\n  cmdline   the program and its arguments, each ended by a zero byte\n\n"
+        "The profiles of Go's runtime do not exist in this server. Where its time goes is shown "
+        "by\n\n",
+        perf);
+  } else if (name == "cmdline") {
+    response.body = absl::StrJoin(command_line, std::string(1, '\0'));
+  } else if (std::find(std::begin(kOfGo), std::end(kOfGo), name) != std::end(kOfGo)) {
+    response.status = 501;
+    response.body = absl::StrCat(
+        "This is a profile of Go's runtime, which this server does not "
+        "have. Use instead\n\n",
+        perf);
+  } else {
+    response.status = 404;
+    response.body = "Unknown profile\n";
+  }
+  done(std::move(response));
+}
+
 void AnswerMetrics(Backend* backend, std::function<void(Response)> done) {
   backend->GetStats([backend, done = std::move(done)](auto stats) {
     Response response;
@@ -201,6 +234,14 @@ void Answer(const Request& request, Backend* backend, std::function<void(Respons
                          : ParseQuery(std::string_view(request.target).substr(question + 1));
   const bool is_check = path == "/livez" || path == "/readyz" || path.starts_with("/livez/") ||
                         path.starts_with("/readyz/");
+  constexpr std::string_view kProfiler = "/debug/pprof";
+  if (path == kProfiler || path.starts_with("/debug/pprof/")) {
+    // Of any method, as in Go.
+    if (const auto command_line = backend->command_line()) {
+      const size_t name = std::min(kProfiler.size() + 1, path.size());
+      return AnswerProfiler(std::string_view(path).substr(name), *command_line, std::move(done));
+    }
+  }
   if (!is_check && path != "/health" && path != "/version" && path != "/metrics" &&
       path != "/debug/vars") {
     return done({.status = 404, .body = "404 page not found\n"});

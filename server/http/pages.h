@@ -1,4 +1,4 @@
-// The pages of the HTTP side: /health, /livez, /readyz, /version, /metrics.
+// The pages of the HTTP side: /health, /livez, /readyz, /version, /metrics, /debug/.
 #pragma once
 
 #include <functional>

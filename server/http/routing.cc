@@ -1,12 +1,11 @@
 #include "conclave/server/http/routing.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "conclave/api/wire/errors.h"
+#include "conclave/api/wire/timeout.h"
 
 namespace conclave::http {
 namespace {
@@ -24,32 +23,6 @@ constexpr std::pair<std::string_view, const char*> kForwarded[] = {
     {"grpc-metadata-client-api-version", "client-api-version"},
 };
 constexpr std::string_view kBearer = "bearer ";
-constexpr size_t kTimeoutDigitsMax = 8;
-
-// "Grpc-Timeout: 500m": gRPC's own notation.
-std::optional<Duration> ParseTimeout(std::string_view text) {
-  int64_t amount = 0;
-  if (text.size() < 2 || text.size() > kTimeoutDigitsMax + 1 ||
-      !absl::SimpleAtoi(absl::string_view(text.data(), text.size() - 1), &amount) || amount < 0) {
-    return std::nullopt;
-  }
-  switch (text.back()) {
-    case 'H':
-      return std::chrono::hours(amount);
-    case 'M':
-      return std::chrono::minutes(amount);
-    case 'S':
-      return std::chrono::seconds(amount);
-    case 'm':
-      return std::chrono::milliseconds(amount);
-    case 'u':
-      return std::chrono::microseconds(amount);
-    case 'n':
-      return Duration(amount);
-    default:
-      return std::nullopt;
-  }
-}
 
 // The host of a Host header: without the port, and without the brackets of an IPv6 address.
 std::string_view HostOf(std::string_view header) {
@@ -116,7 +89,7 @@ std::variant<Response, PageTarget, GatewayTarget> RouteToGateway(const RequestHe
     target.metadata.emplace_back(name, value);
   }
   if (const std::string_view text = head.field("grpc-timeout"); !text.empty()) {
-    target.timeout = ParseTimeout(text);
+    target.timeout = wire::ParseTimeout(text);
     if (!target.timeout.has_value()) {
       return GatewayError(400, kInvalidArgument, "invalid grpc-timeout");
     }

@@ -31,6 +31,7 @@ void Effects::Clear() {
   diverged = false;
   reload = false;
   check_files = false;
+  defragmented = false;
 }
 
 }  // namespace conclave::node

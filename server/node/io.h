@@ -266,6 +266,7 @@ struct Effects {
   bool reload = false;
   // A further slice of this member's files is to be read again, and judged by FilesChecked.
   bool check_files = false;
+  bool defragmented = false;  // a client has asked for it, and it is done
 
   void Clear();
 };

@@ -531,9 +531,7 @@ void Node::Impl::Apply(const std::vector<raft::Entry>& entries) {
           BeginsAgain(waiter, header->sequence, entry.payload, &result)) [[unlikely]] {
         // Its outcome is still to come.
       } else if (context.want_response) {
-        stats_.apply.Record(now_ - waiter.arrived);
-        Reply(waiter.call, waiter.method, waiter.arrived, waiter.bytes, result.error,
-              std::move(result.response));
+        Answer(waiter, std::move(result));
       } else if (ours) {
         InternalApplied(waiter, header->sequence);
       }
@@ -544,6 +542,19 @@ void Node::Impl::Apply(const std::vector<raft::Entry>& entries) {
   }
   raft_.Applied(entries.back().index);
   CONCLAVE_FAILPOINT(afterCommit);
+}
+
+// To a client whose entry was applied.
+void Node::Impl::Answer(const Waiter& waiter, apply::ApplyResult result) {
+  constexpr size_t kAwaitedCompactionsMax = 1000;
+  stats_.apply.Record(now_ - waiter.arrived);
+  if (waiter.tag == kPhysical && result.error == nullptr && state_->store().compaction_pending() &&
+      awaited_compactions_.size() < kAwaitedCompactionsMax) [[unlikely]] {
+    awaited_compactions_.push_back({waiter, std::move(result.response)});
+    return;
+  }
+  Reply(waiter.call, waiter.method, waiter.arrived, waiter.bytes, result.error,
+        std::move(result.response));
 }
 
 void Node::Impl::CountLeases(const apply::CommandHeader& header, size_t before) {
@@ -622,7 +633,8 @@ void Node::Impl::Background() {
 }
 
 void Node::Impl::Compact() {
-  if (!state_->store().compaction_pending() || now_ < next_compaction_) return;
+  if (!state_->store().compaction_pending()) return AnswerCompactions(nullptr);
+  if (now_ < next_compaction_) return;
   if (!compacting_since_.has_value()) compacting_since_ = now_;
   CONCLAVE_FAILPOINT(compactBeforeCommitBatch);
   const bool more = state_->CompactSlice(options_.compaction_slice_records);
@@ -632,6 +644,16 @@ void Node::Impl::Compact() {
   if (state_->store().compaction_pending()) return;
   CONCLAVE_FAILPOINT(compactBeforeSetFinishedCompact);
   LogCompaction(now_ - *std::exchange(compacting_since_, std::nullopt));
+  AnswerCompactions(nullptr);
+}
+
+void Node::Impl::AnswerCompactions(const wire::Error* error) {
+  for (AwaitedCompaction& awaited : awaited_compactions_) {
+    const Waiter& waiter = awaited.waiter;
+    Reply(waiter.call, waiter.method, waiter.arrived, waiter.bytes, error,
+          error == nullptr ? std::move(awaited.response) : Bytes());
+  }
+  awaited_compactions_.clear();
 }
 
 void Node::Impl::Flush() {

@@ -26,6 +26,11 @@ std::string_view Body(const UnaryCall& call) {
   return call.request.view().substr(kRequestHeadroom);
 }
 
+bool AwaitsCompaction(const UnaryCall& call) {
+  wire::CompactionRequest request;
+  return call.method == Method::kCompact && wire::Parse(Body(call), &request) && request.physical;
+}
+
 }  // namespace
 
 void Node::Impl::Take(UnaryCall& call) {
@@ -105,6 +110,8 @@ void Node::Impl::Propose(UnaryCall& call, const AskerRef& who) {
   waiter.call = call.id;
   waiter.arrived = now_;
   waiter.bytes = bytes;
+  if (AwaitsCompaction(call)) [[unlikely]]
+    waiter.tag = kPhysical;
   const uint64_t sequence = proposals_.next_sequence();
   Bytes payload =
       state_->Prepare(call.method, std::move(call.request), options_.id.value(), sequence, &prng_);
@@ -233,6 +240,7 @@ void Node::Impl::AnswerFromNode(UnaryCall& call) {
       return;
     case Method::kDefragment:
       // Nothing fragments in memory. The answer has no header, as etcd's.
+      effects_->defragmented = true;
       Reply(call.id, call.method, now_, bytes, nullptr, {});
       return;
     case Method::kMoveLeader:

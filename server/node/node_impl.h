@@ -69,6 +69,8 @@ class Node::Impl {
   // What an internal proposal is for.
   static constexpr uint8_t kPublish = 1;
   static constexpr uint8_t kRenewals = 2;
+  // Of a client's: it waits for the end of the compaction too.
+  static constexpr uint8_t kPhysical = 3;
 
   // A read that takes more than one turn.
   struct LongRead {
@@ -87,6 +89,11 @@ class Node::Impl {
     bool awaits_token = false;
     bool half_closed = false;
     std::vector<StreamMessage> waiting;
+  };
+  // A compaction that has been applied, and whose client waits for its end.
+  struct AwaitedCompaction {
+    Waiter waiter;
+    Bytes response;
   };
   struct LeaderMove {
     CallId call;
@@ -127,6 +134,8 @@ class Node::Impl {
   void UpdateLeadership();
   void Background();
   void Compact();
+  void Answer(const Waiter& waiter, apply::ApplyResult result);
+  void AnswerCompactions(const wire::Error* error);
   void Flush();
 
   // ---- node_calls.cc: clients' calls
@@ -199,6 +208,7 @@ class Node::Impl {
   void InternalApplied(const Waiter& waiter, uint64_t sequence);
   void PublishSelf();
   void PublishClusterVersion();
+  void EndDowngrade();
   void CheckPublished();
   void CheckReady();
   void StartTransfer(raft::NodeId peer);
@@ -300,6 +310,7 @@ class Node::Impl {
   bool verifying_ = false;
 
   std::optional<Instant> compacting_since_;
+  std::vector<AwaitedCompaction> awaited_compactions_;
   Instant next_compaction_;
   std::string logged_version_;
   Comparisons compaction_checks_;

@@ -146,11 +146,19 @@ void Node::Impl::PublishClusterVersion() {
   const std::vector<std::string> parts = absl::StrSplit(options_.version, '.');
   if (parts.size() < 2) return;
   version_published_for_ = std::string(state_->downgrade_target());
-  const std::string version = version_published_for_.empty()
-                                  ? absl::StrCat(parts[0], ".", parts[1], ".0")
-                                  : version_published_for_;
+  const std::string own = absl::StrCat(parts[0], ".", parts[1], ".0");
+  if (version_published_for_ == own) EndDowngrade();
+  const std::string version = version_published_for_.empty() ? own : version_published_for_;
   if (state_->cluster_version() == version) return;
   unawaited_.push_back(apply::EncodeClusterVersion(options_.id.value(), 0, version));
+}
+
+// The leader is of the version that the cluster was to go down to. The others' versions are not
+// known here, and do not matter: all versions understand each other.
+void Node::Impl::EndDowngrade() {
+  Log(Severity::kInfo, "the cluster has been downgraded",
+      {{"cluster-version", version_published_for_}});
+  unawaited_.push_back(apply::EncodeDowngradeEnd(options_.id.value(), 0));
 }
 
 void Node::Impl::CheckReady() {
@@ -446,6 +454,7 @@ void Node::Impl::CheckStop() {
   });
   for (const LeaderMove& move : moves_) stop(move.call, Method::kMoveLeader, move.arrived, 0);
   moves_.clear();
+  AnswerCompactions(&wire::kErrStopped);
   StopAuth();
   leases_.EndAll(wire::kErrStopped, effects_);
   TakeEndedLeaseCalls();

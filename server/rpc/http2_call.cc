@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/api/wire/timeout.h"
 #include "conclave/base/check.h"
 #include "conclave/base/utf8.h"
 #include "conclave/server/rpc/http2_connection.h"
@@ -33,8 +34,9 @@ void WriteLength(char* frame, size_t length) {
   frame[4] = static_cast<char>(length);
 }
 
-// HealthCheckResponse.status: SERVING, SERVICE_UNKNOWN.
+// HealthCheckResponse.status.
 constexpr std::string_view kServing = "\x08\x01";
+constexpr std::string_view kNotServing = "\x08\x02";
 constexpr std::string_view kServiceUnknown = "\x08\x03";
 
 }  // namespace
@@ -65,10 +67,11 @@ void Http2Call::Begin(Http2Connection* connection, int32_t stream) {
   is_post_ = is_grpc_ = require_leader_ = is_http_ = false;
   http_.reset();
   http_error_ = nullptr;
+  deadline_ = kNever;
   header_bytes_ = 0;
   frame_have_ = want_ = 0;
   has_message_ = refused_ = at_core_ = core_told_ = counted_ = out_complete_ = response_submitted =
-      has_bad_version_ = false;
+      has_bad_version_ = watches_health_ = false;
   out_head_ = out_offset_ = out_bytes_ = 0;
   credit_ = 0;
 }
@@ -91,6 +94,11 @@ void Http2Call::OnHeader(std::string_view name, std::string_view value) {
     encoding_ = value;
   } else if (name == "token" || (name == "authorization" && token_.empty())) {
     token_ = value;
+  } else if (name == "grpc-timeout") {
+    if (const auto timeout = wire::ParseTimeout(value)) {
+      deadline_ = host_->loop().now() + *timeout;
+      connection_->ExpectDeadlines();
+    }
   } else if (name == "client-api-version") {
     has_bad_version_ = !IsUtf8(value);
   }
@@ -264,14 +272,30 @@ void Http2Call::KnockAtDoor(Bytes request) {
                                 std::move(credentials_), require_leader_});
 }
 
-// Only the server as a whole ("") is known. A watch of its health says so once, and stays open
-// until one of both goes.
+// Only the server as a whole ("") is known. A watch of its health says so, and of each pause, and
+// stays open until one of both goes.
 void Http2Call::HealthRequest(const Bytes& request) {
   const size_t headroom = is_unary() ? node::kRequestHeadroom : 0;
   const bool known = request.size() == headroom;
   if (is_unary() && !known) return Refuse(Code::kNotFound, "unknown service");
   QueueMessage(Bytes::Copy(known ? kServing : kServiceUnknown), {}, 0);
-  if (is_unary()) Complete(nullptr);
+  if (is_unary()) return Complete(nullptr);
+  watches_health_ = known;
+}
+
+bool Http2Call::CheckDeadline(Instant now) {
+  if (deadline_ > now || is_http_) return deadline_ != kNever;
+  if (counters_ == nullptr) return true;  // its headers are not complete
+  deadline_ = kNever;
+  if (!out_complete_) Refuse(wire::kErrDeadlineExceeded);
+  return false;
+}
+
+void Http2Call::TellOfPause() {
+  if (!watches_health_ || connection_ == nullptr || connection_->is_clogged()) return;
+  for (const std::string_view status : {kNotServing, kServing}) {
+    QueueMessage(Bytes::Copy(status), {}, 0);
+  }
 }
 
 void Http2Call::OnStreamGone() {

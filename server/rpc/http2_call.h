@@ -71,6 +71,12 @@ class Http2Call {
   void Add(node::StreamEffect effect);
   void Answer(const HttpHead& head);
 
+  // At `now`, which may be up to a second behind it: most clients reset their stream before. True
+  // if there is one that is still to come.
+  bool CheckDeadline(Instant now);
+  // To a watch of the server's health: it did not serve for a moment. Others do not mind.
+  void TellOfPause();
+
   // ---- What goes out.
   // The request is no call of gRPC.
   bool is_http() const { return is_http_; }
@@ -139,6 +145,7 @@ class Http2Call {
   bool is_grpc_ = false;
   bool require_leader_ = false;
   bool has_bad_version_ = false;
+  Instant deadline_ = kNever;
   size_t header_bytes_ = 0;
   std::string authority_;
   std::unique_ptr<HttpDoor::Request> http_;  // what may be no call of gRPC
@@ -158,6 +165,7 @@ class Http2Call {
   bool at_core_ = false;    // the core owes a reply or a finish
   bool core_told_ = false;  // that nobody waits for it any more
   bool counted_ = false;    // as handled
+  bool watches_health_ = false;
 
   std::vector<Outgoing> out_;
   size_t out_head_ = 0;

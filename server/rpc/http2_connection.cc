@@ -259,6 +259,7 @@ bool Http2Connection::Sweep(Instant now, uint64_t material, bool may_judge) {
       return true;
     }
   }
+  if (has_deadlines_) CheckDeadlines(now);
   if (now - last_read_ > kIdleAfter) out_.Trim();
   if (ping_sent_ != Instant() && now - ping_sent_ > options.keepalive_timeout) {
     Close();
@@ -268,6 +269,14 @@ bool Http2Connection::Sweep(Instant now, uint64_t material, bool may_judge) {
     host_->loop().FlushLater(this);
   }
   return judges;
+}
+
+// A call that ends here leaves calls_ later, with its stream.
+void Http2Connection::CheckDeadlines(Instant now) {
+  has_deadlines_ = false;
+  for (Http2Call* call : calls_) {
+    if (call->CheckDeadline(now)) has_deadlines_ = true;
+  }
 }
 
 void Http2Connection::Close() {

@@ -81,6 +81,8 @@ class Http2Connection final : public EventLoop::Socket {
   void AddCall(Http2Call* call);
   void RemoveCall(Http2Call* call);
   const std::vector<Http2Call*>& calls() const { return calls_; }
+  // Some of them have one.
+  void ExpectDeadlines() { has_deadlines_ = true; }
   // Message bytes that wait in the connection's calls.
   void Queued(size_t bytes) { unread_bytes_ += bytes; }
   void Unqueued(size_t bytes) { unread_bytes_ -= bytes; }
@@ -97,6 +99,7 @@ class Http2Connection final : public EventLoop::Socket {
   ssize_t Receive(void* buffer, size_t size, bool is_last);
   OutBuffer::Result Send();
   void OnPing(Instant now);
+  void CheckDeadlines(Instant now);
 
   static int OnBeginHeaders(nghttp2_session*, const nghttp2_frame*, void*);
   static int OnHeader(nghttp2_session*, const nghttp2_frame*, const uint8_t*, size_t,
@@ -122,6 +125,7 @@ class Http2Connection final : public EventLoop::Socket {
   bool writable_wanted_ = false;
   bool closed_ = false;
   std::vector<Http2Call*> calls_;
+  bool has_deadlines_ = false;
   size_t unread_bytes_ = 0;
   node::CredentialsRef credentials_;
   Instant credentials_dated_{};

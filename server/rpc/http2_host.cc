@@ -58,6 +58,10 @@ void Http2Host::Sweep() {
   }
 }
 
+void Http2Host::TellOfPause() {
+  for (const auto& call : calls_) call->TellOfPause();
+}
+
 void Http2Host::BeginStop() {
   stopping_ = true;
   for (const auto& call : calls_) {

@@ -27,6 +27,9 @@ class Http2Host {
   // Pings, connections that do not answer them, and clients whose certificates count no more.
   void Sweep();
 
+  // To the watches of the server's health.
+  void TellOfPause();
+
   // From now on every call is answered `etcdserver: server stopped`, the open ones first, and each
   // connection is told to go. The core must not answer any more.
   void BeginStop();

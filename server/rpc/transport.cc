@@ -58,6 +58,7 @@ class Transport::Impl {
   absl::Status Start();
   void HandOver(Accepted accepted);
   void CarryOut(node::Effects* effects);
+  void TellOfPause();
   void Wake(int queue) { workers_[static_cast<size_t>(queue)]->loop.Wake(); }
   void Stop(Duration grace);
   std::vector<PeerCounters> peer_counters() const;
@@ -221,6 +222,12 @@ void Transport::Impl::CarryOut(node::Effects* effects) {
   }
 }
 
+void Transport::Impl::TellOfPause() {
+  for (const auto& worker : workers_) {
+    worker->loop.Post([host = &worker->host] { host->TellOfPause(); });
+  }
+}
+
 void Transport::Impl::SendToPeers(std::vector<node::PeerSend>* sends) {
   for (node::PeerSend& send : *sends) {
     for (const auto& link : links_) {
@@ -354,6 +361,7 @@ void Transport::Answer(HttpHead head) {
   call->host()->loop().Post([call, head = std::move(head)] { call->Answer(head); });
 }
 void Transport::CarryOut(node::Effects* effects) { impl_->CarryOut(effects); }
+void Transport::TellOfPause() { impl_->TellOfPause(); }
 void Transport::Wake(int queue) { impl_->Wake(queue); }
 void Transport::Stop(Duration grace) { impl_->Stop(grace); }
 

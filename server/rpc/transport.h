@@ -178,6 +178,10 @@ class Transport {
   void Answer(node::StreamEffect effect);
   void Answer(HttpHead head);
 
+  // Those who watch the server's health hear that it does not serve, and that it does again. Any
+  // thread.
+  void TellOfPause();
+
   // The handler of this queue will be called. Any thread; cheap when it is already on its way.
   void Wake(int queue);
 

@@ -10,6 +10,7 @@
 #include <set>
 #include <sstream>
 
+#include "conclave/server/app/command_line.h"
 #include "conclave/server/app/flags/table.h"
 #include "conclave/server/app/flags/values.h"
 
@@ -136,6 +137,23 @@ TEST(FlagsTest, AFeatureGateWorksOrIsWarnedAbout) {
       Parse({"--feature-gates=AllAlpha=true,CompactHashCheck=false"})->config.compact_hash_check)
       << "the gate that is named decides";
   EXPECT_THAT(Parse({"--feature-gates=CompactHashCheck=true"})->warnings, IsEmpty());
+  EXPECT_FALSE(Parse({})->config.stop_grpc_service_on_defrag);
+  for (const char* on :
+       {"--feature-gates=StopGRPCServiceOnDefrag=true", "--feature-gates=AllAlpha=true",
+        "--experimental-stop-grpc-service-on-defrag"}) {
+    const auto switched = Parse({on});
+    ASSERT_TRUE(switched.ok()) << switched.status();
+    EXPECT_TRUE(switched->config.stop_grpc_service_on_defrag) << on;
+    EXPECT_THAT(switched->warnings, IsEmpty()) << on;
+  }
+}
+
+TEST(FlagsTest, PasswordsOnTheCommandLineAreNotShown) {
+  EXPECT_THAT(
+      WithoutSecrets({"conclave", "--name=--discovery-password", "--discovery-password=p=q",
+                      "-discovery-user", "u:p", "--discovery-user-name=x", "--discovery-password"}),
+      ElementsAre("conclave", "--name=--discovery-password", "--discovery-password=xxxxx",
+                  "-discovery-user", "xxxxx", "--discovery-user-name=x", "--discovery-password"));
 }
 
 TEST(FlagsTest, ChecksElectionsAndCompactionAreTuned) {
@@ -296,8 +314,10 @@ INSTANTIATE_TEST_SUITE_P(
                 {"--discovery-cert", "--discovery-key"}},
         BadCase{{"--listen-client-urls=https://h:1"},
                 {"--cert-file, --key-file", "must be provided for client url https://h:1"}},
-        BadCase{{"--listen-metrics-urls=https://h:1"},
-                {"--cert-file, --key-file", "metrics secure url https://h:1"}},
+        BadCase{
+            {"--listen-metrics-urls=https://h:1"},
+            {"client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure "
+             "url https://h:1"}},
         BadCase{{"--listen-peer-urls=https://h:1"}, {"--peer-cert-file", "peer url https://h:1"}},
         BadCase{{"--listen-xds-urls=https://h:2"},
                 {"--cert-file, --key-file", "xds url https://h:2"}},
@@ -362,7 +382,7 @@ TEST(FlagsTest, ARefusedSwitchThatIsOffAsksForNothing) {
 }
 
 TEST(FlagsTest, WhatHasNoMeaningIsAcceptedAndSaid) {
-  const auto line = Parse({"--max-snapshots=3", "--enable-pprof", "--max-wals", "5"});
+  const auto line = Parse({"--max-snapshots=3", "--memory-mlock", "--max-wals", "5"});
   ASSERT_TRUE(line.ok()) << line.status();
   EXPECT_EQ(line->warnings.size(), 3u);
   EXPECT_THAT(line->warnings, Contains(HasSubstr("--max-snapshots is ignored")));

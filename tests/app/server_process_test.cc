@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -16,6 +17,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <sstream>
@@ -234,6 +236,80 @@ TEST(FlagEffectTest, TheLimitOfATransactionIsTheFlags) {
   EXPECT_EQ(status_of(201).error_message(), "etcdserver: too many operations in txn request");
   EXPECT_FALSE(Put(server.endpoint(), "k", std::string(10'001, 'v')));
   EXPECT_TRUE(Put(server.endpoint(), "k", std::string(9'000, 'v')));
+}
+
+TEST(FlagEffectTest, TheProfilersPagesShowTheCommandLineWithoutPasswords) {
+  TemporaryDirectory directory;
+  SingleServer server(directory.path("a"), {"--enable-pprof", "--discovery-password=secret"});
+  server.Start();
+  ASSERT_TRUE(server.WaitReady()) << server.Output();
+  const std::string shown = Get(server.client_port_, "/debug/pprof/cmdline");
+  EXPECT_THAT(shown, HasSubstr("200 OK"));
+  EXPECT_THAT(shown, HasSubstr(std::string("\0--enable-pprof\0", 16)));
+  EXPECT_THAT(shown, Not(HasSubstr("secret")));
+  EXPECT_THAT(Get(server.client_port_, "/debug/pprof/heap"), HasSubstr("501 Not Implemented"));
+}
+
+// The statuses that a watch of the server's health hears while `meanwhile` runs, which begins when
+// the first is there; then whatever comes until `count` are there.
+std::vector<std::string> WatchHealth(const std::string& endpoint, size_t count,
+                                     const std::function<void()>& meanwhile) {
+  grpc::GenericStub stub(grpc::CreateChannel(endpoint, grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  grpc::CompletionQueue queue;
+  const auto done = [&queue] {
+    void* tag = nullptr;
+    bool ok = false;
+    return queue.Next(&tag, &ok) && ok;
+  };
+  auto stream = stub.PrepareCall(&context, "/grpc.health.v1.Health/Watch", &queue);
+  stream->StartCall(nullptr);
+  EXPECT_TRUE(done());
+  const grpc::Slice nothing("");
+  stream->WriteLast(grpc::ByteBuffer(&nothing, 1), grpc::WriteOptions(), nullptr);
+  EXPECT_TRUE(done());
+  std::vector<std::string> statuses;
+  while (statuses.size() < count) {
+    grpc::ByteBuffer message;
+    stream->Read(&message, nullptr);
+    if (!done()) break;
+    grpc::Slice bytes;
+    EXPECT_TRUE(message.DumpToSingleSlice(&bytes).ok());
+    statuses.emplace_back(reinterpret_cast<const char*>(bytes.begin()), bytes.size());
+    if (statuses.size() == 1) meanwhile();
+  }
+  context.TryCancel();
+  grpc::Status end;
+  stream->Finish(&end, nullptr);
+  done();
+  return statuses;
+}
+
+TEST(FlagEffectTest, AWatchOfTheHealthHearsOfDefragmentation) {
+  constexpr char kServing[] = "\x08\x01";
+  constexpr char kNotServing[] = "\x08\x02";
+  for (const bool on : {true, false}) {
+    TemporaryDirectory directory;
+    SingleServer server(
+        directory.path("a"),
+        {absl::StrCat("--feature-gates=StopGRPCServiceOnDefrag=", on ? "true" : "false")});
+    server.Start();
+    ASSERT_TRUE(server.WaitReady()) << server.Output();
+    auto stub = etcdserverpb::Maintenance::NewStub(
+        grpc::CreateChannel(server.endpoint(), grpc::InsecureChannelCredentials()));
+    const auto statuses = WatchHealth(server.endpoint(), on ? 5 : 1, [&] {
+      for (int i = 0; i < 2; ++i) {
+        grpc::ClientContext context;
+        etcdserverpb::DefragmentResponse response;
+        EXPECT_TRUE(stub->Defragment(&context, {}, &response).ok());
+      }
+    });
+    const std::vector<std::string> expected =
+        on ? std::vector<std::string>{kServing, kNotServing, kServing, kNotServing, kServing}
+           : std::vector<std::string>{kServing};
+    EXPECT_EQ(statuses, expected);
+  }
 }
 
 // ---- What survives ------------------------------------------------------------------------------

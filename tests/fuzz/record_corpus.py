@@ -1,10 +1,12 @@
-"""Writes the corpora of the protocol's fuzzers anew: what real clients send, recorded on its way to a server.
+"""Writes the corpora of the protocol's fuzzers anew: what real clients send, recorded on its way to a server, and
+the snapshots that small servers give.
 
 Debian's etcdctl and Python's etcd3 speak to a gRPC proxy that passes everything on; each different request becomes a
 file of corpus/wire_fuzz, and, in JSON as the gateway takes it, of corpus/json_fuzz. Tokens and passwords are those of
-the script, so nothing secret is recorded.
+the script, so nothing secret is recorded. The files of corpus/bbolt_fuzz are what `etcdctl snapshot save` gets of
+Debian's etcd and of us, without the checksum at their end, which is the stream's.
 
-usage: record_corpus.py --etcdctl PATH --server PATH --messages FOLDER
+usage: record_corpus.py --etcdctl PATH --server PATH --etcd PATH --messages FOLDER [--only requests|snapshots]
 """
 
 import argparse
@@ -36,6 +38,18 @@ WIRE_TYPES = ["RangeRequest", "PutRequest", "DeleteRangeRequest", "TxnRequest", 
 JSON_METHODS = ["Txn", "Range", "Watch", "Lock", "Proclaim", "RoleGrantPermission", "LeaseGrant", "Alarm"]
 JSON_PIECE_BYTES = 5
 USE_PYTHON = "--use-python"
+CHECKSUM_BYTES = 32
+FIX_METAS = b"\1"  # a flag of the fuzzer: the checksums of the two first pages are made right
+# What is done to a store before each snapshot of it; each finds what the ones before it have left.
+STAGES = {
+    "empty": [],
+    "versions": [("put", "a", "1"), ("put", "a", "2"), ("put", "b", "3"), ("put", "b/c", "x" * 40), ("del", "b"),
+                 ("put", "b", "4"), ("lease", "grant", "600"), ("put", "", "no key")],
+    "compacted": [("compaction", "4", "--physical"), ("defrag",)],
+    "users": [("user", "add", "root:r"), ("user", "add", "ann:a"), ("role", "add", "some"),
+              ("role", "grant-permission", "some", "readwrite", "a", "b"), ("user", "grant-role", "ann", "some"),
+              ("user", "grant-role", "root", "root"), ("auth", "enable")],
+}
 
 
 class Recorder(grpc.GenericRpcHandler):
@@ -112,13 +126,26 @@ def write(folder, files):
     print(f"{len(files)} files in {folder}")
 
 
-def main():
-    if sys.argv[1] == USE_PYTHON:
-        return use_python(sys.argv[2])
-    parser = argparse.ArgumentParser()
-    for name in ("--etcdctl", "--server", "--messages"):
-        parser.add_argument(name, required=True)
-    args = parser.parse_args()
+def save_snapshots(name, server, etcdctl):
+    """The files of one server, stage by stage."""
+    files = {}
+    cluster = Cluster(name, server)
+    try:
+        for stage, commands in STAGES.items():
+            for command in commands:
+                subprocess.run([etcdctl, "--endpoints", cluster.clients[0], *command], capture_output=True,
+                               timeout=SECONDS_MAX, check=False, env={"ETCDCTL_API": "3"})
+            target = cluster.folder / stage
+            subprocess.run([etcdctl, "--endpoints", cluster.clients[0], "snapshot", "save", target,
+                            *(["--user", "root:r"] if stage == "users" else [])], capture_output=True,
+                           timeout=SECONDS_MAX, check=True, env={"ETCDCTL_API": "3"})
+            files[f"{name}-{stage}"] = FIX_METAS + target.read_bytes()[:-CHECKSUM_BYTES]
+    finally:
+        cluster.stop()
+    return files
+
+
+def record_requests(args):
     sys.path.insert(0, args.messages)
     from protocol import METHODS
     cluster = Cluster("recorded", args.server)
@@ -146,6 +173,22 @@ def main():
                 as_json[f"{method}-{number}"] = head + re.sub(r"\s*\n\s*", "", text).encode()
     write(HERE / "corpus/wire_fuzz", wire)
     write(HERE / "corpus/json_fuzz", as_json)
+
+
+def main():
+    if sys.argv[1] == USE_PYTHON:
+        return use_python(sys.argv[2])
+    parser = argparse.ArgumentParser()
+    for name in ("--etcdctl", "--server", "--etcd", "--messages"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--only", choices=["requests", "snapshots"])
+    args = parser.parse_args()
+    if args.only != "snapshots":
+        record_requests(args)
+    if args.only != "requests":
+        ours = save_snapshots("conclave", args.server, args.etcdctl)
+        last = list(ours)[-1]  # has all; the fuzzer writes smaller ones itself
+        write(HERE / "corpus/bbolt_fuzz", {**save_snapshots("etcd", args.etcd, args.etcdctl), last: ours[last]})
 
 
 if __name__ == "__main__":

@@ -35,8 +35,10 @@ class ScriptedBackend : public Backend {
     done(std::make_shared<node::Stats>(stats));
   }
   std::string RenderMetrics(const node::Stats& /*stats*/) override { return "metric 1\n"; }
+  std::optional<std::vector<std::string>> command_line() const override { return arguments; }
   std::string version() const override { return "3.6.0"; }
 
+  std::optional<std::vector<std::string>> arguments;
   node::Stats stats;
   std::string read_error;
   int serializable_reads = 0;
@@ -133,6 +135,27 @@ TEST_F(PagesTest, VariablesTellWhereRaftStands) {
   EXPECT_THAT(response.body, HasSubstr(R"("id":"ab")"));
   EXPECT_THAT(response.body, HasSubstr(R"("raftState":"StateLeader")"));
   EXPECT_EQ(Get("/debug/vars", "POST").status, 405);
+}
+
+TEST_F(PagesTest, TheProfilersPagesAreThereWhenTheyAreOn) {
+  for (const char* path : {"/debug/pprof", "/debug/pprof/", "/debug/pprof/cmdline"}) {
+    EXPECT_EQ(Get(path).status, 404) << path;
+  }
+  backend_.arguments = {"conclave", "--enable-pprof"};
+  for (const char* index : {"/debug/pprof", "/debug/pprof/"}) {
+    EXPECT_EQ(Get(index).status, 200);
+    EXPECT_THAT(Get(index).body, HasSubstr("cmdline"));
+    EXPECT_THAT(Get(index).body, HasSubstr("perf record"));
+  }
+  EXPECT_EQ(Get("/debug/pprof/cmdline").body, std::string("conclave\0--enable-pprof", 23));
+  EXPECT_EQ(Get("/debug/pprof/cmdline", "POST").status, 200) << "as Go's";
+  for (const char* of_go : {"profile?seconds=1", "heap", "goroutine?debug=1", "trace"}) {
+    const Response response = Get(std::string("/debug/pprof/") + of_go);
+    EXPECT_EQ(response.status, 501) << of_go;
+    EXPECT_THAT(response.body, HasSubstr("perf record"));
+  }
+  EXPECT_EQ(Get("/debug/pprof/nosuch").status, 404);
+  EXPECT_EQ(Get("/debug/pprofiler").status, 404);
 }
 
 TEST_F(PagesTest, OtherPathsAndMethodsAreToldSo) {

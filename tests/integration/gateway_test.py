@@ -127,7 +127,7 @@ class Streams(GatewayTest):
         key = ok("/v3/lock/lock", {"name": b64("l/deadline"), "lease": lease()})["key"]
         status, body = call("/v3/lock/lock", {"name": b64("l/deadline"), "lease": lease()},
                             headers={"Grpc-Timeout": "300m"})
-        self.assertEqual((status, body["code"]), (504, 4))
+        self.assertEqual((status, body["code"], body["message"]), (504, 4, "context deadline exceeded"))
         self.wait(lambda: len(keys_under("l/deadline/")) == 1, "the waiter's key stayed")
         ok("/v3/lock/unlock", {"key": key})
 

@@ -8,6 +8,7 @@ import argparse
 import concurrent.futures
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -131,6 +132,49 @@ class Plain(unittest.TestCase):
         self.assertEqual((status, body["message"]), (400, "etcdserver: request is too large"))
         _, status, _, _ = curl(self.url + "/v3/kv/put", PRIOR, body=b'{"key": "' + b"A" * 20_000_000)
         self.assertEqual(status, 429)
+
+    def handled_at_deadlines(self, method):
+        _, _, page = request(self.address, "GET", "/metrics")
+        found = re.search(rb'grpc_server_handled_total\{[^}]*grpc_code="DeadlineExceeded"[^}]*grpc_method="%s"[^}]*\} (\d+)'
+                          % method.encode(), page)
+        return int(found[1])
+
+    def test_deadlines_are_kept_for_clients_that_do_not(self):
+        """Each call would wait for ever; its client says how long it waits, and then says nothing more."""
+        hold = {"name": b64("deadlines")}
+        self.assertEqual(self.post("/v3/lock/lock", hold)[0], 200)
+
+        def waiters():
+            return int(self.post("/v3/kv/range", {**prefix("deadlines/"), "count_only": True})[2].get("count", 0))
+        self.assertEqual(waiters(), 1)
+        calls = {
+            "Watch": ("/etcdserverpb.Watch/Watch", h2.message(b"\x0a\x03\x0a\x01a"), 0),
+            "LeaseKeepAlive": ("/etcdserverpb.Lease/LeaseKeepAlive", b"", 0),
+            "Put": ("/etcdserverpb.KV/Put", b"", 0),  # whose message does not come
+            "Lock": ("/v3lockpb.Lock/Lock", h2.message(b"\x0a\x09deadlines"), h2.END_STREAM),
+        }
+        before = {method: self.handled_at_deadlines(method) for method in calls}
+        with h2.Connection(self.address) as peer:
+            for number, (path, body, flags) in enumerate(calls.values()):
+                fields = h2.grpc_headers(path, ("grpc-timeout", "1500m"))
+                peer.send(h2.frame(h2.HEADERS, h2.END_HEADERS, 2 * number + 1, fields)
+                          + h2.frame(h2.DATA, flags, 2 * number + 1, body))
+            wait_for(lambda: waiters() == 2, "the second lock to wait", SECONDS_MAX)
+            ended = set()
+            while len(ended) < len(calls):
+                kind, flags, stream, _ = peer.next_frame()
+                if kind == h2.HEADERS and flags & h2.END_STREAM:
+                    ended.add(stream)
+        wait_for(lambda: waiters() == 1, "the second lock to leave its queue", SECONDS_MAX)
+        for method, count in before.items():
+            self.assertEqual(self.handled_at_deadlines(method), count + 1, method)
+        # One that is far away, or in no time of gRPC's, ends nothing.
+        for timeout in ("99999999H", "soon"):
+            with h2.Connection(self.address) as peer:
+                peer.send(h2.frame(h2.HEADERS, h2.END_HEADERS, 1,
+                                   h2.grpc_headers("/etcdserverpb.KV/Range", ("grpc-timeout", timeout)))
+                          + h2.frame(h2.DATA, h2.END_STREAM, 1, RANGE_A))
+                self.assertIn(h2.DATA, [kind for kind, _ in peer.frames(1)], timeout)
 
     def test_many_at_a_time_on_one_connection(self):
         for i in range(40):

@@ -14,6 +14,7 @@
 #include "conclave/server/snapshot/sha256.h"
 #include "conclave/tests/bbolt/memory_source.h"
 #include "conclave/tests/node/solo.h"
+#include "conclave/tests/node/trio.h"
 
 namespace conclave::node {
 namespace {
@@ -442,6 +443,51 @@ TEST(Downgrade, GoesOneMinorVersionDownAndBack) {
   solo.Settle();
   EXPECT_EQ(status().storageversion(), "3.5.0");
   EXPECT_FALSE(status().downgradeinfo().enabled());
+}
+
+TEST(Downgrade, EndsWhenTheLeaderIsOfTheOlderVersion) {
+  constexpr size_t kOlder = 2;
+  Trio trio(3, [](Options* options) {
+    if (options->name == "m2") options->version = "3.4.9";
+  });
+  const auto lead = [&trio](size_t member) {
+    if (trio.leader() == member) return;
+    pb::MoveLeaderRequest request;
+    request.set_targetid(trio.options(member).id.value());
+    EXPECT_EQ(trio.Call(trio.leader(), Method::kMoveLeader, request.SerializeAsString()).error,
+              nullptr);
+    trio.Advance(std::chrono::seconds(1));
+    ASSERT_EQ(trio.leader(), member);
+  };
+  const auto lines = [&trio](size_t member) {
+    std::vector<std::string> versions;
+    for (const LogLine& line : trio.log(member)) {
+      if (line.message != "the cluster has been downgraded") continue;
+      versions.push_back(line.fields.at(0).first + "=" + line.fields.at(0).second);
+    }
+    return versions;
+  };
+  const auto status = [&trio](size_t member) {
+    pb::StatusResponse response;
+    EXPECT_TRUE(response.ParseFromString(trio.Call(member, Method::kStatus, "").body.ToString()));
+    return response;
+  };
+  lead(0);
+  pb::DowngradeRequest enable;
+  enable.set_action(pb::DowngradeRequest::ENABLE);
+  enable.set_version("3.4");
+  ASSERT_EQ(trio.Call(1, Method::kDowngrade, enable.SerializeAsString()).error, nullptr);
+  lead(1);
+  for (size_t member = 0; member < trio.size(); ++member) {
+    EXPECT_TRUE(status(member).downgradeinfo().enabled()) << member;
+    EXPECT_THAT(lines(member), testing::IsEmpty()) << member;
+  }
+  lead(kOlder);
+  for (size_t member = 0; member < trio.size(); ++member) {
+    EXPECT_FALSE(status(member).downgradeinfo().enabled()) << member;
+    EXPECT_EQ(status(member).storageversion(), "3.4.0") << member;
+  }
+  EXPECT_THAT(lines(kOlder), testing::ElementsAre("cluster-version=3.4.0"));
 }
 
 }  // namespace

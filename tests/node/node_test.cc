@@ -219,5 +219,61 @@ TEST(SoloNode, CompactionRestsBetweenItsSlices) {
   EXPECT_TRUE(finished());
 }
 
+TEST(SoloNode, APhysicalCompactionIsAnsweredAtItsEnd) {
+  Options options = Solo::DefaultOptions();
+  options.compaction_slice_records = 10;
+  options.compaction_rest = milliseconds(20);
+  Solo solo(options);
+  for (int i = 0; i < 100; ++i) {
+    solo.Call(Method::kPut, PutOf("k" + std::to_string(i % 50), std::to_string(i)));
+  }
+  const auto compact = [&solo](int64_t revision, bool physical) {
+    pb::CompactionRequest request;
+    request.set_revision(revision);
+    request.set_physical(physical);
+    const uint64_t call = solo.Send(Method::kCompact, request.SerializeAsString());
+    solo.Settle();
+    return call;
+  };
+  const auto records = [&solo] { return solo.node().state().store().sizes().record_bytes; };
+  const auto before = records();
+  const uint64_t physical = compact(101, true);
+  const uint64_t refused = compact(101, true);
+  const uint64_t logical = compact(90, false);
+  EXPECT_FALSE(solo.Take(physical).has_value()) << "nine rests are to come";
+  EXPECT_NE(solo.Take(refused).value().error, nullptr);
+  EXPECT_NE(solo.Take(logical).value().error, nullptr);
+  solo.Advance(milliseconds(60));
+  EXPECT_FALSE(solo.Take(physical).has_value());
+  solo.Advance(milliseconds(300));
+  const std::optional<Reply> answer = solo.Take(physical);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->error, nullptr);
+  EXPECT_FALSE(answer->body.view().empty());
+  EXPECT_LT(records(), before * 6 / 10);
+  // Nothing is left to do: no wait.
+  solo.Call(Method::kPut, PutOf("k", "last"));
+  EXPECT_EQ(solo.Take(compact(102, true)).value().error, nullptr);
+}
+
+TEST(SoloNode, APhysicalCompactionEndsWithItsMember) {
+  Options options = Solo::DefaultOptions();
+  options.compaction_slice_records = 1;
+  options.compaction_rest = std::chrono::hours(1);
+  Solo solo(options);
+  for (int i = 0; i < 10; ++i) solo.Call(Method::kPut, PutOf("k", std::to_string(i)));
+  pb::CompactionRequest request;
+  request.set_revision(10);
+  request.set_physical(true);
+  const uint64_t call = solo.Send(Method::kCompact, request.SerializeAsString());
+  solo.Settle();
+  ASSERT_FALSE(solo.Take(call).has_value());
+  solo.Put(StopRequest{});
+  solo.Advance(seconds(3));
+  const std::optional<Reply> answer = solo.Take(call);
+  ASSERT_TRUE(answer.has_value() && answer->error != nullptr);
+  EXPECT_EQ(answer->error->message, wire::kErrStopped.message);
+}
+
 }  // namespace
 }  // namespace conclave::node

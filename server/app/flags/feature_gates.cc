@@ -12,23 +12,23 @@ namespace {
 
 struct Gate {
   std::string_view name;
-  const char* why_ignored;  // null: it works
+  const char* why_ignored;           // null: it works
+  bool Config::*switched = nullptr;  // of one that works
 };
 
-constexpr char kCompactHashCheck[] = "CompactHashCheck";
-// That gate is of the first stage, so this one switches it too.
+// Those that work are of the first stage, so this one switches them too.
 constexpr char kAllAlpha[] = "AllAlpha";
 
 constexpr Gate kGates[] = {
     {kAllAlpha, nullptr},
     {"AllBeta", "no gate of that stage switches anything here"},
-    {kCompactHashCheck, nullptr},
+    {"CompactHashCheck", nullptr, &Config::compact_hash_check},
     {"FastLeaseKeepAlive", "a lease is kept alive without a read round anyway"},
     {"InitialCorruptCheck", "members compare their state all the time"},
     {"LeaseCheckpoint", "what is left of a lease is always replicated"},
     {"LeaseCheckpointPersist", "what is left of a lease is always kept"},
     {"SetMemberLocalAddr", "the system picks the address to call from"},
-    {"StopGRPCServiceOnDefrag", "there is nothing to defragment"},
+    {"StopGRPCServiceOnDefrag", nullptr, &Config::stop_grpc_service_on_defrag},
     {"TxnModeWriteWithSharedBuffer", "there is no backend file to tune here"},
 };
 
@@ -59,9 +59,12 @@ absl::Status SetFeatureGates(std::string_view value, Config* config) {
 }
 
 void ApplyFeatureGates(Config* config, std::vector<std::string>* warnings) {
-  for (const char* name : {kAllAlpha, kCompactHashCheck}) {  // the one that is named decides
-    const auto gate = config->feature_gates.find(name);
-    if (gate != config->feature_gates.end()) config->compact_hash_check = gate->second;
+  for (const Gate& gate : kGates) {
+    if (gate.switched == nullptr) continue;
+    for (const std::string_view name : {std::string_view(kAllAlpha), gate.name}) {  // it decides
+      const auto said = config->feature_gates.find(std::string(name));
+      if (said != config->feature_gates.end()) config->*gate.switched = said->second;
+    }
   }
   for (const auto& [name, on] : config->feature_gates) {
     if (const char* why = FindGate(name)->why_ignored; why != nullptr) {

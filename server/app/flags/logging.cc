@@ -115,7 +115,11 @@ const FlagEntry kFlags[] = {
         .OnceExperimental(),
     Ignored("debug", kBool, "say --log-level=debug"),
     Ignored("log-package-levels", kText, "one level is for all: --log-level"),
-    Ignored("enable-pprof", kBool, "there is no Go profiler here; use perf"),
+    Works(
+        "enable-pprof", kBool, "false",
+        "serve /debug/pprof/: the command line, and how to make a profile with perf; also on with "
+        "--log-level=debug",
+        SetBool<&Config::enable_pprof>),
 };
 
 }  // namespace

@@ -29,8 +29,8 @@ const FlagEntry kFlags[] = {
     Works("config-file", kText, "", "a YAML or JSON file that decides alone",
           SetText<&Config::config_file>),
     Works("feature-gates", kText, "",
-          "Name=true,... of etcd's features; CompactHashCheck is --compact-hash-check-enabled, the "
-          "others have no effect",
+          "Name=true,... of etcd's features; CompactHashCheck is --compact-hash-check-enabled, "
+          "StopGRPCServiceOnDefrag is --stop-grpc-service-on-defrag, the others have no effect",
           SetFeatureGates),
     Works("corrupt-check-time", kDuration, "0s",
           "how often the leader logs that the members' states were compared, which they always "
@@ -52,7 +52,9 @@ const FlagEntry kFlags[] = {
     Ignored("enable-lease-checkpoint-persist", kBool, "what is left of a lease is always kept")
         .OnceExperimental(),
     Ignored("txn-mode-write-with-shared-buffer", kBool, kNoBackendFile).OnceExperimental(),
-    Ignored("stop-grpc-service-on-defrag", kBool, "there is nothing to defragment")
+    Works("stop-grpc-service-on-defrag", kBool, "false",
+          "who watches grpc.health.v1 hears NOT_SERVING and SERVING when this member defragments",
+          SetBool<&Config::stop_grpc_service_on_defrag>)
         .OnceExperimental(),
     Ignored("set-member-localaddr", kBool, "the system picks the address to call from")
         .OnceExperimental(),
