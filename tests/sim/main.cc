@@ -1,39 +1,27 @@
 // sim: runs simulations, one seed or as many as there is time for.
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "conclave/base/mutant.h"
-#include "conclave/tests/sim/marks.h"
+#include "conclave/tests/sim/explorer.h"
 #include "conclave/tests/sim/mutants.h"
 #include "conclave/tests/sim/shrink.h"
 #include "conclave/tests/sim/simulation.h"
 
 namespace {
 
-using conclave::sim::FaultCounts;
-using conclave::sim::Guests;
-using conclave::sim::kFaultNames;
-using conclave::sim::kFaults;
-using conclave::sim::kGuests;
-using conclave::sim::Marks;
+using conclave::sim::Exploration;
 using conclave::sim::Plan;
-using conclave::sim::RecipeCounts;
+using conclave::sim::Print;
 using conclave::sim::Simulation;
 using conclave::sim::Verdict;
 
-// One run in so many takes place twice, and must be the same.
-constexpr uint64_t kTwiceEvery = 64;
 constexpr int kShrinkRunsMax = 150;
 
 constexpr char kUsage[] =
@@ -43,6 +31,7 @@ WHAT
   --seconds S [--from N]           explores seeds from N on (1 if not given) for S seconds
   --cpu-seconds S [--from N]       the same by the processor's clock
   --count C [--from N]             explores C seeds
+  --jobs J                         explores with so many processes, not with one for each core
   --list-mutants                   in a build with mutants: their names, guests and bugs
 GUESTS
   --recipes   processes that use the recipes
@@ -52,6 +41,7 @@ GUESTS
 PLAN
   --without CLASS   leaves out a class of faults or clients; may be repeated
   --chaos-ms N      ends the chaos sooner
+  --clients N       so many plain clients, each with some ten operations a second
   --first           stops at the first seed that fails
   --marks           prints the coverage marks that were not reached
   --mutant NAME     in a build with mutants: this bug is alive
@@ -70,48 +60,6 @@ uint64_t Number(const char* text) {
 }
 
 unsigned long long Out(uint64_t number) { return number; }
-
-void PrintRecipes(const RecipeCounts& did) {
-  const std::pair<const char*, uint64_t> counts[] = {{"grants", did.grants},
-                                                     {"reads", did.reads},
-                                                     {"writes", did.writes},
-                                                     {"downgrades", did.downgrades},
-                                                     {"of semaphores", did.permits},
-                                                     {"of several names", did.several},
-                                                     {"numbers", did.numbers},
-                                                     {"items", did.items},
-                                                     {"barriers", did.barriers},
-                                                     {"rounds", did.rounds},
-                                                     {"members", did.members},
-                                                     {"jobs", did.jobs},
-                                                     {"leases", did.leases},
-                                                     {"batches of leaders", did.leaders},
-                                                     {"views", did.views}};
-  for (const auto& [what, count] : counts) {
-    if (count != 0) std::printf("  %llu %s\n", Out(count), what);
-  }
-}
-
-void Print(const Verdict& verdict, const Plan& plan) {
-  std::printf(
-      "seed %llu: %s, trace %016llx, %zu members, %llu faults of %zu classes, %llu of %llu "
-      "operations acknowledged, %llu revisions, %llu elections, %llu states installed\n",
-      Out(verdict.seed), verdict.ok() ? "ok" : "FAILED", Out(verdict.trace_hash), verdict.members,
-      Out(verdict.faults.all()), verdict.faults.classes(), Out(verdict.acknowledged),
-      Out(verdict.operations), Out(verdict.revisions), Out(verdict.elections),
-      Out(verdict.snapshots_installed));
-  if (plan.guests == Guests::kRecipes) PrintRecipes(verdict.recipes);
-  if (plan.guests == Guests::kStorm) {
-    std::printf("  %llu changes of membership, %llu servers joined, %llu left\n",
-                Out(verdict.storm.changes), Out(verdict.storm.joined), Out(verdict.storm.left));
-  }
-  for (const std::string& complaint : verdict.complaints) std::printf("  %s\n", complaint.c_str());
-  if (!verdict.ok()) {
-    std::printf("  replay: scripts/sim%s --seed %llu --verbose; --shrink makes it smaller\n",
-                plan.Flags().c_str(), Out(verdict.seed));
-  }
-  std::fflush(stdout);
-}
 
 // In a process of its own, because a CHECK that fails ends it.
 bool Fails(uint64_t seed, const Plan& plan) {
@@ -139,120 +87,6 @@ int ShrinkSeed(uint64_t seed, const Plan& plan) {
   Print(verdict, small);
   return 1;
 }
-
-double CpuSeconds() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-struct Exploration {
-  uint64_t from = 1;
-  uint64_t count = 0;        // 0: not bounded by that
-  uint64_t seconds = 0;      // likewise
-  uint64_t cpu_seconds = 0;  // likewise
-  bool first = false;
-  bool marks = false;
-  bool mixed = false;  // guests of all kinds, in turn
-};
-
-class Explorer {
- public:
-  Explorer(const Exploration& what, const Plan& plan) : what_(what), plan_(plan) {}
-
-  int Run() {
-    for (uint64_t seed = what_.from; !Enough(seed) && !(what_.first && failed_ > 0); ++seed) {
-      // A CHECK that fails ends the process: say before which seed it was.
-      if (what_.mixed) plan_.guests = static_cast<Guests>(seed % kGuests);
-      std::fprintf(stderr, "\rseed %llu%s ", Out(seed), plan_.Flags().c_str());
-      const double before_s = CpuSeconds();
-      Verdict verdict = Simulation(seed, plan_).Run();
-      if (verdict.members == 3) CountTrio(verdict, CpuSeconds() - before_s);
-      Take(std::move(verdict));
-    }
-    Summarise();
-    return failed_ == 0 ? 0 : 1;
-  }
-
- private:
-  bool Enough(uint64_t next) const {
-    if (what_.count > 0) return next >= what_.from + what_.count;
-    if (what_.cpu_seconds > 0) return CpuSeconds() >= static_cast<double>(what_.cpu_seconds);
-    return std::chrono::steady_clock::now() - begin_ >= std::chrono::seconds(what_.seconds);
-  }
-
-  void CountTrio(const Verdict& verdict, double cpu_s) {
-    const double simulated_s = std::chrono::duration<double>(verdict.simulated).count();
-    trio_simulated_s_ += simulated_s;
-    trio_cpu_s_ += cpu_s;
-    trio_operations_ += verdict.operations;
-  }
-
-  void Take(Verdict verdict) {
-    ++runs_;
-    if (verdict.seed % kTwiceEvery == 0 &&
-        Simulation(verdict.seed, plan_).Run().trace_hash != verdict.trace_hash) {
-      verdict.complaints.push_back("the same seed is another run");
-    }
-    all_ += verdict.faults;
-    faults_.push_back(verdict.faults.all());
-    classes_.push_back(verdict.faults.classes());
-    simulated_s_ += std::chrono::duration<double>(verdict.simulated).count();
-    if (verdict.ok()) return;
-    ++failed_;
-    Print(verdict, plan_);
-  }
-
-  static uint64_t Median(std::vector<uint64_t>& values) {
-    if (values.empty()) return 0;
-    std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(values.size() / 2),
-                     values.end());
-    return values[values.size() / 2];
-  }
-
-  void Summarise() {
-    const double cpu_s = CpuSeconds();
-    std::printf(
-        "\n%llu seeds, %llu failed, %.0f s simulated in %.1f s of CPU: %.0f times as fast\n",
-        Out(runs_), Out(failed_), simulated_s_, cpu_s, simulated_s_ / cpu_s);
-    if (trio_cpu_s_ > 0) {
-      std::printf("three members: %.0f operations a second, %.0f times as fast\n",
-                  static_cast<double>(trio_operations_) / trio_simulated_s_,
-                  trio_simulated_s_ / trio_cpu_s_);
-    }
-    std::printf("%llu faults; median of a run: %llu faults of %llu classes\n", Out(all_.all()),
-                Out(Median(faults_)), Out(Median(classes_)));
-    for (size_t i = 0; i < kFaults; ++i) {
-      const auto fault = static_cast<conclave::sim::Fault>(i);
-      std::printf("  %s %llu%s", kFaultNames[i], Out(all_.of(fault)), i % 6 == 5 ? "\n" : "");
-    }
-    std::printf("\n");
-    const auto marks = Marks();
-    const auto reached =
-        std::count_if(marks.begin(), marks.end(), [](const auto& mark) { return mark.reached; });
-    std::printf("%zd of %zu marks reached\n", static_cast<ssize_t>(reached), marks.size());
-    if (!what_.marks) return;
-    for (const auto& mark : marks) {
-      if (!mark.reached) std::printf("  not reached: %s\n", mark.name.c_str());
-    }
-  }
-
-  const Exploration what_;
-  Plan plan_;
-  const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-  uint64_t runs_ = 0;
-  uint64_t failed_ = 0;
-  double simulated_s_ = 0;
-  double trio_simulated_s_ = 0;  // of runs with three founders
-  double trio_cpu_s_ = 0;
-  uint64_t trio_operations_ = 0;
-  FaultCounts all_;
-  std::vector<uint64_t> faults_;
-  std::vector<uint64_t> classes_;
-};
 
 int ListMutants() {
   for (const auto& mutant : conclave::sim::kMutants) {
@@ -299,11 +133,11 @@ int main(int argc, char** argv) {
     } else if (flag == "--marks") {
       exploration.marks = true;
     } else if (flag == "--recipes") {
-      plan.guests = Guests::kRecipes;
+      plan.guests = conclave::sim::Guests::kRecipes;
     } else if (flag == "--storm") {
-      plan.guests = Guests::kStorm;
+      plan.guests = conclave::sim::Guests::kStorm;
     } else if (flag == "--auth") {
-      plan.guests = Guests::kAuth;
+      plan.guests = conclave::sim::Guests::kAuth;
     } else if (flag == "--list-mutants") {
       return ListMutants();
     } else if (flag == "--mutant") {
@@ -312,6 +146,10 @@ int main(int argc, char** argv) {
       if (!plan.LeaveOut(next())) Usage();
     } else if (flag == "--chaos-ms") {
       plan.chaos_max = std::chrono::milliseconds(Number(next()));
+    } else if (flag == "--clients") {
+      plan.clients = Number(next());
+    } else if (flag == "--jobs") {
+      exploration.jobs = Number(next());
     } else if (flag == "--seed") {
       seed = Number(next());
       one = true;
@@ -334,5 +172,5 @@ int main(int argc, char** argv) {
     return verdict.ok() ? 0 : 1;
   }
   if (exploration.seconds + exploration.cpu_seconds + exploration.count == 0) Usage();
-  return Explorer(exploration, plan).Run();
+  return conclave::sim::Explore(exploration, plan);
 }

@@ -21,6 +21,7 @@ std::string Plan::Flags() const {
     const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(chaos_max).count();
     absl::StrAppend(&flags, " --chaos-ms ", ms);
   }
+  if (clients.has_value()) absl::StrAppend(&flags, " --clients ", *clients);
   return flags;
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <bitset>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "conclave/base/time.h"
@@ -32,6 +33,7 @@ struct Plan {
   std::bitset<kFaults> without_faults;
   std::bitset<kParts> without_parts;
   Duration chaos_max = kNever - Instant{};
+  std::optional<uint64_t> clients;  // plain ones; else by the seed
   bool Has(Fault fault) const { return !without_faults.test(static_cast<size_t>(fault)); }
   bool Has(Part part) const { return !without_parts.test(static_cast<size_t>(part)); }
   // The flags of the program that make this plan.

@@ -653,7 +653,8 @@ void Simulation::CheckAgreement() {
 void Simulation::InviteGuests() {
   const bool recipes = plan_.guests == Guests::kRecipes;
   const bool auth = plan_.guests == Guests::kAuth;
-  const int kv_clients = auth ? 0 : recipes ? 1 : static_cast<int>(prng_.Between(2, 6));
+  const int by_seed = auth ? 0 : recipes ? 1 : static_cast<int>(prng_.Between(2, 6));
+  const int kv_clients = plan_.clients.has_value() ? static_cast<int>(*plan_.clients) : by_seed;
   for (int i = 0; plan_.Has(Part::kKeys) && i < kv_clients; ++i) {
     clients_.push_back(MakeKvClient(this, i, milliseconds(prng_.Between(5, 100))));
   }
