@@ -109,6 +109,7 @@ void Member::Write(node::LogAppend append) {
 }
 
 void Member::Save(node::SnapshotPiece piece) {
+  if (!piece.data.empty()) inbox_.push_back(node::SnapshotWritten{piece.data.size()});
   absl::StatusOr<std::optional<snapshot::Saved>> saved =
       saver_->Take({.meta = std::move(piece.meta),
                     .data = std::move(piece.data),

@@ -141,6 +141,7 @@ struct Config {
   uint64_t snapshot_log_bytes = uint64_t{64} << 20;
   uint64_t snapshot_bytes_per_second = uint64_t{64} << 20;
   uint64_t log_segment_bytes = uint64_t{16} << 20;
+  Duration file_check_interval = std::chrono::hours(6);
   // 0 threads is "by the number of cores".
   int queue_threads = 0;
   std::string core_placement = "auto";  // auto, queue, thread

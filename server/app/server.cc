@@ -123,6 +123,7 @@ node::Options NodeSettings(const Config& config) {
   options.watch_progress_interval = config.watch_progress_notify_interval;
   options.snapshot_log_bytes_min = config.snapshot_log_bytes;
   options.snapshot_bytes_per_second = config.snapshot_bytes_per_second;
+  options.file_check_interval = config.file_check_interval;
   options.snapshot_entries = config.snapshot_count;
   options.catch_up_entries = config.snapshot_catchup_entries;
   if (config.compact_hash_check) {
@@ -404,6 +405,7 @@ void Server::Impl::StartDiskThreads(uint64_t cluster_id, std::unique_ptr<wal::Lo
   worker_ = std::make_unique<posix::Worker>();
   posix::SnapshotWriter::Options snapshots;
   snapshots.cluster_id = cluster_id;
+  snapshots.written = [this](uint64_t bytes) { core_->Post(node::SnapshotWritten{bytes}); };
   snapshots.saved = [this](const snapshot::Saved& saved) {
     core_->Post(std::make_unique<node::SnapshotSaved>(
         node::SnapshotSaved{.meta = saved.meta, .bytes = saved.bytes}));

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "conclave/base/check.h"
+#include "conclave/base/reached.h"
 #include "conclave/base/status.h"
 #include "conclave/server/apply/member_change.h"
 #include "conclave/server/apply/snapshot.h"
@@ -400,6 +401,30 @@ absl::StatusOr<wal::Recovered> RecoverLog(env::Disk& disk, const Options& option
   return log;
 }
 
+// What had come of a snapshot when the process that was receiving it ended. The file stays until
+// the next one is begun. Those that the log reaches as far as (they are of our own state, say) are
+// gone.
+absl::StatusOr<std::unique_ptr<apply::RestoreTask>> ReadUnfinished(env::Disk& disk,
+                                                                   const Options& options,
+                                                                   raft::Index last) {
+  CONCLAVE_ASSIGN_OR_RETURN(const std::vector<std::string> names, snapshot::ListUnfinished(disk));
+  for (const std::string& name : names) {
+    auto reader = snapshot::Reader::Open(disk, name, options.cluster_id);
+    if (reader.ok() && (*reader)->meta().index > last) {
+      REACHED("bootstrap: a snapshot was being received");
+      auto task = std::make_unique<apply::RestoreTask>(StateSettings(options));
+      // It ends in the midst of a chunk, or of what the chunks hold.
+      for (auto piece = (*reader)->Next(); piece.ok() && piece->has_value();) {
+        if (!task->Feed((*piece)->view()).ok()) break;
+        piece = (*reader)->Next();
+      }
+      return task;
+    }
+    CONCLAVE_RETURN_IF_ERROR(snapshot::RemoveUnfinished(disk, {&name, 1}));
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
@@ -445,6 +470,9 @@ absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
   if (open.force_new_cluster) {
     CONCLAVE_RETURN_IF_ERROR(ForceNewCluster(disk, options, &opened));
   }
+  const raft::Index last =
+      recovered.entries.empty() ? recovered.snapshot.index : recovered.entries.back().index;
+  CONCLAVE_ASSIGN_OR_RETURN(recovered.unfinished, ReadUnfinished(disk, options, last));
   return opened;
 }
 

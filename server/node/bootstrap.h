@@ -113,7 +113,7 @@ struct OpenOptions {
 // What others have is not missed: a damaged log is cut where it is damaged, unreadable snapshots
 // are set aside, and Recovered::lost_index says that the member waits for repair.
 //
-// Nothing is written into a directory that is refused, but that unfinished files may be gone.
+// Nothing is written into a directory that is refused.
 [[nodiscard]] absl::StatusOr<Opened> OpenMember(env::Disk& disk, const Options& options,
                                                 const InitialCluster* founding,
                                                 const OpenOptions& open = {});

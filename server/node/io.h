@@ -10,6 +10,9 @@
 //   answer to StreamClosed. Nothing follows it, and the id is free again.
 // - Each LogAppend is answered by one LogSynced, in order. A log that cannot be written ends the
 // process.
+// - Each SnapshotPiece with data is answered by one SnapshotWritten, the last one of a snapshot by
+// a
+//   SnapshotSaved as well.
 // - Effects of one turn may be carried out in any order between kinds, and in order within a kind:
 // what must be
 //   durable first is held back by the node itself until the LogSynced.
@@ -128,6 +131,11 @@ struct LogSynced {
   uint64_t batch = 0;
   Duration write_time{};  // write and fdatasync, for the metrics
 };
+// A SnapshotPiece with so many bytes of data has been written, or dropped: it is in memory no
+// longer.
+struct SnapshotWritten {
+  uint64_t bytes = 0;
+};
 struct SnapshotSaved {
   raft::SnapshotMeta meta;
   uint64_t bytes = 0;
@@ -158,8 +166,8 @@ struct FilesChecked {
 using Input =
     std::variant<UnaryCall, CallCancelled, StreamOpened, StreamMessage, StreamHalfClosed,
                  StreamClosed, StreamSent, PeerFrame, PeerConnection, Acquaintances, RemovedByPeer,
-                 LogSynced, std::unique_ptr<SnapshotSaved>, StatsRequest, StopRequest, DiskSpace,
-                 FilesChecked, std::unique_ptr<auth::PasswordOutcome>>;
+                 LogSynced, SnapshotWritten, std::unique_ptr<SnapshotSaved>, StatsRequest,
+                 StopRequest, DiskSpace, FilesChecked, std::unique_ptr<auth::PasswordOutcome>>;
 
 // ---- Effects ------------------------------------------------------------------------------------
 

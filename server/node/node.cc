@@ -130,7 +130,7 @@ Node::Impl::Impl(Options options, Recovered recovered, Instant now)
       sender_({.chunk_bytes = options_.snapshot_chunk_bytes,
                .chunks_in_flight_max = options_.snapshot_chunks_in_flight_max,
                .bytes_per_second = options_.snapshot_bytes_per_second}),
-      receiver_(apply_options_),
+      receiver_(apply_options_, &unwritten_, std::move(recovered.unfinished), now),
       now_(now),
       last_tick_(now),
       next_expiry_(now),
@@ -233,7 +233,7 @@ Instant Node::Impl::NextDeadline() const {
     next = std::min(next, state_->NextLeaseDeadline());
   }
   if (!sole_member()) next = std::min(next, next_beacon_);
-  if (snapshot_ != nullptr) next = std::min(next, snapshot_next_);
+  if (snapshot_ != nullptr && !unwritten_.full()) next = std::min(next, snapshot_next_);
   if (compacting_since_.has_value() && next_compaction_ > now_) {
     next = std::min(next, next_compaction_);
   }

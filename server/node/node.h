@@ -24,8 +24,9 @@
 #include "conclave/server/raft/types.h"
 
 namespace conclave::apply {
+class RestoreTask;
 class StateMachine;
-}
+}  // namespace conclave::apply
 namespace conclave::auth {
 class TokenVerifier;
 }
@@ -123,6 +124,8 @@ struct Recovered {
   // Where the log ended before a part of it was lost to the disk; index 0: nothing was.
   raft::Index lost_index;
   raft::Term lost_term;
+  // What the disk has of a snapshot that was being received; null: nothing.
+  std::unique_ptr<apply::RestoreTask> unfinished;
   // Where others are said to be, for a member that joins: its state is empty (index 0).
   std::vector<PeerAddress> acquaintances;
 };

@@ -145,6 +145,10 @@ void Node::Impl::Quarantine(const Beacon& beacon) {
   if (snapshot_ != nullptr && snapshot_begun_) {
     effects_->snapshot_pieces.push_back({.meta = snapshot_meta_, .abandon = true});
   }
+  BeginEvidence();
+}
+
+void Node::Impl::BeginEvidence() {
   snapshot_meta_ = MetaOfState();
   snapshot_ = std::make_unique<apply::SnapshotTask>(state_.get());
   snapshot_begun_ = false;
@@ -200,7 +204,9 @@ void Node::Impl::TurnQuarantined(std::span<Input> inputs) {
     } else if (auto* request = std::get_if<StatsRequest>(&input)) {
       Take(*request);
     } else if (auto* saved = std::get_if<std::unique_ptr<SnapshotSaved>>(&input)) {
-      evidence_saved_ = evidence_saved_ || (*saved)->meta == snapshot_meta_;
+      EvidenceSaved(**saved);
+    } else if (const auto* written = std::get_if<SnapshotWritten>(&input)) {
+      unwritten_.Written(written->bytes);
     } else if (std::holds_alternative<StopRequest>(input)) {
       effects_->stopped = true;
     }
@@ -211,23 +217,43 @@ void Node::Impl::TurnQuarantined(std::span<Input> inputs) {
   }
   SaveEvidence();
   if (evidence_saved_ || now_ >= evidence_until_) {
+    if (!evidence_saved_) {
+      REACHED("node: the evidence is not there");
+      Log(Severity::kError,
+          "the state that differs could not be written down; what is kept as evidence is the log "
+          "and the snapshots from before");
+    }
     effects_->diverged = true;
     evidence_until_ = kNever;
   }
 }
 
+// A disk that is full has dropped older snapshots, so that a second attempt may find room. The
+// others' state is worth more than evidence: there is no third.
+void Node::Impl::EvidenceSaved(const SnapshotSaved& saved) {
+  if (saved.meta != snapshot_meta_) return;
+  if (!saved.failed) {
+    evidence_saved_ = true;
+  } else if (!std::exchange(evidence_retried_, true)) {
+    REACHED("node: the evidence is written a second time");
+    BeginEvidence();
+  } else {
+    snapshot_.reset();
+    evidence_until_ = std::min(evidence_until_, now_);
+  }
+}
+
 void Node::Impl::SaveEvidence() {
-  for (int i = 0; snapshot_ != nullptr && i < kEvidencePiecesPerTurn; ++i) {
+  for (int i = 0; snapshot_ != nullptr && !unwritten_.full() && i < kEvidencePiecesPerTurn; ++i) {
     Bytes piece = snapshot_->Next(kEvidencePieceBytes);
     const bool last = piece.empty();
-    effects_->snapshot_pieces.push_back({.meta = snapshot_meta_,
-                                         .data = std::move(piece),
-                                         .first = !snapshot_begun_,
-                                         .last = last});
+    unwritten_.Put(
+        {.meta = snapshot_meta_, .data = std::move(piece), .first = !snapshot_begun_, .last = last},
+        effects_);
     snapshot_begun_ = true;
     if (last) snapshot_.reset();
   }
-  again_ = snapshot_ != nullptr;
+  again_ = snapshot_ != nullptr && !unwritten_.full();
 }
 
 // ---- The slow disk ------------------------------------------------------------------------------

@@ -114,6 +114,7 @@ class Node::Impl {
   void Take(Acquaintances& met);
   void Take(RemovedByPeer& removed);
   void Take(LogSynced& synced);
+  void Take(SnapshotWritten& written);
   void Take(std::unique_ptr<SnapshotSaved>& saved);
   void Take(StatsRequest& request);
   void Take(StopRequest& request);
@@ -232,6 +233,8 @@ class Node::Impl {
   void CheckMemory();
   void TurnQuarantined(std::span<Input> inputs);
   void SaveEvidence();
+  void BeginEvidence();
+  void EvidenceSaved(const SnapshotSaved& saved);
   bool SnapshotForSpace() const;
   void KeepAlarms();
   void KeepCorruptAlarms();
@@ -279,6 +282,7 @@ class Node::Impl {
   DownloadDesk downloads_;
   AuthDesk auth_;
   SnapshotSender sender_;
+  UnwrittenPieces unwritten_;
   SnapshotReceiver receiver_;
   // Who has got a snapshot and is still behind, with its index.
   absl::btree_map<raft::NodeId, raft::Index> catching_up_;
@@ -337,6 +341,7 @@ class Node::Impl {
   bool reload_told_ = false;
   bool quarantined_ = false;
   bool evidence_saved_ = false;
+  bool evidence_retried_ = false;
   Instant evidence_until_;
   DiskSpace disk_;
   bool disk_told_ = false;

@@ -197,16 +197,19 @@ void Node::Impl::TakeSnapshot() {
     log_bytes_at_snapshot_ = appends_.total_bytes();
     next_space_snapshot_ = now_ + kSpaceSnapshotInterval;
   }
-  if (now_ < snapshot_next_) return;
+  if (now_ < snapshot_next_ || unwritten_.full()) return;
   Bytes piece = snapshot_->Next(kPieceBytes);
   const bool last = piece.empty();
   snapshot_next_ =
       now_ + Duration(std::chrono::seconds(1)) * piece.size() / options_.snapshot_bytes_per_second;
-  effects_->snapshot_pieces.push_back(
-      {.meta = snapshot_meta_, .data = std::move(piece), .first = !snapshot_begun_, .last = last});
+  unwritten_.Put(
+      {.meta = snapshot_meta_, .data = std::move(piece), .first = !snapshot_begun_, .last = last},
+      effects_);
   snapshot_begun_ = true;
   if (last) snapshot_.reset();
 }
+
+void Node::Impl::Take(SnapshotWritten& written) { unwritten_.Written(written.bytes); }
 
 void Node::Impl::Take(std::unique_ptr<SnapshotSaved>& saved) {
   if (saved->failed) {

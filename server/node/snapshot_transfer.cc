@@ -120,7 +120,8 @@ void SnapshotSender::Acked(raft::NodeId peer, const SnapshotAck& ack, Instant no
       return;
     }
     if (transfer.opening) transfer.has = {.main = ack.has_revision, .sub = ack.has_sub};
-    if (ack.offset > transfer.acked) transfer.last_news = now;
+    // It is there: if it takes nothing, its disk is what holds it up. It does not wait for ever.
+    transfer.last_news = now;
     transfer.acked = std::max(transfer.acked, ack.offset);
     while (!transfer.window.empty()) {
       const SnapshotChunk& front = transfer.window.front();
@@ -129,8 +130,6 @@ void SnapshotSender::Acked(raft::NodeId peer, const SnapshotAck& ack, Instant no
       transfer.window.pop_front();
       if (transfer.sent > 0) --transfer.sent;
     }
-    // The receiver has all bytes and is writing them: that is news enough.
-    if (transfer.all_read() && transfer.acked == transfer.offset) transfer.last_news = now;
     return;
   }
 }
@@ -190,7 +189,12 @@ void SnapshotReceiver::Begin(raft::NodeId from, const SnapshotChunk& chunk, cons
       REACHED("snapshot: a transfer begins with what another one had brought");
       task->Reuse(std::exchange(task_, nullptr));
     }
+    if (unfinished_ != nullptr) {
+      REACHED("snapshot: a transfer begins with what had come before a restart");
+      task->Reuse(std::exchange(unfinished_, nullptr));
+    }
   }
+  unfinished_.reset();
   Abandon(effects);
   from_ = from;
   transfer_ = chunk.transfer;
@@ -256,6 +260,10 @@ std::optional<SnapshotAck> SnapshotReceiver::Take(raft::NodeId from, SnapshotChu
     REACHED("snapshot: a chunk comes twice, or out of order");
     return Received();
   }
+  if (unwritten_->full()) {
+    REACHED("snapshot: the disk is slower than chunks come");
+    return Received();
+  }
   std::string whole;
   if (!task_->Feed(chunk.data.view(), &whole).ok()) return Refuse(chunk, effects);
   offset_ += chunk.data.size();
@@ -269,10 +277,11 @@ std::optional<SnapshotAck> SnapshotReceiver::Take(raft::NodeId from, SnapshotChu
     state_ = *std::move(state);
   }
   if (!whole.empty()) {
-    effects->snapshot_pieces.push_back({.meta = meta_,
-                                        .data = Bytes::Copy(whole),
-                                        .first = !std::exchange(pieces_begun_, !chunk.last),
-                                        .last = chunk.last});
+    unwritten_->Put({.meta = meta_,
+                     .data = Bytes::Copy(whole),
+                     .first = !std::exchange(pieces_begun_, !chunk.last),
+                     .last = chunk.last},
+                    effects);
   }
   return Received();
 }
@@ -294,7 +303,9 @@ std::optional<std::pair<raft::NodeId, SnapshotAck>> SnapshotReceiver::NotSaved(
 }
 
 void SnapshotReceiver::Expire(Instant now, Effects* effects) {
-  if (!active() || now - last_progress_ < kPatience) return;
+  if (!(active() || unfinished_ != nullptr) || now - last_progress_ < kPatience) return;
+  unfinished_.reset();
+  if (!active()) return;
   REACHED("snapshot: nothing more comes");
   Abandon(effects);
 }

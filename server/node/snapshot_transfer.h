@@ -19,12 +19,14 @@
 // What the receiver has is not sent again, whoever sends: `has` tells of its own state, or of what
 // an earlier transfer (another leader's, the same one's before it was started anew) had brought
 // when it ended. The new one is made of both, shared in memory, and must have the digest that its
-// sender says. If it has not, the next one is taken from nothing.
+// sender says. If it has not, the next one is taken from nothing. What had come when the receiver's
+// process ended is in the unfinished file on its disk, and is read from there at its start.
 //
 // Chunks travel in frames with checksums (peer_codec.h). They are read at bytes_per_second at most,
 // so that clients do not notice.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -50,6 +52,24 @@ struct SnapshotLimits {
   Duration resend_after = std::chrono::seconds(1);  // without news from the receiver
   Duration give_up_after = std::chrono::seconds(10);
   Duration reconnect_within = std::chrono::seconds(30);
+};
+
+// What was given to the writer of snapshots and is not on the disk yet, whoever it is of: a
+// snapshot that comes, one of our own. Who makes pieces waits while it is full, so that a disk that
+// is slower than they come costs no memory. Thread: the node's. Limit: kBytesMax and one piece.
+class UnwrittenPieces {
+ public:
+  static constexpr uint64_t kBytesMax = 16 << 20;
+
+  void Put(SnapshotPiece piece, Effects* effects) {
+    bytes_ += piece.data.size();
+    effects->snapshot_pieces.push_back(std::move(piece));
+  }
+  void Written(uint64_t bytes) { bytes_ -= std::min(bytes, bytes_); }
+  bool full() const { return bytes_ >= kBytesMax; }
+
+ private:
+  uint64_t bytes_ = 0;
 };
 
 // All transfers of a leader, one per follower at most. Thread: the node's. Memory: the window, per
@@ -122,13 +142,21 @@ class SnapshotReceiver {
  public:
   static constexpr Duration kPatience = std::chrono::seconds(60);
 
-  explicit SnapshotReceiver(const apply::StateMachineOptions& options) : options_(options) {}
+  // `unwritten` outlives it. `unfinished`: what the disk has of a transfer that a process before
+  // this one did not bring to its end; null: nothing. It is kept for kPatience.
+  SnapshotReceiver(const apply::StateMachineOptions& options, UnwrittenPieces* unwritten,
+                   std::unique_ptr<apply::RestoreTask> unfinished, Instant now)
+      : options_(options),
+        unwritten_(unwritten),
+        last_progress_(now),
+        unfinished_(std::move(unfinished)) {}
 
   // Of a snapshot, to Raft: it could be installed; all of it is here already; or neither.
   enum class Use : uint8_t { kWanted, kHeld, kNone };
 
-  // Takes a chunk; `use` is what Raft says of its snapshot. Pieces for the disk go
-  // to *effects. The answer, if there is one to send now. `own` is what the member has (null: of no
+  // Takes a chunk; `use` is what Raft says of its snapshot. Pieces for the disk go to *effects;
+  // while too much waits for it nothing more is taken, and who sends hears how far it has come. The
+  // answer, if there is one to send now. `own` is what the member has (null: of no
   // use); it stays while something is being received.
   std::optional<SnapshotAck> Take(raft::NodeId from, SnapshotChunk chunk, Use use,
                                   const mvcc::Store* own, Instant now, Effects* effects);
@@ -160,6 +188,7 @@ class SnapshotReceiver {
   SnapshotAck Refuse(const SnapshotChunk& chunk, Effects* effects);
 
   const apply::StateMachineOptions options_;
+  UnwrittenPieces* const unwritten_;
   raft::NodeId from_;
   uint64_t transfer_ = 0;
   raft::Term term_;
@@ -168,8 +197,9 @@ class SnapshotReceiver {
   Instant last_progress_;
   bool pieces_begun_ = false;
   bool from_nothing_ = false;  // what was made of something old did not come out right
-  std::unique_ptr<apply::RestoreTask> task_;    // while chunks come
-  std::unique_ptr<apply::StateMachine> state_;  // when all have come, until the disk has them
+  std::unique_ptr<apply::RestoreTask> unfinished_;  // of an earlier process, until one begins
+  std::unique_ptr<apply::RestoreTask> task_;        // while chunks come
+  std::unique_ptr<apply::StateMachine> state_;      // when all have come, until the disk has them
 };
 
 }  // namespace conclave::node

@@ -53,6 +53,7 @@ void SnapshotWriter::Take(snapshot::Piece piece) {
   worker_->Run([state = state_, piece = std::move(piece)] {
     CONCLAVE_FAILPOINT(raftBeforeSaveSnap);
     const auto saved = state->saver.Take(piece);
+    if (!piece.data.empty()) state->options.written(piece.data.size());
     if (!saved.ok()) {
       state->options.failed(piece.meta, saved.status());
     } else if (saved->has_value()) {

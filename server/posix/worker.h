@@ -46,6 +46,8 @@ class SnapshotWriter {
   struct Options {
     uint64_t cluster_id = 0;
     size_t keep = 2;
+    // So many bytes that were taken are in memory no longer.
+    absl::AnyInvocable<void(uint64_t)> written;
     absl::AnyInvocable<void(const snapshot::Saved&)> saved;
     // A snapshot could not be written (the disk is full, say). It is dropped; the log still has
     // everything, and the process goes on.

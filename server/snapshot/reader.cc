@@ -64,6 +64,7 @@ absl::StatusOr<std::unique_ptr<Reader>> Reader::Open(env::Disk& disk, std::strin
         "snapshot %s belongs to cluster %x, but this server is started as a member of cluster %x",
         reader->where_, header.cluster_id, cluster_id));
   }
+  if (name.ends_with(kUnfinishedSuffix)) name.remove_suffix(kUnfinishedSuffix.size());
   if (FileName(header.meta) != name) {
     return reader->Damaged("its name is not the one it was given");
   }
@@ -128,13 +129,23 @@ absl::StatusOr<std::vector<std::string>> ListNewestFirst(env::Disk& disk) {
   return names;
 }
 
+absl::StatusOr<std::vector<std::string>> ListUnfinished(env::Disk& disk) {
+  auto names = disk.List(kDirectory);
+  if (absl::IsNotFound(names.status())) return std::vector<std::string>();
+  CONCLAVE_RETURN_IF_ERROR(names.status());
+  std::erase_if(*names, [](const std::string& name) { return !name.ends_with(kUnfinishedSuffix); });
+  std::reverse(names->begin(), names->end());
+  return names;
+}
+
+absl::Status RemoveUnfinished(env::Disk& disk, std::span<const std::string> names) {
+  for (const std::string& name : names) CONCLAVE_RETURN_IF_ERROR(disk.Remove(PathOf(name)));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Newest> OpenNewest(env::Disk& disk, uint64_t cluster_id) {
   CONCLAVE_RETURN_IF_ERROR(disk.CreateDirectory(kDirectory));
   CONCLAVE_RETURN_IF_ERROR(disk.SyncDirectory(""));
-  CONCLAVE_ASSIGN_OR_RETURN(const auto all, disk.List(kDirectory));
-  for (const std::string& name : all) {
-    if (name.ends_with(kUnfinishedSuffix)) CONCLAVE_RETURN_IF_ERROR(disk.Remove(PathOf(name)));
-  }
   CONCLAVE_ASSIGN_OR_RETURN(const auto names, ListNewestFirst(disk));
   Newest newest;
   for (const std::string& name : names) {
@@ -172,7 +183,9 @@ absl::Status SetAside(env::Disk& disk, std::span<const std::string> names) {
 absl::Status KeepAsEvidence(env::Disk& disk) {
   CONCLAVE_ASSIGN_OR_RETURN(const auto all, disk.List(kDirectory));
   for (const std::string& name : all) {
-    if (name.ends_with(kEvidenceSuffix)) CONCLAVE_RETURN_IF_ERROR(disk.Remove(PathOf(name)));
+    if (name.ends_with(kEvidenceSuffix) || name.ends_with(kUnfinishedSuffix)) {
+      CONCLAVE_RETURN_IF_ERROR(disk.Remove(PathOf(name)));
+    }
   }
   CONCLAVE_ASSIGN_OR_RETURN(const auto names, ListNewestFirst(disk));
   for (const std::string& name : names) {

@@ -25,7 +25,8 @@ class Sha256;
 // chunks before that must be ready to throw the result away, or call Verify first.
 class Reader {
  public:
-  // Reads the header. `name` is a file name within kDirectory.
+  // Reads the header. `name` is a file name within kDirectory; that of an unfinished file too,
+  // which ends with a chunk that is DataLoss.
   //   FailedPrecondition  of another cluster, another program or a newer version
   //   DataLoss            damaged; the message names the file
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Reader>> Open(env::Disk& disk,
@@ -68,9 +69,8 @@ struct Newest {
   std::vector<std::string> damaged;   // their names
 };
 
-// Prepares the directory (creates it, removes unfinished files) and opens the newest snapshot that
-// is whole: it is verified to its end first. A snapshot of another cluster or a newer format is an
-// error, not skipped.
+// Prepares the directory (creates it) and opens the newest snapshot that is whole: it is verified
+// to its end first. A snapshot of another cluster or a newer format is an error, not skipped.
 [[nodiscard]] absl::StatusOr<Newest> OpenNewest(env::Disk& disk, uint64_t cluster_id);
 
 // Says whether OpenNewest would refuse the directory as somebody else's: FailedPrecondition, as
@@ -82,11 +82,15 @@ struct Newest {
 [[nodiscard]] absl::Status SetAside(env::Disk& disk, std::span<const std::string> names);
 
 // Gives all snapshots another name: their state is not to be used again, and is evidence. Removes
-// what was set aside so before; a Purge does not.
+// what was set aside so before (a Purge does not), and what is unfinished.
 [[nodiscard]] absl::Status KeepAsEvidence(env::Disk& disk);
 
 // The names of all finished snapshots, newest first.
 [[nodiscard]] absl::StatusOr<std::vector<std::string>> ListNewestFirst(env::Disk& disk);
+
+// The names of the files that a Writer did not come to the end of, newest first.
+[[nodiscard]] absl::StatusOr<std::vector<std::string>> ListUnfinished(env::Disk& disk);
+[[nodiscard]] absl::Status RemoveUnfinished(env::Disk& disk, std::span<const std::string> names);
 
 // Removes all but the newest `keep` snapshots, and those that were set aside.
 [[nodiscard]] absl::Status Purge(env::Disk& disk, size_t keep);

@@ -31,6 +31,8 @@ Writer::Writer(env::Disk* disk, const Header& header)
 absl::StatusOr<std::unique_ptr<Writer>> Writer::Create(env::Disk& disk, const Header& header) {
   CONCLAVE_RETURN_IF_ERROR(disk.CreateDirectory(kDirectory));
   CONCLAVE_RETURN_IF_ERROR(disk.SyncDirectory(""));
+  CONCLAVE_ASSIGN_OR_RETURN(const auto unfinished, ListUnfinished(disk));
+  CONCLAVE_RETURN_IF_ERROR(RemoveUnfinished(disk, unfinished));
   std::unique_ptr<Writer> writer(new Writer(&disk, header));
   CONCLAVE_ASSIGN_OR_RETURN(writer->file_, disk.Open(writer->path_, env::OpenMode::kCreateOrReset));
   const std::string bytes = EncodeHeader(header);
@@ -42,9 +44,9 @@ absl::StatusOr<std::unique_ptr<Writer>> Writer::Create(env::Disk& disk, const He
 }
 
 Writer::~Writer() {
-  if (finished_ || file_ == nullptr) return;
+  if (finished_ || left_ || file_ == nullptr) return;
   file_.reset();
-  // If that fails too, the next start removes it.
+  // If that fails too, the next Writer removes it.
   static_cast<void>(disk_->Remove(path_));
 }
 
@@ -69,25 +71,15 @@ absl::Status Writer::WriteChunk(std::string_view bytes) {
 absl::Status Writer::Append(std::string_view bytes) {
   CONCLAVE_CHECK(!finished_, "bytes after the end of a snapshot");
   while (!bytes.empty()) {
-    if (chunk_.empty() && bytes.size() >= kChunkBytes) {
-      CONCLAVE_RETURN_IF_ERROR(WriteChunk(bytes.substr(0, kChunkBytes)));
-      bytes.remove_prefix(kChunkBytes);
-      continue;
-    }
-    const size_t size = std::min<size_t>(bytes.size(), kChunkBytes - chunk_.size());
-    chunk_.append(bytes.substr(0, size));
+    const size_t size = bytes.size() < 2 * kChunkBytes ? bytes.size() : kChunkBytes;
+    CONCLAVE_RETURN_IF_ERROR(WriteChunk(bytes.substr(0, size)));
     bytes.remove_prefix(size);
-    if (chunk_.size() == kChunkBytes) {
-      CONCLAVE_RETURN_IF_ERROR(WriteChunk(chunk_));
-      chunk_.clear();
-    }
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<uint64_t> Writer::Finish() {
   CONCLAVE_CHECK(!finished_, "a snapshot is finished twice");
-  if (!chunk_.empty()) CONCLAVE_RETURN_IF_ERROR(WriteChunk(chunk_));
   const std::string trailer =
       EncodeTrailer(seed_, {.chunks = chunks_, .body_bytes = body_bytes_, .hash = hash_->Finish()});
   CONCLAVE_RETURN_IF_ERROR(file_->Write(offset_, trailer));
@@ -97,6 +89,10 @@ absl::StatusOr<uint64_t> Writer::Finish() {
   finished_ = true;
   CONCLAVE_RETURN_IF_ERROR(disk_->SyncDirectory(kDirectory));
   return body_bytes_;
+}
+
+Saver::~Saver() {
+  if (writer_ != nullptr) writer_->Leave();
 }
 
 absl::StatusOr<std::optional<Saved>> Saver::Take(const Piece& piece) {

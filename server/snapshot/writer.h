@@ -1,7 +1,9 @@
 // Writes a snapshot of the state machine, piece by piece, so that it becomes visible all at once.
 //
 // The pieces go to "<name>.unfinished"; Finish syncs the file, renames it to its own name and syncs
-// the directory. A crash before that leaves an unfinished file, which Store::Open removes.
+// the directory. A crash before that leaves an unfinished file, and so does the end of the process:
+// each of its chunks can be read (of one that was received they need not be sent again). The next
+// Writer removes it.
 #pragma once
 
 #include <cstdint>
@@ -21,19 +23,23 @@ namespace conclave::snapshot {
 
 class Sha256;
 
-// One snapshot file in the making. Thread: one. Memory: one chunk.
+// One snapshot file in the making. Thread: one. Memory: none to speak of.
 class Writer {
  public:
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Writer>> Create(env::Disk& disk,
                                                                       const Header& header);
-  // Removes the file unless it was finished.
+  // Removes the file unless it was finished, or is to be left.
   ~Writer();
 
-  // The next bytes of the body, in pieces of any size.
+  // The next bytes of the body: a chunk, or several if they are many. Pieces of kChunkBytes or so
+  // cost least.
   [[nodiscard]] absl::Status Append(std::string_view bytes);
 
   // Makes it durable and visible; gives the size of the body. Nothing may follow.
   [[nodiscard]] absl::StatusOr<uint64_t> Finish();
+
+  // Nothing more comes, but what has come may be of use.
+  void Leave() { left_ = true; }
 
   [[nodiscard]] const raft::SnapshotMeta& meta() const { return header_.meta; }
 
@@ -51,8 +57,8 @@ class Writer {
   uint64_t chunks_ = 0;
   uint64_t body_bytes_ = 0;
   uint64_t unsynced_bytes_ = 0;
-  std::string chunk_;  // not yet written
   bool finished_ = false;
+  bool left_ = false;
 };
 
 // A piece of a snapshot on its way to the disk; as node::SnapshotPiece.
@@ -76,6 +82,8 @@ class Saver {
   // Keeps the newest `keep` snapshots.
   Saver(env::Disk* disk, uint64_t cluster_id, size_t keep)
       : disk_(disk), cluster_id_(cluster_id), keep_(keep) {}
+  // Leaves what is unfinished.
+  ~Saver();
 
   // What has become durable, if this was the last piece. An error ends the snapshot, not the saver:
   // an earlier snapshot and the log are still there.

@@ -368,6 +368,7 @@ bool Cluster::WriteSnapshot(size_t which) {
   if (member.node == nullptr || member.pieces.empty()) return false;
   node::SnapshotPiece piece = std::move(member.pieces.front());
   member.pieces.pop_front();
+  if (!piece.data.empty()) member.inputs.push_back(node::SnapshotWritten{piece.data.size()});
   const auto saved = member.saver->Take({.meta = piece.meta,
                                          .data = std::move(piece.data),
                                          .first = piece.first,

@@ -1,6 +1,6 @@
 // Three real servers: one is away while the others get more than 100 MiB, then it gets the state
-// while clients go on writing as fast as they can. The connection is cut in the middle: it goes on
-// from there, and catches up.
+// while clients go on writing as fast as they can. The connection is cut in the middle, or the
+// member is killed or told to end: it goes on from there, and catches up.
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -133,29 +133,38 @@ int64_t SumOf(const std::string& log, const std::string& field) {
   return sum;
 }
 
-TEST(CatchUpTest, AMemberThatWasAwayCatchesUpWhileWritesGoOn) {
-  if (const auto binary = ServerBinary(ServerKind::kConclave); !binary.ok()) {
-    GTEST_SKIP() << binary.status();
-  }
-  // Slow enough to be cut in the middle.
-  auto started =
-      TestCluster::Start({.kind = ServerKind::kConclave,
-                          .members = 3,
-                          .extra_flags = {"--conclave-snapshot-bytes-per-second=25165824"},
-                          .peer_proxies = true});
-  ASSERT_TRUE(started.ok()) << started.status();
-  const std::unique_ptr<TestCluster> cluster = *std::move(started);
-  constexpr int kAway = 2;
+constexpr int kAway = 2;
+
+// A cluster whose others have so much that it has not; null: it does not start.
+std::unique_ptr<TestCluster> WithOneAway(int bytes_per_second, int state_mib) {
+  auto started = TestCluster::Start(
+      {.kind = ServerKind::kConclave,
+       .members = 3,
+       .extra_flags = {absl::StrCat("--conclave-snapshot-bytes-per-second=", bytes_per_second)},
+       .peer_proxies = true});
+  EXPECT_TRUE(started.ok()) << started.status();
+  if (!started.ok()) return nullptr;
+  std::unique_ptr<TestCluster> cluster = *std::move(started);
   cluster->Kill(kAway);
-  for (int i = 0; i < kStateMiB; ++i) {
+  for (int i = 0; i < state_mib; ++i) {
     const std::string value(kMiB, static_cast<char>('a' + i % 26));
-    ASSERT_TRUE(WaitFor(
+    EXPECT_TRUE(WaitFor(
         [&] {
           return Put(cluster->endpoint(0), absl::StrCat("state-", i), value,
                      std::chrono::seconds(10));
         },
         kPatience));
   }
+  return cluster;
+}
+
+TEST(CatchUpTest, AMemberThatWasAwayCatchesUpWhileWritesGoOn) {
+  if (const auto binary = ServerBinary(ServerKind::kConclave); !binary.ok()) {
+    GTEST_SKIP() << binary.status();
+  }
+  // Slow enough to be cut in the middle.
+  const std::unique_ptr<TestCluster> cluster = WithOneAway(25165824, kStateMiB);
+  ASSERT_NE(cluster, nullptr);
   auto writers = StartWriters(*cluster);
   ASSERT_TRUE(WaitFor([&] { return writers[0]->done() >= 500; }, kPatience));
   for (auto& writer : writers) writer->Stop();
@@ -195,6 +204,45 @@ TEST(CatchUpTest, AMemberThatWasAwayCatchesUpWhileWritesGoOn) {
   EXPECT_NE(hash, 0u);
   EXPECT_EQ(HashAt(cluster->endpoint(kAway), 0), hash);
 }
+
+// What had come is on its disk: the leader begins anew, and only names it.
+class RestartTest : public ::testing::TestWithParam<bool> {};
+
+TEST_P(RestartTest, AMemberThatEndsWhileItGetsTheStateGoesOnFromThere) {
+  if (const auto binary = ServerBinary(ServerKind::kConclave); !binary.ok()) {
+    GTEST_SKIP() << binary.status();
+  }
+  constexpr int kMiBOfState = 64;
+  const std::unique_ptr<TestCluster> cluster = WithOneAway(8 << 20, kMiBOfState);
+  ASSERT_NE(cluster, nullptr);
+  ASSERT_TRUE(cluster->Restart(kAway).ok());
+  const auto received = [&] { return Received(cluster->data_dir(kAway)); };
+  ASSERT_TRUE(WaitFor([&] { return received() >= kMiBOfState * kMiB / 2; }, kPatience));
+  if (GetParam()) {
+    cluster->Kill(kAway);
+  } else {
+    cluster->Terminate(kAway);
+  }
+  EXPECT_GE(received(), kMiBOfState * kMiB / 2);
+  ASSERT_TRUE(cluster->Restart(kAway).ok());
+  EXPECT_TRUE(cluster->WaitHealthy(kAway, kPatience).ok()) << ReadFile(cluster->log_path(kAway));
+  EXPECT_TRUE(WaitFor(
+      [&] { return AppliedIndex(cluster->endpoint(kAway)) == AppliedIndex(cluster->endpoint(0)); },
+      kPatience));
+  const std::string log = ReadFile(cluster->log_path(0)) + ReadFile(cluster->log_path(1));
+  EXPECT_EQ(Count(log, "\"sent database snapshot\""), 1);
+  const std::string line = log.substr(log.find("\"sent database snapshot\""));
+  const std::string ended = line.substr(0, line.find('\n'));
+  EXPECT_GE(SumOf(ended, "covered-bytes"), kMiBOfState * kMiB);
+  EXPECT_LE(SumOf(ended, "sent-bytes"), kMiBOfState * kMiB * 5 / 8);
+  const uint32_t hash = HashAt(cluster->endpoint(0), 0);
+  EXPECT_NE(hash, 0u);
+  EXPECT_EQ(HashAt(cluster->endpoint(kAway), 0), hash);
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, RestartTest, ::testing::Bool(), [](const auto& info) {
+  return std::string(info.param ? "Killed" : "ToldToEnd");
+});
 
 }  // namespace
 }  // namespace conclave::testing

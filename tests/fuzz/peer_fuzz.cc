@@ -96,6 +96,7 @@ class Target {
       applied_ = applied;
       if (effects.append.has_value()) inputs_.push_back(LogSynced{effects.append->batch, {}});
       for (SnapshotPiece& piece : effects.snapshot_pieces) {
+        if (!piece.data.empty()) inputs_.push_back(SnapshotWritten{piece.data.size()});
         if (piece.last) {
           inputs_.push_back(std::make_unique<SnapshotSaved>(SnapshotSaved{piece.meta, 1}));
         }

@@ -14,11 +14,14 @@
 #include "conclave/base/crc32c.h"
 #include "conclave/server/apply/command.h"
 #include "conclave/server/apply/member_change.h"
+#include "conclave/server/apply/snapshot.h"
 #include "conclave/server/apply/state_machine.h"
 #include "conclave/server/env/memory/memory_disk.h"
 #include "conclave/server/node/identity.h"
 #include "conclave/server/raft/confchange/confchange.h"
 #include "conclave/server/snapshot/format.h"
+#include "conclave/server/snapshot/reader.h"
+#include "conclave/server/snapshot/writer.h"
 
 namespace conclave::node {
 namespace {
@@ -133,6 +136,47 @@ TEST(BootstrapTest, AnotherClustersOrMembersDirectoryIsRefusedUntouched) {
     ExpectRefused(disk, {"belongs to member", "started as member"}, Cluster(), "b");
     if (with_identity) ASSERT_TRUE(disk.Remove("identity").ok());
   }
+}
+
+// What was being received when the process ended is taken up by the next one, up to the first byte
+// that is wrong; everything else that is unfinished is removed.
+TEST(BootstrapTest, AnUnfinishedSnapshotThatIsAheadOfTheLogIsTakenUp) {
+  MemoryDisk disk;
+  ASSERT_TRUE(Open(disk).ok());
+  const auto names = snapshot::ListNewestFirst(disk);
+  ASSERT_EQ(names->size(), 1u);
+  const std::string founding = disk.Content(Concat("snapshot/", names->front()));
+  const auto add = [&](uint64_t index, uint64_t cluster_id) {
+    raft::SnapshotMeta meta;
+    meta.index = raft::Index(index);
+    meta.term = raft::Term(3);
+    auto writer = snapshot::Writer::Create(disk, {.cluster_id = cluster_id, .meta = meta});
+    ASSERT_TRUE(writer.ok());
+    ASSERT_TRUE((*writer)->Append(std::string(snapshot::kChunkBytes, 'x')).ok());
+    (*writer)->Leave();
+  };
+  const auto open = [&]() -> bool {
+    Options options;
+    options.name = "a";
+    options.id = Cluster().Find("a")->id;
+    options.cluster_id = Cluster().cluster_id;
+    auto opened = OpenMember(disk, options, nullptr, {.segment_bytes = wal::kSegmentBytesMin});
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    return opened.ok() && opened->recovered.unfinished != nullptr;
+  };
+  EXPECT_FALSE(open());
+  add(99, Cluster().cluster_id);
+  EXPECT_TRUE(open());
+  EXPECT_EQ(snapshot::ListUnfinished(disk)->size(), 1u);
+  add(1, Cluster().cluster_id);  // not ahead
+  EXPECT_FALSE(open());
+  EXPECT_EQ(snapshot::ListUnfinished(disk)->size(), 0u);
+  add(99, Cluster().cluster_id + 1);
+  EXPECT_FALSE(open());
+  disk.SetContent("snapshot/0000000000000063-0000000000000003.snapshot.unfinished", "x");
+  EXPECT_FALSE(open());
+  EXPECT_EQ(snapshot::ListUnfinished(disk)->size(), 0u);
+  EXPECT_EQ(disk.Content(Concat("snapshot/", names->front())), founding);
 }
 
 TEST(BootstrapTest, ANewerFormatIsRefusedUntouched) {

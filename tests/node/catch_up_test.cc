@@ -132,7 +132,8 @@ TEST(CatchUpTest, AnotherLeaderGoesOnWhereTheFirstOneStopped) {
 // The word that a snapshot was installed can get lost. A leader that then heard of a refusal would
 // send it for ever, for it no longer has the log that tells where its follower stands.
 TEST(CatchUpTest, WhatIsHereAlreadyIsSaidToBe) {
-  SnapshotReceiver receiver({});
+  UnwrittenPieces unwritten;
+  SnapshotReceiver receiver({}, &unwritten, nullptr, Instant());
   SnapshotChunk chunk;
   chunk.transfer = 7;
   chunk.term = raft::Term(3);
@@ -146,6 +147,89 @@ TEST(CatchUpTest, WhatIsHereAlreadyIsSaidToBe) {
   EXPECT_EQ(answer(SnapshotReceiver::Use::kNone), SnapshotAck::Result::kRefused);
   EXPECT_FALSE(receiver.active());
   EXPECT_TRUE(effects.snapshot_pieces.empty());
+}
+
+// Its process ends; what was on the disk of the transfer is of use to the next one.
+TEST(CatchUpTest, WhatHadComeBeforeARestartIsNotSentAgain) {
+  HalfWay half;
+  Trio& trio = half.trio;
+  trio.Refill(half.lagging, /*with_unfinished=*/true);
+  ExpectCatchesUp(trio, half.lagging);
+  const Transferred last = LastOf(trio, trio.leader());
+  EXPECT_GE(last.covered, static_cast<int64_t>(128 * kValueBytes));
+  EXPECT_LT(last.sent, last.covered * 3 / 4);
+}
+
+TEST(CatchUpTest, WithoutItAllIsSentAgain) {
+  HalfWay half;
+  Trio& trio = half.trio;
+  trio.Refill(half.lagging);
+  ExpectCatchesUp(trio, half.lagging);
+  EXPECT_GE(LastOf(trio, trio.leader()).sent, static_cast<int64_t>(128 * kValueBytes));
+}
+
+// A disk that takes nothing for a while, in the midst of a state that is larger than what may wait
+// for it.
+TEST(CatchUpTest, ASlowDiskHoldsTheSenderUpAndCostsNoMemory) {
+  constexpr int kKeys = 3 * UnwrittenPieces::kBytesMax / 2 / kValueBytes;
+  Trio trio(3, [](Options* options) {
+    Small(options);
+    options->snapshot_bytes_per_second = 64 * kMiB;
+  });
+  const size_t lagging = trio.follower();
+  trio.CutOff(lagging);
+  Fill(trio, "key-", kKeys);
+  trio.StallSnapshots(lagging);
+  trio.Rejoin(lagging);
+  uint64_t most = 0;
+  for (int i = 0; i < 200; ++i) {
+    trio.Advance(milliseconds(100));
+    most = std::max(most, trio.unwritten_bytes(lagging));
+  }
+  EXPECT_GE(most, UnwrittenPieces::kBytesMax);
+  EXPECT_LE(most, UnwrittenPieces::kBytesMax + kMiB);
+  EXPECT_FALSE(HasCaughtUp(trio, lagging));
+  trio.WriteSnapshots(lagging);
+  ExpectCatchesUp(trio, lagging);
+  EXPECT_EQ(Begun(trio), 1);
+}
+
+// If it takes nothing for good, it is given up: for a minute the receiver hopes for its disk.
+TEST(CatchUpTest, ADiskThatStandsStillIsNotWaitedForForEver) {
+  constexpr int kKeys = 3 * UnwrittenPieces::kBytesMax / 2 / kValueBytes;
+  Trio trio(3, Small);
+  const size_t lagging = trio.follower();
+  trio.CutOff(lagging);
+  Fill(trio, "key-", kKeys);
+  trio.StallSnapshots(lagging);
+  trio.Rejoin(lagging);
+  trio.Advance(seconds(50));
+  EXPECT_EQ(Lines(trio, "failed to send database snapshot"), 0);
+  trio.Advance(seconds(30));
+  EXPECT_GE(Lines(trio, "failed to send database snapshot"), 1);
+  trio.WriteSnapshots(lagging);
+  ExpectCatchesUp(trio, lagging);
+}
+
+// A member's own snapshot waits as well.
+TEST(CatchUpTest, AnOwnSnapshotIsMadeAsFastAsTheDiskTakesIt) {
+  constexpr int kKeys = 3 * UnwrittenPieces::kBytesMax / 2 / kValueBytes;
+  Trio trio(3, [](Options* options) {
+    Small(options);
+    options->snapshot_bytes_per_second = 64 * kMiB;
+    options->snapshot_log_bytes_min = kKeys * kValueBytes;
+  });
+  const size_t stalled = trio.follower();
+  trio.StallSnapshots(stalled);
+  Fill(trio, "key-", kKeys + 8);
+  trio.Advance(seconds(5));
+  EXPECT_GE(trio.unwritten_bytes(stalled), UnwrittenPieces::kBytesMax);
+  EXPECT_LE(trio.unwritten_bytes(stalled), UnwrittenPieces::kBytesMax + kMiB);
+  const uint64_t saved = trio.StatsOf(stalled)->snapshots_saved;
+  trio.WriteSnapshots(stalled);
+  trio.Advance(seconds(5));
+  EXPECT_EQ(trio.StatsOf(stalled)->snapshots_saved, saved + 1);
+  trio.node(stalled).state().CheckInvariants();
 }
 
 TEST(CatchUpTest, WhatAMemberHadIsNotSentAgain) {

@@ -99,6 +99,44 @@ TEST(DivergenceTest, OneOfFiveAsWell) {
 }
 
 // Of two nobody can say which one is wrong: the alarm stops the writes, and both stay.
+int LinesOf(const Trio& trio, size_t member, const std::string& beginning) {
+  const std::vector<LogLine>& log = trio.log(member);
+  return static_cast<int>(std::count_if(log.begin(), log.end(), [&](const LogLine& line) {
+    return line.message.starts_with(beginning);
+  }));
+}
+
+constexpr char kNoEvidence[] = "the state that differs could not be written down";
+
+// A disk that is full has made room when it has failed once.
+TEST(DivergenceTest, EvidenceThatCannotBeWrittenIsTriedOnceMore) {
+  Trio trio;
+  const size_t spoiled = trio.follower();
+  trio.FailSnapshot(spoiled);
+  ExpectFoundAndRefilled(trio, spoiled);
+  EXPECT_EQ(LinesOf(trio, spoiled, kNoEvidence), 0);
+}
+
+TEST(DivergenceTest, IsMendedWithoutEvidenceAndSaysSo) {
+  Trio trio;
+  const size_t spoiled = trio.follower();
+  trio.FailSnapshot(spoiled, 2);
+  ExpectFoundAndRefilled(trio, spoiled);
+  EXPECT_EQ(LinesOf(trio, spoiled, kNoEvidence), 1);
+}
+
+TEST(DivergenceTest, ADiskThatStandsStillDoesNotHoldItUpForLong) {
+  Trio trio;
+  const size_t spoiled = trio.follower();
+  trio.StallSnapshots(spoiled);
+  Spoil(trio, spoiled);
+  trio.Advance(seconds(5));
+  EXPECT_FALSE(trio.diverged(spoiled));
+  trio.Advance(seconds(10));
+  EXPECT_TRUE(trio.diverged(spoiled));
+  EXPECT_EQ(LinesOf(trio, spoiled, kNoEvidence), 1);
+}
+
 TEST(DivergenceTest, OfTwoNeitherIsSetAside) {
   Trio trio(2);
   ASSERT_TRUE(Put(trio, trio.leader(), "key"));

@@ -18,12 +18,15 @@
 
 #include "conclave/base/check.h"
 #include "conclave/base/prng.h"
+#include "conclave/server/apply/snapshot.h"
 #include "conclave/server/apply/state_machine.h"
 #include "conclave/server/node/bootstrap.h"
 #include "conclave/server/node/directory.h"
 #include "conclave/server/node/io.h"
 #include "conclave/server/node/node.h"
 #include "conclave/server/node/own_call.h"
+#include "conclave/server/node/settings.h"
+#include "conclave/server/node/snapshot_transfer.h"
 #include "conclave/server/node/stats.h"
 #include "conclave/tests/node/request.h"
 
@@ -208,23 +211,41 @@ class Trio {
   const Options& options(size_t member) const { return members_[member]->options; }
   // How often this member has refused another's messages.
   size_t distrusted(size_t member) const { return members_[member]->distrusted; }
-  // The disk does not take the next snapshot.
-  void FailSnapshot(size_t member) { members_[member]->snapshot_fails = true; }
+  // The disk does not take the next snapshot, or so many of them.
+  void FailSnapshot(size_t member, int times = 1) { members_[member]->snapshots_fail = times; }
+  // What is to be written of snapshots waits, until it goes on.
+  void StallSnapshots(size_t member) { members_[member]->snapshots_stall = true; }
+  void WriteSnapshots(size_t member) {
+    members_[member]->snapshots_stall = false;
+    WritePieces(*members_[member]);
+  }
+  // Of snapshots, given to be written and not written yet.
+  uint64_t unwritten_bytes(size_t member) const {
+    uint64_t bytes = 0;
+    for (const SnapshotPiece& piece : members_[member]->pieces) bytes += piece.data.size();
+    return bytes;
+  }
   bool stopped(size_t member) const { return members_[member]->stopped; }
   bool diverged(size_t member) const { return members_[member]->diverged; }
   bool wants_reload(size_t member) const { return members_[member]->wants_reload; }
   // The next look at its files finds that.
   void DamageFile(size_t member) { members_[member]->file_damage = "a record is damaged"; }
-  // As a server that has set its state aside and starts again: it has its promises, and no more.
-  void Refill(size_t which) {
+  // As a server that has set its state aside and starts again: it has its promises, and no more. Or
+  // what it had received as well.
+  void Refill(size_t which, bool with_unfinished = false) {
     Member& member = *members_[which];
     const RaftStatus before = member.node->raft_status();
     Recovered recovered = JoiningState(member.options, member.peers);
     recovered.hard_state.term = before.term + 1;
     recovered.lost_index = before.applied;
     recovered.lost_term = before.term;
+    if (with_unfinished) {
+      recovered.unfinished = std::make_unique<apply::RestoreTask>(StateSettings(member.options));
+      CONCLAVE_CHECK(recovered.unfinished->Feed(member.unfinished).ok());
+    }
     member.inputs.clear();
     member.syncing.clear();
+    member.pieces.clear();
     member.diverged = false;
     ++member.options.seed;
     member.peers.clear();
@@ -248,8 +269,10 @@ class Trio {
     std::vector<PeerAddress> peers;
     PeerDirectory directory;
     std::vector<LogLine> log;
-    uint64_t snapshot_bytes = 0;
-    bool snapshot_fails = false;
+    std::deque<SnapshotPiece> pieces;  // to be written
+    std::string unfinished;            // the snapshot that is being written
+    int snapshots_fail = 0;
+    bool snapshots_stall = false;
     std::shared_ptr<const Stats> stats;
     size_t distrusted = 0;
     bool ready = false;
@@ -333,6 +356,20 @@ class Trio {
     }
   }
 
+  static void WritePieces(Member& member) {
+    for (const SnapshotPiece& piece : std::exchange(member.pieces, {})) {
+      if (piece.first || piece.abandon) member.unfinished.clear();
+      member.unfinished.append(piece.data.view());
+      if (!piece.data.empty()) member.inputs.emplace_back(SnapshotWritten{piece.data.size()});
+      if (!piece.last) continue;
+      const bool failed = member.snapshots_fail > 0;
+      if (failed) --member.snapshots_fail;
+      member.inputs.emplace_back(std::make_unique<SnapshotSaved>(
+          SnapshotSaved{piece.meta, member.unfinished.size(), failed}));
+      member.unfinished.clear();
+    }
+  }
+
   void Turn(size_t which) {
     Member& member = *members_[which];
     Effects effects;
@@ -340,14 +377,8 @@ class Trio {
     member.node->Turn(now_, inputs, &effects);
     member.distrusted += effects.distrusted.size();
     if (effects.append.has_value()) Sync(member, effects.append->batch);
-    for (const SnapshotPiece& piece : effects.snapshot_pieces) {
-      if (piece.first) member.snapshot_bytes = 0;
-      member.snapshot_bytes += piece.data.size();
-      if (!piece.last) continue;
-      const bool failed = std::exchange(member.snapshot_fails, false);
-      member.inputs.emplace_back(std::make_unique<SnapshotSaved>(
-          SnapshotSaved{piece.meta, member.snapshot_bytes, failed}));
-    }
+    for (SnapshotPiece& piece : effects.snapshot_pieces) member.pieces.push_back(std::move(piece));
+    if (!member.snapshots_stall) WritePieces(member);
     for (PeerSend& send : effects.peer_sends) {
       const auto to = NumberOf(send.to);
       if (!to.has_value() || members_[*to]->stopped || member.cut.contains(*to)) continue;

@@ -278,9 +278,11 @@ TEST(SnapshotWriterTest, PiecesBecomeASnapshot) {
       .conf = raft::ConfState{
           .voters = {raft::NodeId(1)}, .voters_outgoing = {}, .learners = {}, .learners_next = {}}};
   std::latch saved(1);
+  uint64_t written = 0;
   {
     SnapshotWriter writer(&disk, &worker,
                           {.cluster_id = 7,
+                           .written = [&](uint64_t bytes) { written += bytes; },
                            .saved =
                                [&](const snapshot::Saved& what) {
                                  EXPECT_EQ(what.meta, meta);
@@ -297,6 +299,7 @@ TEST(SnapshotWriterTest, PiecesBecomeASnapshot) {
     }
   }
   EXPECT_TRUE(saved.try_wait());
+  EXPECT_EQ(written, 300'000u);
   const auto newest = snapshot::OpenNewest(disk, 7);
   ASSERT_TRUE(newest.ok());
   EXPECT_EQ(newest->reader->meta(), meta);
@@ -308,8 +311,10 @@ TEST(SnapshotWriterTest, AFailedSnapshotIsToldAndTheNextOneWorks) {
   disk.set_capacity_bytes(1000);
   const raft::SnapshotMeta meta{.index = raft::Index(9), .term = raft::Term(2), .conf = {}};
   std::vector<std::string> told;
+  uint64_t written = 0;
   SnapshotWriter writer(&disk, &worker,
                         {.cluster_id = 7,
+                         .written = [&](uint64_t bytes) { written += bytes; },
                          .saved = [&](const snapshot::Saved&) { told.push_back("saved"); },
                          .failed =
                              [&](const raft::SnapshotMeta& failed, const absl::Status& why) {
@@ -330,6 +335,8 @@ TEST(SnapshotWriterTest, AFailedSnapshotIsToldAndTheNextOneWorks) {
   take();
   ASSERT_EQ(told.size(), 2u);
   EXPECT_EQ(told[1], "saved");
+  // What was dropped as well.
+  EXPECT_EQ(written, 2 * (2000u + 7u));
 }
 
 TEST(WorkerTest, JobsRunInOrderAndAllOfThemBeforeTheEnd) {

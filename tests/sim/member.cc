@@ -249,6 +249,7 @@ void SimMember::SavePieceLater() {
 void SimMember::SavePiece() {
   node::SnapshotPiece piece = std::move(pieces_.front());
   pieces_.pop_front();
+  if (!piece.data.empty()) Put(node::SnapshotWritten{piece.data.size()});
   const auto saved = saver_->Take({.meta = piece.meta,
                                    .data = std::move(piece.data),
                                    .first = piece.first,

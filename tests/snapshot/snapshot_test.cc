@@ -16,6 +16,7 @@ namespace {
 using env::MemoryDisk;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::SizeIs;
 
 constexpr uint64_t kCluster = 0xc1;
 
@@ -92,13 +93,45 @@ TEST(SnapshotTest, NothingIsVisibleBeforeItIsFinished) {
   EXPECT_THAT(disk.Files(), ElementsAre());
 }
 
-TEST(SnapshotTest, UnfinishedFilesAreRemovedAtTheStart) {
+TEST(SnapshotTest, UnfinishedFilesCountForNothingAndTheNextWriterRemovesThem) {
   MemoryDisk disk;
   ASSERT_TRUE(disk.CreateDirectory(kDirectory).ok());
-  disk.SetContent(Concat(kDirectory, "/x", kUnfinishedSuffix), "x");
+  const std::string name = Concat("x", kUnfinishedSuffix);
+  disk.SetContent(Concat(kDirectory, "/", name), "x");
   const auto newest = OpenNewest(disk, kCluster);
   ASSERT_TRUE(newest.ok());
   EXPECT_EQ(newest->reader, nullptr);
+  EXPECT_THAT(*ListUnfinished(disk), ElementsAre(name));
+  ASSERT_TRUE(Write(disk, 42, Body(100)).ok());
+  EXPECT_THAT(disk.Files(), ElementsAre(PathOf(42)));
+}
+
+// When the process ends, the chunks that were whole can be read, and what follows is damage.
+TEST(SnapshotTest, OfAnUnfinishedFileTheChunksCanBeRead) {
+  MemoryDisk disk;
+  const std::string body = Body(3 * kChunkBytes + 10);
+  {
+    Saver saver(&disk, kCluster, 2);
+    ASSERT_TRUE(saver.Take({.meta = Meta(7), .data = Bytes::Copy(body), .first = true}).ok());
+  }
+  const auto names = ListUnfinished(disk);
+  ASSERT_THAT(*names, ElementsAre(Concat(FileName(Meta(7)), kUnfinishedSuffix)));
+  auto reader = Reader::Open(disk, names->front(), kCluster);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_EQ((*reader)->meta(), Meta(7));
+  std::string read;
+  absl::StatusOr<std::optional<Bytes>> chunk;
+  while ((chunk = (*reader)->Next()).ok() && chunk->has_value()) read.append((*chunk)->view());
+  EXPECT_TRUE(absl::IsDataLoss(chunk.status()));
+  EXPECT_EQ(read, body);
+}
+
+TEST(SnapshotTest, WhatIsAbandonedIsNotLeft) {
+  MemoryDisk disk;
+  Saver saver(&disk, kCluster, 2);
+  ASSERT_TRUE(saver.Take({.meta = Meta(7), .data = Bytes::Copy("half"), .first = true}).ok());
+  EXPECT_THAT(*ListUnfinished(disk), SizeIs(1));
+  ASSERT_TRUE(saver.Take({.meta = Meta(7), .abandon = true}).ok());
   EXPECT_THAT(disk.Files(), ElementsAre());
 }
 

@@ -42,6 +42,9 @@ const FlagEntry kFlags[] = {
     Works("conclave-snapshot-bytes-per-second", kNumber, "67108864",
           "how fast a snapshot goes to the disk, or to a member that lags",
           SetNumber<&Config::snapshot_bytes_per_second, int64_t{1} << 16, int64_t{1} << 40>),
+    Works("conclave-file-check-interval", kDuration, "6h",
+          "how often all files are read again, to find damage before they are needed",
+          SetDuration<&Config::file_check_interval, 1>),
     Works("conclave-log-segment-bytes", kNumber, "16777216", "size of one file of the log",
           SetLogSegmentBytes),
 };
