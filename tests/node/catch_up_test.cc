@@ -70,6 +70,7 @@ Transferred LastOf(const Trio& trio, size_t sender) {
 }
 
 bool HasCaughtUp(Trio& trio, size_t member) {
+  if (!trio.Leader().has_value()) return false;
   return trio.node(member).raft_status().applied == trio.node(trio.leader()).raft_status().applied;
 }
 
