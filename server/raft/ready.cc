@@ -100,6 +100,11 @@ void RawNode::SendEntries(NodeId peer, Progress& progress, Ready* ready) {
       ready->snapshots_needed.push_back(peer);
       return;
     }
+    // As some do; who commits what the append does not cover is wrong then.
+    if (MUTANT("commit-beyond-the-append") && progress.state() == PeerState::kProbe) {
+      SendAppend(peer, progress, *prev_term, {});
+      continue;
+    }
     SendAppend(peer, progress, *prev_term,
                log_.Limited(progress.next(), log_.last_index(), config_.max_append_bytes));
   }

@@ -345,6 +345,15 @@ Complaints CheckLease(const TrueHistory& truth, const LeaseHistory& lease) {
   return {};
 }
 
+std::string CheckRecovery(const std::vector<std::string>& notes, bool has_rotted) {
+  constexpr std::string_view kUnfinishedWrite = "cut ";
+  for (const std::string& note : notes) {
+    if (has_rotted || note.starts_with(kUnfinishedWrite)) continue;
+    return absl::StrCat("it finds damage though nothing has rotted: ", note);
+  }
+  return "";
+}
+
 std::string Elections::Take(uint64_t term, size_t member, uint64_t life) {
   const std::pair leader(member, life);
   const auto [known, fresh] = leaders_.try_emplace(term, leader);

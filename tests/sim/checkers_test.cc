@@ -391,5 +391,23 @@ TEST(LeaderRules, RejectsTwoChangesAtOnce) {
             "");
 }
 
+TEST(CheckRecovery, AcceptsAnUnfinishedWrite) {
+  EXPECT_EQ(CheckRecovery({}, false), "");
+  EXPECT_EQ(CheckRecovery({"cut 512 bytes of an unfinished write off the end of the log"}, false),
+            "");
+}
+TEST(CheckRecovery, AcceptsDamageWhereSomethingHasRotted) {
+  EXPECT_EQ(CheckRecovery({"the log is damaged at byte 4096"}, true), "");
+}
+TEST(CheckRecovery, RejectsALogThatBeginsBehindItsSnapshot) {
+  EXPECT_NE(CheckRecovery({"the log in wal/ starts behind a snapshot at index 251"}, false), "");
+}
+TEST(CheckRecovery, RejectsDamageBesideAnUnfinishedWrite) {
+  EXPECT_NE(CheckRecovery({"cut 512 bytes of an unfinished write off the end of the log",
+                           "the snapshot is damaged; started from the one before it"},
+                          false),
+            "");
+}
+
 }  // namespace
 }  // namespace conclave::sim

@@ -100,6 +100,7 @@ class KvClient : public Client {
 
  private:
   static constexpr uint64_t kKeys = 8;
+  static constexpr uint64_t kReadsElsewhereOneIn = 4;  // after a write
   static constexpr int64_t kNoSuchLease = 4711;
   // Some values are larger than a disk's sector.
   static constexpr uint64_t kBulkyOneIn = 16;
@@ -121,12 +122,17 @@ class KvClient : public Client {
     });
   }
 
-  void Work() {
+  KvOperation NewOperation(std::string key) const {
     KvOperation op;
     op.client = number_;
     op.invoked = simulation_->schedule().now();
     op.returned = kNever;
-    op.key = Key();
+    op.key = std::move(key);
+    return op;
+  }
+
+  void Work() {
+    KvOperation op = NewOperation(Key());
     switch (simulation_->prng().Below(12)) {
       case 0:
       case 1:
@@ -206,12 +212,16 @@ class KvClient : public Client {
   }
 
   void Range(KvOperation op) {
-    op.kind = KvOperation::Kind::kRange;
     op.serializable = simulation_->prng().Chance(1, 4);
     if (simulation_->prng().Chance(1, 3)) {
       op.key = "k";
       op.range_end = "t";
     }
+    Read(std::move(op));
+  }
+
+  void Read(KvOperation op) {
+    op.kind = KvOperation::Kind::kRange;
     pb::RangeRequest request;
     request.set_key(op.key);
     request.set_range_end(op.range_end);
@@ -277,8 +287,21 @@ class KvClient : public Client {
       if (op.outcome != Outcome::kUnknown) op.returned = simulation_->schedule().now();
       if (op.outcome == Outcome::kDone) read(op, *reply);
       newest_ = std::max(newest_, op.revision);
-      Rest();
+      const bool wrote = op.outcome == Outcome::kDone && IsWrite(op);
+      if (!wrote || !simulation_->prng().Chance(1, kReadsElsewhereOneIn)) return Rest();
+      ReadElsewhere(op.key);
     });
+  }
+
+  static bool IsWrite(const KvOperation& op) {
+    return op.kind == KvOperation::Kind::kPut || op.kind == KvOperation::Kind::kDelete ||
+           (op.kind == KvOperation::Kind::kSwap && op.succeeded);
+  }
+
+  // What was written here is there for whoever is asked next, at once.
+  void ReadElsewhere(const std::string& key) {
+    caller_.ChangeMember();
+    Read(NewOperation(key));
   }
 
   Simulation* const simulation_;
@@ -294,13 +317,11 @@ class KvClient : public Client {
 // ---- Watching -----------------------------------------------------------------------------------
 
 // The first wants to hear of progress, the second of previous versions, the third begins in the
-// future.
+// future: one watch after the other does, and ends when it has heard a little.
 class WatchClient : public Client {
  public:
   WatchClient(Simulation* simulation, int number) : simulation_(simulation), number_(number) {
-    history_.key = "k";
-    history_.range_end = "t";
-    history_.start_revision = next_ = number == 2 ? simulation_->prng().Between(20, 900) : 2;
+    Begin(number_ == 2 ? simulation_->prng().Between(20, 300) : 2);
     slow_ = simulation_->prng().Chance(1, 3);
     if (slow_) simulation_->faults().Add(Fault::kSlowReader);
     Open();
@@ -312,9 +333,13 @@ class WatchClient : public Client {
   }
 
   Complaints Check(const TrueHistory& truth) const override {
+    Complaints complaints;
+    for (const WatchHistory& ended : ended_) {
+      if (complaints.empty()) complaints = CheckWatch(truth, ended);
+    }
     WatchHistory history = history_;
     history.must_be_complete = true;
-    Complaints complaints = CheckWatch(truth, history);
+    if (complaints.empty()) complaints = CheckWatch(truth, history);
     // Two intervals fit into every stream, and many streams into the calm.
     if (number_ == 0 && simulation_->progress_interval() < kProgressDue && unasked_ == 0) {
       complaints.push_back("hears of no progress when nothing happens");
@@ -326,6 +351,26 @@ class WatchClient : public Client {
   }
 
  private:
+  static constexpr int64_t kFutureMax = 200;  // revisions
+  static constexpr int64_t kHeardMax = 20;    // events of one watch of the future
+
+  void Begin(int64_t revision) {
+    history_ = {};
+    history_.key = "k";
+    history_.range_end = "t";
+    history_.start_revision = next_ = revision;
+    heard_enough_ = static_cast<size_t>(simulation_->prng().Between(1, kHeardMax));
+  }
+
+  // The next watch of the future, on another stream.
+  void BeginAgain() {
+    const int64_t revision = next_ + simulation_->prng().Between(0, kFutureMax);
+    ended_.push_back(std::move(history_));
+    Begin(revision);
+    simulation_->CloseStream(stream_);
+    OpenLater();
+  }
+
   void Open() {
     const size_t member = simulation_->prng().Below(simulation_->member_count());
     const Duration read_delay =
@@ -403,14 +448,17 @@ class WatchClient : public Client {
     }
     if (response.canceled()) {
       simulation_->CloseStream(stream_);
-      OpenLater();
+      return OpenLater();
     }
+    if (number_ == 2 && !finished_ && history_.notes.size() >= heard_enough_) BeginAgain();
   }
 
   Simulation* const simulation_;
   const int number_;
+  std::vector<WatchHistory> ended_;
   WatchHistory history_;
-  int64_t next_;
+  size_t heard_enough_ = 0;
+  int64_t next_ = 0;
   bool slow_ = false;
   bool finished_ = false;
   bool asked_ = false;    // for progress, on this stream
@@ -577,13 +625,32 @@ class Compactor : public Client {
       request.set_key("k");
       caller_.Call(Method::kRange, request.SerializeAsString(), [this](const node::Reply* reply) {
         if (OutcomeOf(reply) != Outcome::kDone) return Rest();
-        Compact(Parse<pb::RangeResponse>(*reply).header().revision());
+        const int64_t newest = Parse<pb::RangeResponse>(*reply).header().revision();
+        if (simulation_->prng().Chance(1, 2)) return TidyUp();
+        Compact(std::max<int64_t>(1, newest - simulation_->prng().Between(0, 100)));
       });
     });
   }
+
+  // As who leaves: deletes what is his, and has that compacted away.
+  void TidyUp() {
+    pb::PutRequest put;
+    put.set_key("tidy");
+    caller_.Call(Method::kPut, put.SerializeAsString(), [this](const node::Reply* reply) {
+      if (OutcomeOf(reply) != Outcome::kDone) return Rest();
+      pb::DeleteRangeRequest request;
+      request.set_key("tidy");
+      caller_.Call(Method::kDeleteRange, request.SerializeAsString(),
+                   [this](const node::Reply* reply) {
+                     if (OutcomeOf(reply) != Outcome::kDone) return Rest();
+                     Compact(Parse<pb::DeleteRangeResponse>(*reply).header().revision());
+                   });
+    });
+  }
+
   void Compact(int64_t revision) {
     pb::CompactionRequest request;
-    request.set_revision(std::max<int64_t>(1, revision - simulation_->prng().Between(0, 100)));
+    request.set_revision(revision);
     caller_.Call(Method::kCompact, request.SerializeAsString(),
                  [this](const node::Reply*) { Rest(); });
   }

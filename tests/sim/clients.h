@@ -62,11 +62,11 @@ class Client {
 
 // Puts, deletes, swaps and reads a handful of keys, one call after the other.
 std::unique_ptr<Client> MakeKvClient(Simulation* simulation, int number, Duration think);
-// Watches all of them, over as many streams as it takes.
+// Watches all of them, over as many streams as it takes; the third one again and again.
 std::unique_ptr<Client> MakeWatchClient(Simulation* simulation, int number);
 // Grants leases, ties a key to each, keeps it alive for a while, and leaves it.
 std::unique_ptr<Client> MakeLeaseClient(Simulation* simulation, int number);
-// Compacts now and then.
+// Compacts now and then; some of the time right at a deletion.
 std::unique_ptr<Client> MakeCompactor(Simulation* simulation);
 // When all is well again: hands the leadership over all the time, and nobody is to notice; or
 // reads, one read at a time, while frames get lost.

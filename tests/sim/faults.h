@@ -22,6 +22,7 @@ enum class Fault : uint8_t {
   kLeaderMoved,     // is told to hand over
   kLeaderStopped,   // is told to stop
   kVoterDies,       // loses power while its disk writes its vote
+  kSaverDies,       // loses power while its disk writes a snapshot, or soon after
   // Disks
   kSlowDisk,        // tens of milliseconds a sync
   kStalledDisk,     // longer than an election takes
@@ -33,16 +34,18 @@ enum class Fault : uint8_t {
   kVoteRot,         // of the file of votes, or of the identity
   kMisplacedWrite,  // a sector of the log stands at another one's place
   // The network between members
-  kOneWayCut,   // nothing reaches one from another
-  kLinkCut,     // two do not reach each other, and both reach the others
-  kIsolation,   // one reaches nobody
-  kPartition,   // two groups
-  kLeaderDeaf,  // nothing reaches the leader, and it reaches all
-  kLeaderMute,  // the leader reaches nobody, and hears all
-  kBadNetwork,  // frames are late, and lost, repeated, garbled and reordered
-  kClog,        // what one sends to another waits, and comes all at once
-  kReset,       // a connection breaks
-  kFrameLost,   // of these four: frames
+  kOneWayCut,     // nothing reaches one from another
+  kLinkCut,       // two do not reach each other, and both reach the others
+  kIsolation,     // one reaches nobody
+  kPartition,     // two groups
+  kLeaderDeaf,    // nothing reaches the leader, and it reaches all
+  kLeaderMute,    // the leader reaches nobody, and hears all
+  kLeaderHasOne,  // the leader and one other reach each other; it reaches nobody else
+  kBadNetwork,    // frames are late, and lost, repeated, garbled and reordered
+  kClog,          // what one sends to another waits, and comes all at once
+  kEcho,          // what one sends to another comes again, in order, much later
+  kReset,         // a connection breaks
+  kFrameLost,     // of these four: frames
   kFrameRepeated,
   kFrameLate,
   kFrameGarbled,
@@ -55,14 +58,19 @@ inline constexpr size_t kFaults = static_cast<size_t>(Fault::kGuest) + 1;
 
 // As flags of the program name them.
 inline constexpr std::array<const char*, kFaults> kFaultNames = {
-    "power-loss",      "lazy-power-loss", "kill",           "blackout",    "death-in-start",
-    "majority-dies",   "rolling-restart", "pause",          "slow-member", "drift",
-    "leader-moved",    "leader-stopped",  "voter-dies",     "slow-disk",   "stalled-disk",
-    "disk-error",      "full-disk",       "full-disks",     "log-rot",     "snapshot-rot",
-    "vote-rot",        "misplaced-write", "one-way-cut",    "link-cut",    "isolation",
-    "partition",       "leader-deaf",     "leader-mute",    "bad-network", "clog",
-    "reset",           "frame-lost",      "frame-repeated", "frame-late",  "frame-garbled",
-    "clients-cut-off", "slow-reader",     "guest"};
+    // Members
+    "power-loss", "lazy-power-loss", "kill", "blackout", "death-in-start", "majority-dies",
+    "rolling-restart", "pause", "slow-member", "drift", "leader-moved", "leader-stopped",
+    "voter-dies", "saver-dies",
+    // Disks
+    "slow-disk", "stalled-disk", "disk-error", "full-disk", "full-disks", "log-rot", "snapshot-rot",
+    "vote-rot", "misplaced-write",
+    // The network between members
+    "one-way-cut", "link-cut", "isolation", "partition", "leader-deaf", "leader-mute",
+    "leader-has-one", "bad-network", "clog", "echo", "reset", "frame-lost", "frame-repeated",
+    "frame-late", "frame-garbled",
+    // Clients
+    "clients-cut-off", "slow-reader", "guest"};
 
 class FaultCounts {
  public:

@@ -42,6 +42,7 @@ absl::Status SimMember::Start() {
     disk_.KillProcess();
     return opened.status();
   }
+  notes_ = std::move(opened->notes);
   saver_ = std::make_unique<snapshot::Saver>(&disk_, options_.cluster_id, 2);
   node_ = std::make_unique<node::Node>(options_, std::move(opened->recovered), LocalNow());
   inbox_.clear();
@@ -180,6 +181,7 @@ void SimMember::Turn() {
   std::vector<node::Input> inputs = std::exchange(inbox_, {});
   effects_.Clear();
   const Instant now = LocalNow();
+  const uint64_t applied = node_->raft_status().applied.value();
   node_->Turn(now, inputs, &effects_);
   const bool stopped = effects_.stopped;
   // A node that wants to turn again and again without doing anything would burn a core.
@@ -191,7 +193,11 @@ void SimMember::Turn() {
   CONCLAVE_CHECK(idle_turns_ < 1000, options_.name, " turns without end");
   const raft::NodeId candidate = VoteIn(effects_);
   if (effects_.append.has_value()) log_writer_->Append(*std::move(effects_.append));
-  for (node::SnapshotPiece& piece : effects_.snapshot_pieces) TakePiece(std::move(piece));
+  std::optional<bool> saves;  // one that it was sent
+  for (node::SnapshotPiece& piece : effects_.snapshot_pieces) {
+    if (piece.last && !piece.abandon) saves = piece.meta.index.value() > applied;
+    TakePiece(std::move(piece));
+  }
   for (auth::PasswordJob& job : effects_.password_jobs) RunPasswordJob(job);
   if (effects_.truncate.has_value()) log_writer_->TruncatePrefix(effects_.truncate->index);
   const uint64_t life = life_;
@@ -199,6 +205,7 @@ void SimMember::Turn() {
   callbacks_.effects(effects_);
   if (life != life_) return;
   if (candidate) callbacks_.votes(candidate);
+  if (saves.has_value()) callbacks_.saves(*saves);
   if (stopped) {
     callbacks_.stopped();
     return;

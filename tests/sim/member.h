@@ -36,6 +36,8 @@ class SimMember {
     std::function<void()> turned;                       // after a turn: the state may be looked at
     std::function<void()> stopped;                      // the node has said so
     std::function<void(raft::NodeId candidate)> votes;  // it gives its disk a vote to write
+    // It gives its disk the end of a snapshot to write; of one that it was sent, or of its own.
+    std::function<void(bool received)> saves;
     // The disk has failed, and the process ends.
     std::function<void(const absl::Status& status)> disk_failed;
   };
@@ -71,6 +73,8 @@ class SimMember {
   bool stopping() const { return stopping_; }
   // Its log was damaged, and it votes as if it had all of it until others have filled it up.
   bool awaits_repair() const { return node_->raft_status().awaits_repair; }
+  // What recovery told when it started.
+  const std::vector<std::string>& notes() const { return notes_; }
   env::MemoryDisk& disk() { return disk_; }
   const env::MemoryDisk& disk() const { return disk_; }
   void set_latency(const DiskLatency& latency) { latency_ = latency; }
@@ -130,6 +134,7 @@ class SimMember {
   uint32_t idle_turns_ = 0;  // in a row
   std::pair<raft::Term, raft::NodeId> last_vote_;
 
+  std::vector<std::string> notes_;
   std::deque<node::SnapshotPiece> pieces_;  // for the writer of snapshots
   std::optional<uint64_t> operations_until_error_;
   bool fails_for_good_ = false;

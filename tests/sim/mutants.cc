@@ -128,7 +128,7 @@ const std::vector<Mutant> kMutants = {
      "a learner is promoted that never started"},
     {"promoted-member-acts-as-a-learner", Guests::kStorm, "#18347",
      "a promoted member serves nobody"},
-    {"learner-refuses-its-vote", Guests::kStorm, "raft abb533c",
+    {"learner-refuses-its-vote", Guests::kPlain, "raft abb533c",
      "who does not know of its promotion refuses its vote"},
     {"conf-change-before-the-first-commit", Guests::kStorm, "#7625",
      "a change of membership before the first commit of a term"},

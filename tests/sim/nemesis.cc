@@ -38,6 +38,7 @@ const std::vector<Nemesis::Deed>& Nemesis::Deeds() {
       {Fault::kLeaderMoved, 4, &Nemesis::LeaderMoved},
       {Fault::kLeaderStopped, 2, &Nemesis::LeaderStopped},
       {Fault::kVoterDies, 3, &Nemesis::VoterDies},
+      {Fault::kSaverDies, 3, &Nemesis::SaverDies},
       {Fault::kSlowDisk, 2, &Nemesis::SlowDisk},
       {Fault::kStalledDisk, 2, &Nemesis::StalledDisk},
       {Fault::kDiskError, 2, &Nemesis::DiskError},
@@ -53,8 +54,10 @@ const std::vector<Nemesis::Deed>& Nemesis::Deeds() {
       {Fault::kPartition, 3, &Nemesis::Partition},
       {Fault::kLeaderDeaf, 2, &Nemesis::LeaderDeaf},
       {Fault::kLeaderMute, 2, &Nemesis::LeaderMute},
+      {Fault::kLeaderHasOne, 2, &Nemesis::LeaderHasOne},
       {Fault::kBadNetwork, 3, &Nemesis::BadNetwork},
       {Fault::kClog, 3, &Nemesis::Clog},
+      {Fault::kEcho, 2, &Nemesis::Echo},
       {Fault::kReset, 3, &Nemesis::Reset},
       {Fault::kClientsCutOff, 3, &Nemesis::ClientsCutOff},
   };
@@ -206,14 +209,23 @@ bool Nemesis::Drift() {
   return true;
 }
 
-// By a call, as an operator does; whoever is asked.
+// By a call, as an operator does; whoever is asked, or the leader. Whoever is to take over may have
+// gone by then.
 bool Nemesis::LeaderMoved() {
-  const size_t member = Any();
+  const size_t member = prng_.Chance(1, 2) ? Any() : simulation_->Leader().value_or(Any());
+  const size_t heir = Any();
   etcdserverpb::MoveLeaderRequest request;
-  request.set_targetid(simulation_->server(Any()).options().id.value());
-  simulation_->Tell(absl::StrCat("member ", member, " is to hand the leadership over"));
+  request.set_targetid(simulation_->server(heir).options().id.value());
+  simulation_->Tell(
+      absl::StrCat("member ", member, " is to hand the leadership over to member ", heir));
   simulation_->Call(member, node::Method::kMoveLeader, request.SerializeAsString(),
                     [](const node::Reply*) {});
+  if (heir == member || !prng_.Chance(1, 3)) return true;
+  simulation_->schedule().After(std::chrono::microseconds(prng_.Between(0, 3000)), [this, heir] {
+    if (!active_) return;
+    if (prng_.Chance(1, 2)) return Isolate(heir, Between(500, 6000));
+    (void)Crash(heir, SimMember::Crash::kPower, " dies as the next leader", milliseconds(6000));
+  });
   return true;
 }
 
@@ -236,15 +248,21 @@ bool Nemesis::LeaderStopped() {
   return true;
 }
 
-// The next election. Disks are slow; a member votes, dies before its vote is durable, and is back
-// at once; whom it has voted for may be cut off meanwhile, so that there is another election.
+// The next election. Some disks are slow; a member votes, dies before its vote is durable, and is
+// back at once; those who know of that vote may be cut off meanwhile, so that there is another
+// election of which they hear nothing.
 bool Nemesis::VoterDies() {
   if (simulation_->member_count() == 1 || voters_die_) return false;
   simulation_->Tell("whoever votes next dies");
   voters_die_ = true;
-  SetLatencies({.sync_min = milliseconds(10), .sync_max = milliseconds(20)});
+  voted_.clear();
+  for (size_t i = 0; i < simulation_->member_count(); ++i) {
+    if (prng_.Chance(1, 3)) continue;
+    simulation_->server(i).set_latency(
+        {.sync_min = milliseconds(10), .sync_max = milliseconds(20)});
+  }
   simulation_->schedule().After(Between(1000, 3000), [this] { SpareVoters(); });
-  if (const auto leader = simulation_->Leader(); leader.has_value() && prng_.Chance(1, 2)) {
+  if (const auto leader = simulation_->Leader(); leader.has_value() && prng_.Chance(2, 3)) {
     (void)Crash(*leader, SimMember::Crash::kPower, " dies, so that the others vote",
                 milliseconds(4000));
   }
@@ -252,19 +270,55 @@ bool Nemesis::VoterDies() {
 }
 
 void Nemesis::OnVote(size_t voter, std::optional<size_t> candidate) {
-  if (!voters_die_ || prng_.Chance(1, 2)) return;
+  if (!voters_die_) return;
+  voted_.insert(voter);
+  if (candidate.has_value()) voted_.insert(*candidate);
+  if (prng_.Chance(1, 2)) return;
   const uint64_t life = simulation_->server(voter).life();
-  simulation_->schedule().After(Between(1, 8), [this, voter, candidate, life] {
+  simulation_->schedule().After(Between(1, 8), [this, voter, life] {
     if (!active_ || !voters_die_ || simulation_->server(voter).life() != life) return;
     SpareVoters();
     (void)Crash(voter, SimMember::Crash::kLazyPower, " has voted, and dies", milliseconds(50));
-    if (candidate.has_value() && *candidate != voter && prng_.Chance(1, 2)) Isolate(*candidate);
+    if (prng_.Chance(1, 3)) return;
+    const Duration time = Between(500, 6000);
+    for (const size_t knows : voted_) {
+      if (knows != voter) Isolate(knows, time);
+    }
   });
 }
 
 void Nemesis::SpareVoters() {
   if (active_ && voters_die_) SetLatencies({});
   voters_die_ = false;
+}
+
+// Disks are slow; a member dies between the end of a snapshot and its file, or not long after: the
+// log must fit to the snapshots that there are at any time.
+bool Nemesis::SaverDies() {
+  if (savers_die_) return false;
+  simulation_->Tell("whoever saves a snapshot next dies");
+  savers_die_ = true;
+  SetLatencies({.sync_min = milliseconds(2), .sync_max = Between(5, 20)});
+  simulation_->schedule().After(Between(1000, 4000), [this] { SpareSavers(); });
+  return true;
+}
+
+// One that it was sent replaces all that it had; of its own there are many.
+void Nemesis::OnSave(size_t saver, bool received) {
+  if (!savers_die_ || (!received && prng_.Chance(2, 3))) return;
+  const uint64_t life = simulation_->server(saver).life();
+  const Duration after = prng_.Chance(1, 2) ? Between(0, 60) : Between(60, 1500);
+  simulation_->schedule().After(after, [this, saver, life] {
+    if (!active_ || simulation_->server(saver).life() != life) return;
+    SpareSavers();
+    const auto crash = prng_.Chance(1, 2) ? SimMember::Crash::kPower : SimMember::Crash::kLazyPower;
+    (void)Crash(saver, crash, " has a snapshot to save, and dies", milliseconds(2000));
+  });
+}
+
+void Nemesis::SpareSavers() {
+  if (active_ && savers_die_) SetLatencies({});
+  savers_die_ = false;
 }
 
 void Nemesis::SetLatencies(const DiskLatency& latency) {
@@ -386,25 +440,25 @@ bool Nemesis::LinkCut() {
   const size_t a = Any();
   const size_t b = Any();
   if (a == b) return false;
-  const Duration time = Between(100, 6000);
   simulation_->Tell(absl::StrCat("members ", a, " and ", b, " do not reach each other"));
-  simulation_->network().Cut(a, b, time);
-  simulation_->network().Cut(b, a, time);
+  CutBoth(a, b, Between(100, 6000));
   return true;
 }
 
+void Nemesis::CutBoth(size_t a, size_t b, Duration time) {
+  simulation_->network().Cut(a, b, time);
+  simulation_->network().Cut(b, a, time);
+}
+
 bool Nemesis::Isolation() {
-  Isolate(Any());
+  Isolate(Any(), Between(100, 5000));
   return simulation_->member_count() > 1;
 }
 
-void Nemesis::Isolate(size_t member) {
-  const Duration time = Between(100, 5000);
+void Nemesis::Isolate(size_t member, Duration time) {
   simulation_->Tell(absl::StrCat("member ", member, " is cut off"));
   for (size_t peer = 0; peer < simulation_->member_count(); ++peer) {
-    if (peer == member) continue;
-    simulation_->network().Cut(member, peer, time);
-    simulation_->network().Cut(peer, member, time);
+    if (peer != member) CutBoth(member, peer, time);
   }
 }
 
@@ -446,6 +500,20 @@ bool Nemesis::LeaderMute() {
   return true;
 }
 
+// A switch that fails in part: whoever still hears the leader must not keep the others from
+// choosing another one.
+bool Nemesis::LeaderHasOne() {
+  const auto leader = simulation_->Leader();
+  const size_t friendly = Any();
+  if (!leader.has_value() || friendly == *leader) return false;
+  simulation_->Tell(absl::StrCat("leader ", *leader, " reaches member ", friendly, " only"));
+  const Duration time = Between(1000, 6000);
+  for (size_t peer = 0; peer < simulation_->member_count(); ++peer) {
+    if (peer != *leader && peer != friendly) CutBoth(*leader, peer, time);
+  }
+  return true;
+}
+
 bool Nemesis::BadNetwork() {
   NetworkQuality quality;
   quality.loss_permille = static_cast<uint32_t>(prng_.Below(200));
@@ -473,6 +541,15 @@ bool Nemesis::Clog() {
   if (from == to) return false;
   simulation_->Tell(absl::StrCat("what ", from, " sends to ", to, " waits"));
   simulation_->network().Clog(from, to, Between(50, 4000));
+  return true;
+}
+
+bool Nemesis::Echo() {
+  const size_t from = Any();
+  const size_t to = Any();
+  if (from == to) return false;
+  simulation_->Tell(absl::StrCat("what ", from, " sends to ", to, " comes twice"));
+  simulation_->network().Echo(from, to, Between(200, 5000), Between(1, 3000));
   return true;
 }
 

@@ -30,6 +30,8 @@ class Nemesis {
   FaultCounts& counts() { return counts_; }
   // A member gives its disk a vote to write.
   void OnVote(size_t voter, std::optional<size_t> candidate);
+  // A member gives its disk the end of a snapshot to write.
+  void OnSave(size_t saver, bool received);
 
   // Starts a member again, unless all is being put right by then.
   void Restart(size_t member, Duration after);
@@ -53,8 +55,10 @@ class Nemesis {
   size_t Any();
   Duration Between(int64_t low_ms, int64_t high_ms);
   bool Crash(size_t member, SimMember::Crash crash, const char* how, Duration down_max);
-  void Isolate(size_t member);
+  void Isolate(size_t member, Duration time);
+  void CutBoth(size_t a, size_t b, Duration time);
   void SpareVoters();
+  void SpareSavers();
   void SetLatencies(const DiskLatency& latency);
   bool FillDisk(size_t member, Duration time);
   bool RotSomething(RotKind kind);
@@ -72,6 +76,7 @@ class Nemesis {
   bool LeaderMoved();
   bool LeaderStopped();
   bool VoterDies();
+  bool SaverDies();
   bool SlowDisk();
   bool StalledDisk();
   bool DiskError();
@@ -87,8 +92,10 @@ class Nemesis {
   bool Partition();
   bool LeaderDeaf();
   bool LeaderMute();
+  bool LeaderHasOne();
   bool BadNetwork();
   bool Clog();
+  bool Echo();
   bool Reset();
   bool ClientsCutOff();
 
@@ -97,6 +104,8 @@ class Nemesis {
   Prng prng_;
   bool active_ = false;
   bool voters_die_ = false;
+  std::set<size_t> voted_;  // since then
+  bool savers_die_ = false;
   std::vector<Deed> deeds_;  // of this run
   uint32_t weights_ = 0;
   Duration gap_max_{};

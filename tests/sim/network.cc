@@ -57,10 +57,15 @@ void Network::Send(size_t from, size_t to, raft::NodeId from_id, node::PeerLane 
     if (const auto clog = clogged_.find(link); clog != clogged_.end()) {
       delay = std::max(delay, clog->second - schedule_->now());
     }
-    schedule_->After(delay, [this, from, to, from_id, lane, frame, epoch] {
+    const auto arrive = [this, from, to, from_id, lane, frame, epoch] {
       if (epochs_[{from, to}] != epoch) return;
       deliver_(to, {from_id, lane, frame});
-    });
+    };
+    schedule_->After(delay, arrive);
+    const auto echo = echoes_.find(link);
+    if (echo != echoes_.end() && schedule_->now() < echo->second.until) {
+      schedule_->After(delay + echo->second.later, arrive);
+    }
   }
 }
 
@@ -98,6 +103,10 @@ void Network::Clog(size_t from, size_t to, Duration time) {
   until = std::max(until, schedule_->now() + time);
 }
 
+void Network::Echo(size_t from, size_t to, Duration time, Duration later) {
+  echoes_[{from, to}] = {schedule_->now() + time, later};
+}
+
 void Network::HealAmong(const std::set<size_t>& members) {
   // What is over already is not to be broken for ever.
   std::erase_if(cut_, [this](const auto& entry) { return entry.second <= schedule_->now(); });
@@ -106,12 +115,14 @@ void Network::HealAmong(const std::set<size_t>& members) {
   std::erase_if(clogged_, [&](const auto& entry) {
     return members.contains(entry.first.first) && members.contains(entry.first.second);
   });
+  echoes_.clear();
   Review();
 }
 
 void Network::HealAll() {
   cut_.clear();
   clogged_.clear();
+  echoes_.clear();
   core_.clear();
   frozen_ = false;
   quality_ = NetworkQuality();

@@ -48,6 +48,8 @@ class Network {
   void Cut(size_t from, size_t to, Duration time);
   // For a while, what `from` sends to `to` waits; then it comes all at once.
   void Clog(size_t from, size_t to, Duration time);
+  // For a while, what `from` sends to `to` comes a second time, so much later.
+  void Echo(size_t from, size_t to, Duration time, Duration later);
   // What is between these is put right, and stays so; what is broken elsewhere stays broken.
   void HealAmong(const std::set<size_t>& members);
   void HealAll();
@@ -80,6 +82,11 @@ class Network {
   NetworkQuality quality_;
   std::map<Link, Instant> cut_;      // until when
   std::map<Link, Instant> clogged_;  // likewise
+  struct Echoing {
+    Instant until;
+    Duration later{};
+  };
+  std::map<Link, Echoing> echoes_;
   // A connection keeps its order, but for frames that are late.
   std::map<std::pair<Link, node::PeerLane>, Instant> last_arrival_;
   std::set<size_t> core_;  // HealAmong these

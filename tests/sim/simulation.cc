@@ -148,6 +148,7 @@ void Simulation::AddServer(node::Options options, bool founder) {
               [this, number](raft::NodeId candidate) {
                 nemesis_->OnVote(number, NumberOf(candidate.value()));
               },
+          .saves = [this, number](bool received) { nemesis_->OnSave(number, received); },
           .disk_failed = [this,
                           number](const absl::Status& status) { OnDiskFailed(number, status); }}));
 }
@@ -446,6 +447,10 @@ void Simulation::Boot(size_t member) {
   Tell(absl::StrCat("member ", member, " starts"));
   const absl::Status status = members_[member]->Start();
   if (!status.ok()) return DoesNotStart(member, status);
+  const std::vector<std::string>& notes = members_[member]->notes();
+  for (const std::string& note : notes) Tell(absl::StrCat("member ", member, ": ", note));
+  const std::string wrong = CheckRecovery(notes, nemesis_->rotten(member));
+  if (!wrong.empty()) Complain(absl::StrCat("member ", member, ": ", wrong));
   observer_.Restarted(member);
   peers_[member].clear();
   network_->Up(member);
@@ -508,6 +513,11 @@ std::set<size_t> Simulation::ChooseCore() {
   }
   majority = majority / 2 + 1;
   CONCLAVE_CHECK(voters.size() >= majority, "a majority is rotten");
+  // Half of the time the others must do without the leader that they have.
+  if (const auto leader = Leader();
+      leader.has_value() && voters.size() > majority && prng_.Chance(1, 2)) {
+    std::erase(voters, *leader);
+  }
   std::set<size_t> core;
   while (core.size() < majority) core.insert(voters[prng_.Below(voters.size())]);
   core.insert(nemesis_->filled().begin(), nemesis_->filled().end());
@@ -534,8 +544,20 @@ void Simulation::HealCore() {
   std::string names;
   for (const size_t member : core_) absl::StrAppend(&names, " ", member);
   Tell(absl::StrCat("a majority is put right:", names));
+  // Whose disk was full must reach the leader, to say that there is room: so nobody outside leads.
+  if (!nemesis_->filled().empty()) CutOffAllBut(core_);
   network_->HealAmong(core_);
   for (const size_t member : core_) PutRight(member);
+}
+
+void Simulation::CutOffAllBut(const std::set<size_t>& core) {
+  for (const size_t member : core) {
+    for (size_t other = 0; other < members_.size(); ++other) {
+      if (core.contains(other)) continue;
+      network_->Cut(member, other, kLivenessBound);
+      network_->Cut(other, member, kLivenessBound);
+    }
+  }
 }
 
 void Simulation::Heal() {

@@ -154,6 +154,7 @@ class Simulation {
   std::set<size_t> ChooseCore();
   void PutRight(size_t member);
   void HealCore();
+  void CutOffAllBut(const std::set<size_t>& core);
   void Heal();
   void AwaitWrite(const std::set<size_t>& through, const char* when);
   void AwaitReads();
