@@ -6,9 +6,9 @@
 // in order, so an answer belongs to the oldest unanswered renewal of its lease.
 //
 // Health: Alive while renewals are answered; Suspect when one has gone unanswered for a quarter of
-// the time that is left until the deadline (and the stream is then left for another member, which is
-// given a quarter of the rest); Lost at the local deadline, or when the server says that the lease
-// is gone. Lost is final, and the keeper forgets the lease.
+// the time that is left until the deadline (and the stream is then left for another member, which
+// is given a quarter of the rest); Lost at the local deadline, or when the server says that the
+// lease is gone. Lost is final, and the keeper forgets the lease.
 #pragma once
 
 #include <deque>
