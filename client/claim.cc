@@ -175,8 +175,14 @@ void Claim::OnOverrun(const std::function<void()>& on_overrun) {
   ClientImpl& impl = *session_->impl();
   impl.Log(LogLevel::kWarning,
            absl::StrCat("the lock ", key(), " is held for longer than its max_hold and given up"));
-  const auto give_up = [weak = weak_from_this()] {
-    if (std::shared_ptr<Claim> self = weak.lock()) self->ReleaseAsync();
+  // The holder hears of it first: then only may the lock go to somebody else.
+  const auto give_up = [weak = weak_from_this(), &impl] {
+    impl.signals().Run([weak] {
+      std::shared_ptr<Claim> self = weak.lock();
+      if (self == nullptr) return;
+      self->stop_.request_stop();
+      self->ReleaseAsync();
+    });
   };
   if (on_overrun == nullptr) return give_up();
   session_->core()->engine().After(kOverrunPatience, give_up);
