@@ -2,6 +2,7 @@
 #include "conclave/tests/support/tcp_proxy.h"
 
 #include <arpa/inet.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -121,7 +122,8 @@ TEST_F(TcpProxyTest, ACutEndsConnectionsAndRefusesNewOnesUntilItHeals) {
   Caller refused(proxy_->port());
   refused.Patience(absl::Seconds(10));
   refused.Say("b");
-  EXPECT_EQ(refused.Hear(), "!");
+  // It may be closed before or after what it said has come: an end, or an error.
+  EXPECT_THAT(refused.Hear(), ::testing::AnyOf("", "!"));
   proxy_->Heal();
   Caller again(proxy_->port());
   again.Patience(absl::Seconds(10));
