@@ -95,6 +95,14 @@ struct HalfWay {
     EXPECT_FALSE(HasCaughtUp(trio, lagging));
   }
 
+  // It gets the whole state, and a good part of that without its being sent once more.
+  void ExpectTheRestIsSent() {
+    ExpectCatchesUp(trio, lagging);
+    const Transferred last = LastOf(trio, trio.leader());
+    EXPECT_GE(last.covered, static_cast<int64_t>(128 * kValueBytes));
+    EXPECT_LT(last.sent, last.covered * 3 / 4);
+  }
+
   Trio trio{3, Small};
   const size_t lagging = trio.follower();
 };
@@ -124,10 +132,7 @@ TEST(CatchUpTest, AnotherLeaderGoesOnWhereTheFirstOneStopped) {
   trio.Kill(before);
   for (int i = 0; i < 200 && !trio.Leader().has_value(); ++i) trio.Advance(milliseconds(50));
   ASSERT_TRUE(trio.Leader().has_value());
-  ExpectCatchesUp(trio, half.lagging);
-  const Transferred last = LastOf(trio, trio.leader());
-  EXPECT_GE(last.covered, static_cast<int64_t>(128 * kValueBytes));
-  EXPECT_LT(last.sent, last.covered * 3 / 4);
+  half.ExpectTheRestIsSent();
 }
 
 // The word that a snapshot was installed can get lost. A leader that then heard of a refusal would
@@ -155,10 +160,7 @@ TEST(CatchUpTest, WhatHadComeBeforeARestartIsNotSentAgain) {
   HalfWay half;
   Trio& trio = half.trio;
   trio.Refill(half.lagging, /*with_unfinished=*/true);
-  ExpectCatchesUp(trio, half.lagging);
-  const Transferred last = LastOf(trio, trio.leader());
-  EXPECT_GE(last.covered, static_cast<int64_t>(128 * kValueBytes));
-  EXPECT_LT(last.sent, last.covered * 3 / 4);
+  half.ExpectTheRestIsSent();
 }
 
 TEST(CatchUpTest, WithoutItAllIsSentAgain) {
