@@ -6,16 +6,13 @@
 // that
 //   nobody waits any more). Its id is free again after the Reply.
 // - Each StreamOpened is ended by exactly one StreamEffect with `finish` set: of the node's own
-// accord, or in
-//   answer to StreamClosed. Nothing follows it, and the id is free again.
+//   accord, or in answer to StreamClosed. Nothing follows it, and the id is free again.
 // - Each LogAppend is answered by one LogSynced, in order. A log that cannot be written ends the
-// process.
-// - Each SnapshotPiece with data is answered by one SnapshotWritten, the last one of a snapshot by
-// a
-//   SnapshotSaved as well.
+//   process.
+// - Each SnapshotPiece with data is answered by one SnapshotWritten, the last one of a
+//   snapshot by a SnapshotSaved as well.
 // - Effects of one turn may be carried out in any order between kinds, and in order within a kind:
-// what must be
-//   durable first is held back by the node itself until the LogSynced.
+//   what must be durable first is held back by the node itself until the LogSynced.
 #pragma once
 
 #include <cstdint>
