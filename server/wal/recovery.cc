@@ -170,7 +170,7 @@ class Recovery {
   std::optional<Vote> votes_;
   std::optional<Mark> mark_;
   absl::Status votes_damage_;
-  bool votes_ahead_ = false;  // of what the log says
+  raft::HardState logged_;  // what the log alone says of hard_state_
 };
 
 absl::Status Recovery::DamagedAt(const Segment& segment, uint64_t offset, raft::Index last,
@@ -503,9 +503,10 @@ absl::Status Recovery::CheckBase() const {
 absl::Status Recovery::JoinSnapshot() {
   log_->base_ = base_.index;
   log_->last_ = last_;
-  log_->hard_state_ = hard_state_;
+  // A segment that begins with what is appended here is not to claim it for the one before.
+  log_->hard_state_ = logged_;
   LogBatch joint;
-  if (votes_ahead_) joint.hard_state = hard_state_;
+  if (hard_state_ != logged_) joint.hard_state = hard_state_;
   if (term_at_snapshot_ != snapshot_.term) {
     REACHED("wal: the log starts anew behind its snapshot");
     entries_.clear();
@@ -541,7 +542,7 @@ absl::Status Recovery::OpenVotes() {
     vote.lost = {.index = raft::Index(UINT64_MAX), .term = vote.term};
     vote = {.term = vote.term + 1, .vote = {}, .lost = vote.lost};
   }
-  votes_ahead_ = vote.term != hard_state_.term || vote.vote != hard_state_.vote;
+  logged_ = hard_state_;
   hard_state_.term = vote.term;
   hard_state_.vote = vote.vote;
   CONCLAVE_ASSIGN_OR_RETURN(log_->votes_, VoteFile::Open(disk_, options_, vote));

@@ -269,6 +269,24 @@ TEST_F(RepairTest, MissingSegmentsAreRepairedLikeDamagedOnes) {
   EXPECT_EQ(recovered->lost, At(kEntries, kTerm));
 }
 
+// A crash between the file of votes and the log, with any room left in the log's segment.
+TEST(VotesAheadTest, TheSegmentBeforeIsNotSealedWithWhatItNeverGot) {
+  const Options options = SmallSegments(8 << 10);
+  const size_t whole_bytes = options.segment_bytes - kRecordsStart;
+  bool began_a_segment = false;
+  for (size_t bytes = whole_bytes - 300; bytes < whole_bytes - 80; bytes += 8) {
+    MemoryDisk disk;
+    const auto entries = MakeEntries(1, 1, 1, bytes);
+    AppendAndSync(*Open(disk, {}, options).log, Batch(entries, MakeHardState(1, 0xa1, 0)));
+    ASSERT_TRUE(VoteFile::Open(disk, options, MakeVote(2, 0xa2)).ok());
+    began_a_segment |= Open(disk, {}, options).log->segment_count() > 1;
+    const Recovered recovered = Open(disk, {}, options);
+    EXPECT_EQ(recovered.entries, entries);
+    EXPECT_EQ(recovered.hard_state, MakeHardState(2, 0xa2, 0));
+  }
+  EXPECT_TRUE(began_a_segment);
+}
+
 // A tail without its proof: what a crash cannot have done is not taken for one.
 TEST(TailTest, AZeroedFrameAtTheVeryEndIsReported) {
   MemoryDisk disk;
