@@ -104,7 +104,6 @@ absl::Status SimMember::OnDisk(env::MemoryDisk::Operation operation) {
   }
   if (!fails_for_good_) operations_until_error_.reset();
   disk_has_failed_ = true;
-  disk_ever_failed_ = true;
   return absl::InternalError("input/output error");
 }
 

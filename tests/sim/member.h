@@ -88,7 +88,6 @@ class SimMember {
   bool disk_is_full() const { return disk_is_full_; }
   // It has given an error in this life, or in an attempt to start one.
   bool disk_has_failed() const { return disk_has_failed_; }
-  bool disk_ever_failed() const { return disk_ever_failed_; }
 
   // Its turns come that much later, as on a machine that has other things to do.
   void set_turn_delay(Duration delay) { turn_delay_ = delay; }
@@ -139,8 +138,7 @@ class SimMember {
   std::deque<node::SnapshotPiece> pieces_;  // for the writer of snapshots
   std::optional<uint64_t> operations_until_error_;
   bool fails_for_good_ = false;
-  bool disk_has_failed_ = false;   // in this life
-  bool disk_ever_failed_ = false;  // or an earlier one
+  bool disk_has_failed_ = false;  // in this life
   bool disk_is_full_ = false;
 };
 

@@ -449,8 +449,7 @@ void Simulation::Boot(size_t member) {
   if (!status.ok()) return DoesNotStart(member, status);
   const std::vector<std::string>& notes = members_[member]->notes();
   for (const std::string& note : notes) Tell(absl::StrCat("member ", member, ": ", note));
-  const std::string wrong =
-      CheckRecovery(notes, nemesis_->rotten(member) || members_[member]->disk_ever_failed());
+  const std::string wrong = CheckRecovery(notes, nemesis_->rotten(member));
   if (!wrong.empty()) Complain(absl::StrCat("member ", member, ": ", wrong));
   observer_.Restarted(member);
   peers_[member].clear();
