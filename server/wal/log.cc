@@ -291,10 +291,30 @@ void Log::EndReserve(bool made) {
 
 absl::Status Log::EnsureRoom(uint64_t bytes) {
   CONCLAVE_CHECK(!failed_, "the log is used after it failed");
-  if (end_ + bytes <= size_ || spare_ == Spare::kReady || reserve_ == Spare::kReady) {
-    return absl::OkStatus();
+  if (end_ + bytes <= size_) return absl::OkStatus();
+  const bool large = kRecordsStart + bytes > options_.segment_bytes;
+  if (large && end_ <= options_.segment_bytes) return Grow(bytes);
+  CONCLAVE_RETURN_IF_ERROR(EnsureNextSegment());
+  if (!large) return absl::OkStatus();
+  CONCLAVE_RETURN_IF_ERROR(Failed(StartSegment()));
+  return Grow(bytes);
+}
+
+// For what no segment holds, this one gets longer.
+absl::Status Log::Grow(uint64_t bytes) {
+  const uint64_t size = std::min(end_ + bytes, kSegmentBytesMax + kRecordBytesMax);
+  absl::Status status = file_->Preallocate(size_, size - size_);
+  if (absl::IsResourceExhausted(status)) {
+    REACHED("wal: the disk has no room for a large write");
+    if (absl::Status back = file_->Truncate(size_); !back.ok()) return Failed(std::move(back));
+    return status;
   }
-  if (next_ready_) return absl::OkStatus();
+  if (status.ok()) size_ = size;
+  return Failed(std::move(status));
+}
+
+absl::Status Log::EnsureNextSegment() {
+  if (spare_ == Spare::kReady || reserve_ == Spare::kReady || next_ready_) return absl::OkStatus();
   const std::string path = PathOf(kNextName);
   std::unique_ptr<env::File> file;
   absl::Status status = Preallocated(*disk_, path, options_.segment_bytes, &file);

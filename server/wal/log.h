@@ -215,6 +215,9 @@ class Log {
 
   // Creates the next segment, sealing the present one, and goes on writing there.
   [[nodiscard]] absl::Status StartSegment();
+  // What a segment can begin in without asking the disk for room, or ResourceExhausted.
+  [[nodiscard]] absl::Status EnsureNextSegment();
+  [[nodiscard]] absl::Status Grow(uint64_t bytes);
   // Appends the record of one batch to pieces_; its fixed part goes to `out`.
   void Encode(const LogBatch& batch, uint64_t record_bytes, char* out);
   // Takes over what the batch says about the end of the log; CHECKs that it fits to it.

@@ -319,5 +319,28 @@ TEST(LogTest, AFullDiskStopsTheSpareButNotTheRestOfTheSegment) {
   EXPECT_EQ(Open(disk).entries.size(), index);
 }
 
+// No segment that was set aside holds them: the room is asked for before they are written.
+TEST(LogTest, WritesLargerThanASegmentWaitForRoomOnAFullDisk) {
+  MemoryDisk disk;
+  auto log = std::move(Open(disk).log);
+  uint64_t index = 1;
+  for (; !log->BeginSpare(); ++index) AppendAndSync(*log, Batch(MakeEntries(index, index, 1)));
+  log->EndSpare(Log::MakeSpare(disk, log->segment_bytes()).ok());
+  constexpr uint64_t kLarge = 100'000;
+  for (const uint64_t end = index + 3; index < end; ++index) {
+    disk.set_capacity_bytes(0);
+    const absl::Status full = log->EnsureRoom(kLarge + 200);
+    ASSERT_TRUE(absl::IsResourceExhausted(full)) << full;
+    EXPECT_EQ(Open(*disk.Clone()).entries.size(), index - 1);
+    disk.set_capacity_bytes(UINT64_MAX);
+    ASSERT_TRUE(log->EnsureRoom(kLarge + 200).ok());
+    disk.set_capacity_bytes(0);
+    AppendAndSync(*log, Batch(MakeEntries(index, index, 1, kLarge)));
+  }
+  const Recovered recovered = Open(disk);
+  ASSERT_EQ(recovered.entries.size(), index - 1);
+  EXPECT_EQ(recovered.entries.back(), MakeEntry(index - 1, 1, kLarge));
+}
+
 }  // namespace
 }  // namespace conclave::wal
