@@ -197,19 +197,19 @@ absl::Status Log::MarkSynced() {
 absl::Status Log::StartSegment() {
   // What a header seals must be durable before the header is.
   if (!MUTANT("segment-sealed-before-the-fsync")) CONCLAVE_RETURN_IF_ERROR(Sync());
-  const bool use_spare = spare_ == Spare::kReady;
-  if (use_spare) REACHED("wal: a spare segment is used");
-  const bool use_reserve = !use_spare && reserve_ == Spare::kReady;
-  const std::string path = PathOf(use_spare ? kSpareName : use_reserve ? kReserveName : kNextName);
+  SetAside* const source = IsReady(spare_) ? &spare_ : IsReady(reserve_) ? &reserve_ : &next_;
+  if (source == &spare_) REACHED("wal: a spare segment is used");
+  const std::string path = PathOf(source == &spare_     ? kSpareName
+                                  : source == &reserve_ ? kReserveName
+                                                        : kNextName);
   std::unique_ptr<env::File> file;
-  if (use_spare || use_reserve || std::exchange(next_ready_, false)) {
+  if (IsReady(*source)) {
     CONCLAVE_ASSIGN_OR_RETURN(file, disk_->Open(path, env::OpenMode::kReadWrite));
-    if (use_spare) spare_ = Spare::kNone;
-    if (use_reserve) reserve_ = Spare::kNone;
   } else {
     CONCLAVE_RETURN_IF_ERROR(Preallocated(*disk_, path, options_.segment_bytes, &file));
+    *source = SetAside::kZeroed;
   }
-  const bool zeroed = use_spare ? spare_zeroed_ : !use_reserve || reserve_zeroed_;
+  const bool zeroed = std::exchange(*source, SetAside::kNone) == SetAside::kZeroed;
   Segment segment{.sequence = next_sequence_++, .first = last_.index + 1, .name = ""};
   segment.name = SegmentName(segment.sequence, segment.first);
   const std::string header = EncodeSegmentHeader({
@@ -248,10 +248,9 @@ absl::Status Log::TruncatePrefix(raft::Index index) {
     const std::string path = PathOf(segments_.front().name);
     CONCLAVE_ASSIGN_OR_RETURN(auto file, disk_->Open(path, env::OpenMode::kRead));
     CONCLAVE_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
-    if (spare_ == Spare::kNone && size == options_.segment_bytes) {
+    if (spare_ == SetAside::kNone && size == options_.segment_bytes) {
       CONCLAVE_RETURN_IF_ERROR(disk_->Rename(path, PathOf(kSpareName)));
-      spare_ = Spare::kReady;
-      spare_zeroed_ = false;
+      spare_ = SetAside::kUsed;
     } else {
       CONCLAVE_RETURN_IF_ERROR(disk_->Remove(path));
     }
@@ -262,8 +261,8 @@ absl::Status Log::TruncatePrefix(raft::Index index) {
 }
 
 bool Log::BeginSpare() {
-  if (spare_ != Spare::kNone || remaining_bytes() > size_ / 2) return false;
-  spare_ = Spare::kUnderWay;
+  if (spare_ != SetAside::kNone || remaining_bytes() > size_ / 2) return false;
+  spare_ = SetAside::kUnderWay;
   return true;
 }
 
@@ -272,10 +271,10 @@ absl::Status Log::MakeSpare(env::Disk& disk, uint64_t segment_bytes) {
 }
 
 bool Log::BeginReserve() {
-  if (reserve_ != Spare::kNone || spare_ == Spare::kUnderWay) return false;
+  if (reserve_ != SetAside::kNone || spare_ == SetAside::kUnderWay) return false;
   // A member that has hardly written anything stays small.
   if (segments_.size() == 1 && end_ < size_ / kReserveFromPart) return false;
-  reserve_ = Spare::kUnderWay;
+  reserve_ = SetAside::kUnderWay;
   return true;
 }
 
@@ -284,9 +283,8 @@ absl::Status Log::MakeReserve(env::Disk& disk, uint64_t segment_bytes) {
 }
 
 void Log::EndReserve(bool made) {
-  CONCLAVE_CHECK(reserve_ == Spare::kUnderWay, "no reserve was begun");
-  reserve_ = made ? Spare::kReady : Spare::kNone;
-  reserve_zeroed_ = made;
+  CONCLAVE_CHECK(reserve_ == SetAside::kUnderWay, "no reserve was begun");
+  reserve_ = made ? SetAside::kZeroed : SetAside::kNone;
 }
 
 absl::Status Log::EnsureRoom(uint64_t bytes) {
@@ -314,11 +312,11 @@ absl::Status Log::Grow(uint64_t bytes) {
 }
 
 absl::Status Log::EnsureNextSegment() {
-  if (spare_ == Spare::kReady || reserve_ == Spare::kReady || next_ready_) return absl::OkStatus();
+  if (IsReady(spare_) || IsReady(reserve_) || IsReady(next_)) return absl::OkStatus();
   const std::string path = PathOf(kNextName);
   std::unique_ptr<env::File> file;
   absl::Status status = Preallocated(*disk_, path, options_.segment_bytes, &file);
-  next_ready_ = status.ok();
+  next_ = status.ok() ? SetAside::kZeroed : SetAside::kNone;
   if (absl::IsResourceExhausted(status)) {
     // As above. Somebody else may make better use of what space it has taken.
     static_cast<void>(disk_->Remove(path));
@@ -328,9 +326,8 @@ absl::Status Log::EnsureNextSegment() {
 }
 
 void Log::EndSpare(bool made) {
-  CONCLAVE_CHECK(spare_ == Spare::kUnderWay, "no spare was begun");
-  spare_ = made ? Spare::kReady : Spare::kNone;
-  spare_zeroed_ = made;
+  CONCLAVE_CHECK(spare_ == SetAside::kUnderWay, "no spare was begun");
+  spare_ = made ? SetAside::kZeroed : SetAside::kNone;
 }
 
 uint64_t Log::remaining_bytes() const { return size_ > end_ ? size_ - end_ : 0; }

@@ -211,7 +211,9 @@ class Log {
 
   Log(env::Disk* disk, const Options& options);
 
-  enum class Spare : uint8_t { kNone, kUnderWay, kReady };
+  // A preallocated file that waits to become a segment. kUsed: it was one, and shows older records.
+  enum class SetAside : uint8_t { kNone, kUnderWay, kUsed, kZeroed };
+  static bool IsReady(SetAside file) { return file >= SetAside::kUsed; }
 
   // Creates the next segment, sealing the present one, and goes on writing there.
   [[nodiscard]] absl::Status StartSegment();
@@ -242,11 +244,9 @@ class Log {
   bool unsynced_ = false;      // something of it has been appended
   bool marked_ = false;        // its first record is there already
   bool last_is_mark_ = false;  // the last record is a proof, and nothing else
-  Spare spare_ = Spare::kNone;
-  bool spare_zeroed_ = false;  // it was never used
-  Spare reserve_ = Spare::kNone;
-  bool reserve_zeroed_ = false;
-  bool next_ready_ = false;  // EnsureRoom has made the next segment
+  SetAside spare_ = SetAside::kNone;
+  SetAside reserve_ = SetAside::kNone;
+  SetAside next_ = SetAside::kNone;  // EnsureRoom has made the next segment
   bool failed_ = false;
 
   raft::Index base_;  // entries at or below it are not in the log

@@ -254,7 +254,7 @@ absl::Status Recovery::List() {
       CONCLAVE_ASSIGN_OR_RETURN(auto file, disk_.Open(PathOf(name), env::OpenMode::kRead));
       CONCLAVE_ASSIGN_OR_RETURN(const uint64_t size, file->Size());
       if (size == options_.segment_bytes) {
-        (name == kSpareName ? log_->spare_ : log_->reserve_) = Log::Spare::kReady;
+        (name == kSpareName ? log_->spare_ : log_->reserve_) = Log::SetAside::kUsed;
       } else {
         leftovers_.push_back(name);
       }
