@@ -146,6 +146,8 @@ absl::Status RemoveUnfinished(env::Disk& disk, std::span<const std::string> name
 absl::StatusOr<Newest> OpenNewest(env::Disk& disk, uint64_t cluster_id) {
   CONCLAVE_RETURN_IF_ERROR(disk.CreateDirectory(kDirectory));
   CONCLAVE_RETURN_IF_ERROR(disk.SyncDirectory(""));
+  // A process that died as it gave a snapshot its name may have left that unsynced.
+  CONCLAVE_RETURN_IF_ERROR(disk.SyncDirectory(kDirectory));
   CONCLAVE_ASSIGN_OR_RETURN(const auto names, ListNewestFirst(disk));
   Newest newest;
   for (const std::string& name : names) {

@@ -419,9 +419,12 @@ absl::Status Recovery::RepairTail() {
       if (MUTANT("torn-tail-refused")) return absl::DataLossError("the log is torn");
       torn_bytes_ = last + 1;
     }
-    CONCLAVE_RETURN_IF_ERROR(file.Preallocate(end.offset, last + 1));
   }
+  // Also what is zeros already: they may be those of a start whose sync failed.
   log_->size_ = std::max<uint64_t>(content.size(), end.offset);
+  if (log_->size_ > end.offset) {
+    CONCLAVE_RETURN_IF_ERROR(file.Preallocate(end.offset, log_->size_ - end.offset));
+  }
   if (log_->size_ < options_.segment_bytes) {
     const absl::Status status = file.Preallocate(log_->size_, options_.segment_bytes - log_->size_);
     if (status.ok()) log_->size_ = options_.segment_bytes;

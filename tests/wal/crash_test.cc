@@ -21,11 +21,29 @@ class Life {
     });
   }
 
-  // Lives until the crash, or to the end. False: it never came to the crash.
+  // Lives until the crash, or to the end, and twice more. False: it never came to the crash.
   bool Run() {
-    for (int life = 0; life < 3; ++life) {
+    Live(3);
+    EXPECT_TRUE(StartsWithoutACrash());
+    return operations_ >= planned_;
+  }
+
+  // Many short lives, each with a crash of its own, often in its start.
+  void RunHounded(int lives) {
+    for (int life = 0; life < lives; ++life) {
+      crash_at_ = operations_ + 1 + prng_.Below(prng_.Chance(1, 2) ? 20 : 100);
+      Live(1);
+    }
+    EXPECT_TRUE(StartsWithoutACrash());
+  }
+
+  void set_planned(uint64_t planned) { planned_ = planned; }
+
+ private:
+  void Live(int lives) {
+    for (int life = 0; life < lives; ++life) {
       if (Start()) Work(60);
-      if (::testing::Test::HasFatalFailure()) return true;
+      if (::testing::Test::HasFatalFailure()) return;
       log_.reset();
       if (prng_.Chance(1, 4)) {
         disk_.KillProcess();
@@ -33,14 +51,13 @@ class Life {
         disk_.Crash(prng_);
       }
     }
-    crash_at_ = 0;
-    EXPECT_TRUE(Start());
-    return operations_ >= planned_;
   }
 
-  void set_planned(uint64_t planned) { planned_ = planned; }
+  bool StartsWithoutACrash() {
+    crash_at_ = 0;
+    return Start();
+  }
 
- private:
   // What the disk may hold: the state that was acknowledged, and those of the appends that were
   // under way.
   bool Start() {
@@ -191,6 +208,14 @@ TEST(CrashTest, ManySeedsAtRandomOperations) {
     Prng prng(seed);
     Life life(seed, 1 + prng.Below(300));
     life.Run();
+    ASSERT_FALSE(::testing::Test::HasFailure());
+  }
+}
+
+TEST(CrashTest, CrashesInARow) {
+  for (uint64_t seed = 2000; seed < 3000; ++seed) {
+    SCOPED_TRACE(Concat("seed ", seed));
+    Life(seed, 0).RunHounded(30);
     ASSERT_FALSE(::testing::Test::HasFailure());
   }
 }
