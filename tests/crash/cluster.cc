@@ -200,6 +200,17 @@ bool Cluster::Died(size_t which, const absl::Status& status) {
     CONCLAVE_CHECK(status.ok(), status.ToString());
     return false;
   }
+  End(which);
+  return true;
+}
+
+void Cluster::LosePower(size_t which) {
+  members_[which]->disk.CrashLosingAll();
+  End(which);
+}
+
+void Cluster::End(size_t which) {
+  Member& member = *members_[which];
   member.node.reset();
   member.log.reset();
   member.saver.reset();
@@ -213,7 +224,6 @@ bool Cluster::Died(size_t which, const absl::Status& status) {
   for (size_t i = 0; i < size(); ++i) {
     if (i != which && running(i)) Connect(i, which, false);
   }
-  return true;
 }
 
 // ---- The network --------------------------------------------------------------------------------

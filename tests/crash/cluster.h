@@ -60,6 +60,8 @@ class Cluster {
   void ArmPlug(size_t member, Mode mode, uint64_t at, uint64_t seed);
   // What the plug was pulled at; empty: it was not. The disk works again.
   std::string Unplug(size_t member);
+  // A member that runs is off, and has nothing that was not synced.
+  void LosePower(size_t member);
   // OK: it runs again. It may die once more, if its plug is armed.
   absl::Status Start(size_t member);
   // To another voter, if there is one; somebody leads afterwards.
@@ -100,6 +102,7 @@ class Cluster {
   void CarryOut(size_t which, node::Effects& effects);
   // True, and it is thrown away, if its machine has gone off.
   bool Died(size_t which, const absl::Status& status);
+  void End(size_t which);
 
   const ClusterOptions options_;
   node::InitialCluster founders_;

@@ -210,7 +210,8 @@ bool CrashMatrixTest::Crash(Mode mode, uint64_t at, uint64_t seed) {
   return !point.empty();
 }
 
-// The others go on without it; it starts again, which may be cut short in the same way.
+// The others go on without it; it starts again, which may be cut short in the same way, and once
+// more.
 void CrashMatrixTest::Recover(Stage& stage, uint64_t seed) {
   Cluster& cluster = stage.cluster;
   const size_t victim = stage.victim;
@@ -232,7 +233,13 @@ void CrashMatrixTest::Recover(Stage& stage, uint64_t seed) {
     const bool again = !cluster.Unplug(victim).empty();
     ASSERT_TRUE(started.ok() || again) << started;
   }
-  if (cluster.running(victim)) return;
+  if (!cluster.running(victim)) {
+    const absl::Status started = cluster.Start(victim);
+    ASSERT_TRUE(started.ok()) << started;
+  }
+  if (!prng.Chance(1, 2)) return;
+  // What it found and goes on from must be durable by now, whoever wrote it.
+  cluster.LosePower(victim);
   const absl::Status started = cluster.Start(victim);
   ASSERT_TRUE(started.ok()) << started;
 }
