@@ -39,8 +39,8 @@ Complaints CheckWatch(const TrueHistory& truth, const WatchHistory& watch);
 Complaints CheckLease(const TrueHistory& truth, const LeaseHistory& lease);
 
 // A crash leaves an unfinished write at most, whenever it comes: nothing else may a member find on
-// its disk when it starts, if nothing there has rotted, and be it that an operation of it has failed.
-// `notes`: as recovery tells them. What is wrong; empty: nothing.
+// its disk when it starts, if nothing there has rotted, even if an operation of it has
+// failed. `notes`: as recovery tells them. What is wrong; empty: nothing.
 std::string CheckRecovery(const std::vector<std::string>& notes, bool has_rotted);
 
 // Raft has one leader a term (thesis 3.2), and in one of its lives: who has lost its vote with its
