@@ -323,17 +323,33 @@ struct LeaseEnd {
   bool all_gone = true;
 };
 
+// Until when it lives at least, by the fastest clock of a member, and by what was told up to `now`.
+Instant PromisedUntil(const LeaseTrace& lease, Instant now) {
+  Instant sent = lease.granted;
+  for (const LeaseTrace::Renewal& renewal : lease.renewals) {
+    if (renewal.returned <= now) sent = std::max(sent, renewal.sent);
+  }
+  return sent + lease.ttl - 2 * lease.ttl * kClockDriftPpmMax / 1'000'000;
+}
+
+void CheckBeliefs(const LeaseTrace& lease, Complaints* wrong) {
+  for (const LeaseTrace::Belief& belief : lease.beliefs) {
+    const Instant promised = PromisedUntil(lease, belief.told);
+    if (belief.until <= promised) continue;
+    wrong->push_back(absl::StrCat("L6 a session believes in lease ", lease.id, " until ",
+                                  Seconds(belief.until), ", promised until ", Seconds(promised)));
+    return;
+  }
+}
+
 void CheckLease(const LeaseTrace& lease, const LeaseEnd& end, const RecipeHistory& history,
                 Complaints* wrong) {
-  Instant promised = lease.granted + lease.ttl;
   for (const LeaseTrace::Renewal& renewal : lease.renewals) {
-    promised = std::max(promised, renewal.sent + lease.ttl);
-    if (renewal.sent > end.at) {
-      wrong->push_back(absl::StrCat("L4 lease ", lease.id, " was renewed at ",
-                                    Seconds(renewal.sent), ", and had ended at ", Seconds(end.at)));
-    }
+    if (renewal.sent <= end.at) continue;
+    wrong->push_back(absl::StrCat("L4 lease ", lease.id, " was renewed at ", Seconds(renewal.sent),
+                                  ", and had ended at ", Seconds(end.at)));
   }
-  promised -= 2 * lease.ttl * kClockDriftPpmMax / 1'000'000;
+  const Instant promised = PromisedUntil(lease, kNever);
   if (end.at < promised && end.at < lease.revoked) {
     wrong->push_back(absl::StrCat("L1 lease ", lease.id, " ended at ", Seconds(end.at),
                                   ", promised until ", Seconds(promised)));
@@ -376,6 +392,7 @@ Complaints CheckLeases(const TrueHistory& truth, const RecipeHistory& history) {
     }
   }
   for (const auto& [id, lease] : history.leases) {
+    CheckBeliefs(lease, &wrong);
     if (!lease.marks.empty()) CheckLease(lease, ends[id], history, &wrong);
   }
   return wrong;

@@ -548,6 +548,7 @@ struct LeaseStory {
                                 .ttl = milliseconds(5000),
                                 .granted = At(1000),
                                 .renewals = {{At(3000), At(3100)}, {At(5000), At(5100)}},
+                                .beliefs = {{At(1100), At(5900)}, {At(5100), At(9900)}},
                                 .last_attempt = At(6000),
                                 .marks = {"m/a", "m/b"}}}},
       .calm = At(2000),
@@ -586,52 +587,63 @@ TEST_P(BadLeaseTest, IsRejected) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, BadLeaseTest,
-    ::testing::Values(BadLease{"a moment too early", "L1", [](LeaseStory& s) { s.EndAt(9980); }},
-                      BadLease{"by its grant alone", "L1",
-                               [](LeaseStory& s) {
-                                 s.lease().renewals.clear();
-                                 s.EndAt(5900);
-                               }},
-                      BadLease{"before its client asked for it", "L1",
-                               [](LeaseStory& s) {
-                                 s.EndAt(7000);
-                                 s.lease().revoked = At(7001);
-                               }},
-                      BadLease{"much too late", "L2", [](LeaseStory& s) { s.EndAt(16000); }},
-                      BadLease{"never", "L2",
-                               [](LeaseStory& s) {
-                                 s.truth = Truth().Put(1100, "m/a").Put(1100, "m/b");
-                               }},
-                      BadLease{"late after everything was put right", "L2",
-                               [](LeaseStory& s) {
-                                 s.history.calm = At(7400);
-                                 s.EndAt(16500);
-                               }},
-                      BadLease{"in two revisions", "L3",
-                               [](LeaseStory& s) {
-                                 s.truth = Truth()
-                                               .Put(1100, "m/a", "", 7)
-                                               .Put(1100, "m/b", "", 7)
-                                               .Delete(11000, {"m/a"})
-                                               .Delete(11000, {"m/b"});
-                               }},
-                      BadLease{"renewed after its end", "L4",
-                               [](LeaseStory& s) {
-                                 s.lease().renewals.push_back({At(11500), At(11600)});
-                                 s.lease().last_attempt = At(11500);
-                               }},
-                      BadLease{"renewed after its end, with an early end", "L4",
-                               [](LeaseStory& s) {
-                                 s.EndAt(4900);
-                                 s.lease().revoked = At(4800);
-                               }},
-                      BadLease{"in an outage", "L5",
-                               [](LeaseStory& s) {
-                                 s.history.outages = {{At(8000), At(12000)}};
-                               }},
-                      BadLease{"in the second of two outages", "L5", [](LeaseStory& s) {
-                                 s.history.outages = {{At(1000), At(2000)}, {At(9000), At(11001)}};
-                               }}));
+    ::testing::Values(
+        BadLease{"a moment too early", "L1", [](LeaseStory& s) { s.EndAt(9980); }},
+        BadLease{"by its grant alone", "L1",
+                 [](LeaseStory& s) {
+                   s.lease().renewals.clear();
+                   s.EndAt(5900);
+                 }},
+        BadLease{"before its client asked for it", "L1",
+                 [](LeaseStory& s) {
+                   s.EndAt(7000);
+                   s.lease().revoked = At(7001);
+                 }},
+        BadLease{"much too late", "L2", [](LeaseStory& s) { s.EndAt(16000); }},
+        BadLease{"never", "L2",
+                 [](LeaseStory& s) { s.truth = Truth().Put(1100, "m/a").Put(1100, "m/b"); }},
+        BadLease{"late after everything was put right", "L2",
+                 [](LeaseStory& s) {
+                   s.history.calm = At(7400);
+                   s.EndAt(16500);
+                 }},
+        BadLease{"in two revisions", "L3",
+                 [](LeaseStory& s) {
+                   s.truth = Truth()
+                                 .Put(1100, "m/a", "", 7)
+                                 .Put(1100, "m/b", "", 7)
+                                 .Delete(11000, {"m/a"})
+                                 .Delete(11000, {"m/b"});
+                 }},
+        BadLease{"renewed after its end", "L4",
+                 [](LeaseStory& s) {
+                   s.lease().renewals.push_back({At(11500), At(11600)});
+                   s.lease().last_attempt = At(11500);
+                 }},
+        BadLease{"renewed after its end, with an early end", "L4",
+                 [](LeaseStory& s) {
+                   s.EndAt(4900);
+                   s.lease().revoked = At(4800);
+                 }},
+        BadLease{"in an outage", "L5",
+                 [](LeaseStory& s) {
+                   s.history.outages = {{At(8000), At(12000)}};
+                 }},
+        BadLease{"in the second of two outages", "L5",
+                 [](LeaseStory& s) {
+                   s.history.outages = {{At(1000), At(2000)}, {At(9000), At(11001)}};
+                 }},
+        BadLease{"believed in from its answer on", "L6",
+                 [](LeaseStory& s) {
+                   s.lease().beliefs.push_back({At(5100), At(10050)});
+                 }},
+        BadLease{"believed in by a grant that was late, and renewed later", "L6",
+                 [](LeaseStory& s) {
+                   s.lease().beliefs.push_back({At(2000), At(6100)});
+                 }},
+        BadLease{"believed in before the renewal was acknowledged", "L6", [](LeaseStory& s) {
+                   s.lease().beliefs.push_back({At(5050), At(9900)});
+                 }}));
 
 // ---- Discovery ---------------------------------------------------------------------------------
 

@@ -150,7 +150,8 @@ class Claimant : public Workload {
         [this](SessionHealth health, Instant deadline) {
           if (dead_) return;
           deadline_ = deadline;
-          if (health == SessionHealth::kLost) OnSessionLost();
+          if (health == SessionHealth::kLost) return OnSessionLost();
+          NoteBelief();
         },
         [this](absl::StatusOr<std::shared_ptr<SessionCore>> session) {
           if (dead_) return;
@@ -158,8 +159,14 @@ class Claimant : public Workload {
           if (!session.ok()) return Later(seconds(1), [this] { OpenSession(); });
           session_ = *std::move(session);
           deadline_ = session_->deadline();
+          NoteBelief();
           PutMarks();
         });
+  }
+
+  void NoteBelief() {
+    std::vector<LeaseTrace::Belief>& beliefs = world_.history->leases.at(session_->lease()).beliefs;
+    beliefs.push_back({now(), process_->ToWorld(deadline_)});
   }
 
   void OnSessionLost() {

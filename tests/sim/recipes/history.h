@@ -19,10 +19,15 @@ struct LeaseTrace {
     Instant sent;
     Instant returned;
   };
+  struct Belief {
+    Instant told;
+    Instant until;
+  };
   int64_t id = 0;
   Duration ttl{};
   Instant granted;                   // when the acknowledged grant was sent
   std::vector<Renewal> renewals{};   // the acknowledged ones
+  std::vector<Belief> beliefs{};     // until when its session said that it lives
   Instant last_attempt;              // of any renewal, or of the grant
   Instant revoked = kNever;          // when its client first asked for its end
   std::vector<std::string> marks{};  // keys on it, written in one transaction, that nobody deletes
