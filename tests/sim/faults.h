@@ -41,6 +41,7 @@ enum class Fault : uint8_t {
   kLeaderDeaf,    // nothing reaches the leader, and it reaches all
   kLeaderMute,    // the leader reaches nobody, and hears all
   kLeaderHasOne,  // the leader and one other reach each other; it reaches nobody else
+  kLessorAlone,   // the leader reaches clients only, from when one renews a lease there on
   kBadNetwork,    // frames are late, and lost, repeated, garbled and reordered
   kClog,          // what one sends to another waits, and comes all at once
   kEcho,          // what one sends to another comes again, in order, much later
@@ -67,7 +68,7 @@ inline constexpr std::array<const char*, kFaults> kFaultNames = {
     "vote-rot", "misplaced-write",
     // The network between members
     "one-way-cut", "link-cut", "isolation", "partition", "leader-deaf", "leader-mute",
-    "leader-has-one", "bad-network", "clog", "echo", "reset", "frame-lost", "frame-repeated",
+    "leader-has-one", "lessor-alone", "bad-network", "clog", "echo", "reset", "frame-lost", "frame-repeated",
     "frame-late", "frame-garbled",
     // Clients
     "clients-cut-off", "slow-reader", "guest"};

@@ -55,6 +55,7 @@ const std::vector<Nemesis::Deed>& Nemesis::Deeds() {
       {Fault::kLeaderDeaf, 2, &Nemesis::LeaderDeaf},
       {Fault::kLeaderMute, 2, &Nemesis::LeaderMute},
       {Fault::kLeaderHasOne, 2, &Nemesis::LeaderHasOne},
+      {Fault::kLessorAlone, 3, &Nemesis::LessorAlone},
       {Fault::kBadNetwork, 3, &Nemesis::BadNetwork},
       {Fault::kClog, 3, &Nemesis::Clog},
       {Fault::kEcho, 2, &Nemesis::Echo},
@@ -512,6 +513,34 @@ bool Nemesis::LeaderHasOne() {
     if (peer != *leader && peer != friendly) CutBoth(*leader, peer, time);
   }
   return true;
+}
+
+// Leases end under the next leader while this one goes on to hear its clients: the renewal that
+// comes just then waits, and those that come later find one who does not know that it leads no
+// more, or stood still when it could have heard so.
+bool Nemesis::LessorAlone() {
+  if (simulation_->member_count() == 1 || lessor_alone_) return false;
+  simulation_->Tell("the leader that renews a lease next is cut off");
+  lessor_alone_ = true;
+  simulation_->schedule().After(Between(1000, 4000), [this] { lessor_alone_ = false; });
+  return true;
+}
+
+void Nemesis::OnRenewal(size_t member) {
+  if (!active_ || !lessor_alone_ || simulation_->Leader() != member || prng_.Chance(1, 3)) return;
+  lessor_alone_ = false;
+  SimMember& server = simulation_->server(member);
+  if (prng_.Chance(1, 2)) return Isolate(member, Between(2500, 7000));
+  const Duration until = Between(1500, 4500);
+  Isolate(member, until + Between(100, 1500));
+  simulation_->schedule().After(Between(0, 300), [this, member, life = server.life(), &server] {
+    if (!active_ || server.life() != life || server.paused()) return;
+    simulation_->Tell(absl::StrCat("member ", member, " pauses, cut off"));
+    server.Pause();
+  });
+  simulation_->schedule().After(until, [this, &server] {
+    if (active_) server.Resume();
+  });
 }
 
 bool Nemesis::BadNetwork() {

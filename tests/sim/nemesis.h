@@ -32,6 +32,8 @@ class Nemesis {
   void OnVote(size_t voter, std::optional<size_t> candidate);
   // A member gives its disk the end of a snapshot to write.
   void OnSave(size_t saver, bool received);
+  // A client asks a member to renew a lease.
+  void OnRenewal(size_t member);
 
   // Starts a member again, unless all is being put right by then.
   void Restart(size_t member, Duration after);
@@ -93,6 +95,7 @@ class Nemesis {
   bool LeaderDeaf();
   bool LeaderMute();
   bool LeaderHasOne();
+  bool LessorAlone();
   bool BadNetwork();
   bool Clog();
   bool Echo();
@@ -106,6 +109,7 @@ class Nemesis {
   bool voters_die_ = false;
   std::set<size_t> voted_;  // since then
   bool savers_die_ = false;
+  bool lessor_alone_ = false;
   std::vector<Deed> deeds_;  // of this run
   uint32_t weights_ = 0;
   Duration gap_max_{};

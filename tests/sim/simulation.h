@@ -136,6 +136,7 @@ class Simulation {
     Instant last_down;  // messages keep their order
     Instant last_up;
     bool closed = false;
+    bool renews = false;  // leases
   };
 
   void Configure();
