@@ -321,6 +321,9 @@ Complaints CheckLease(const TrueHistory& truth, const LeaseHistory& lease) {
       }
     }
   }
+  if (lease.key_written && lease.told_gone < gone.value_or(kNever)) {
+    return {absl::StrCat("lease ", lease.id, " was called gone while it lived")};
+  }
   if (gone.has_value()) {
     Instant from = lease.granted;
     for (const Instant renewed : lease.renewed) {

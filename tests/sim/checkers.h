@@ -35,6 +35,7 @@ Complaints CheckWatch(const TrueHistory& truth, const WatchHistory& watch);
 // - the key of a lease does not go before the last acknowledged renewal (or the grant), as of its
 // sending, plus
 //   the TTL
+// - no renewal is answered that the lease is gone before its key has gone
 // - it goes in the end, and once all is well soon after the last attempt to renew it, plus the TTL
 Complaints CheckLease(const TrueHistory& truth, const LeaseHistory& lease);
 

@@ -300,6 +300,15 @@ TEST(LeaseChecker, RejectsARenewalOfALeaseThatWasGone) {
   lease.renewed = {At(6)};
   EXPECT_FALSE(CheckLease(LeaseTruth(5), lease).empty());
 }
+TEST(LeaseChecker, RejectsALeaseThatIsCalledGoneWhileItLives) {
+  LeaseHistory lease = Lease();
+  lease.told_gone = At(6);
+  EXPECT_TRUE(CheckLease(LeaseTruth(6), lease).empty());
+  EXPECT_FALSE(CheckLease(LeaseTruth(7), lease).empty());
+  EXPECT_FALSE(CheckLease(LeaseTruth(0), lease).empty());
+  lease.key_written = false;  // it may have gone before
+  EXPECT_TRUE(CheckLease(LeaseTruth(0), lease).empty());
+}
 TEST(LeaseChecker, RejectsALeaseThatNeverEnds) {
   LeaseHistory lease = Lease();
   EXPECT_TRUE(CheckLease(LeaseTruth(0), lease).empty());

@@ -574,8 +574,7 @@ class LeaseClient : public Client {
                                              if (attempt != attempt_) return;
                                              pb::LeaseKeepAliveResponse response;
                                              CONCLAVE_CHECK(response.ParseFromString(message));
-                                             if (response.ttl() > 0)
-                                               leases_[which].renewed.push_back(sent);
+                                             NoteRenewal(&leases_[which], sent, response.ttl());
                                              next();
                                            },
                                        .end = next},
@@ -584,6 +583,14 @@ class LeaseClient : public Client {
     request.set_id(lease.id);
     simulation_->Say(stream_, request.SerializeAsString());
     Later(milliseconds(simulation_->prng().Between(1000, 8000)), next);
+  }
+
+  void NoteRenewal(LeaseHistory* lease, Instant sent, int64_t ttl) const {
+    if (ttl > 0) {
+      lease->renewed.push_back(sent);
+    } else {
+      lease->told_gone = std::min(lease->told_gone, simulation_->schedule().now());
+    }
   }
 
   // In good time; or at the last moment, when the end of the lease may be on its way: what is

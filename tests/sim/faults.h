@@ -68,8 +68,8 @@ inline constexpr std::array<const char*, kFaults> kFaultNames = {
     "vote-rot", "misplaced-write",
     // The network between members
     "one-way-cut", "link-cut", "isolation", "partition", "leader-deaf", "leader-mute",
-    "leader-has-one", "lessor-alone", "bad-network", "clog", "echo", "reset", "frame-lost", "frame-repeated",
-    "frame-late", "frame-garbled",
+    "leader-has-one", "lessor-alone", "bad-network", "clog", "echo", "reset", "frame-lost",
+    "frame-repeated", "frame-late", "frame-garbled",
     // Clients
     "clients-cut-off", "slow-reader", "guest"};
 

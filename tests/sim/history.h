@@ -108,6 +108,7 @@ struct LeaseHistory {
   Instant granted;               // when the acknowledged grant was sent
   std::vector<Instant> renewed;  // when acknowledged renewals were sent
   Instant last_attempt;          // of any renewal, acknowledged or not
+  Instant told_gone = kNever;    // when a renewal was first answered so
   bool key_written = false;      // acknowledged
   Instant calm = kNever;         // from then on nothing goes wrong any more
   bool must_be_gone = false;     // its time is long over

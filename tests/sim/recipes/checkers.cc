@@ -354,6 +354,10 @@ void CheckLease(const LeaseTrace& lease, const LeaseEnd& end, const RecipeHistor
     wrong->push_back(absl::StrCat("L1 lease ", lease.id, " ended at ", Seconds(end.at),
                                   ", promised until ", Seconds(promised)));
   }
+  if (lease.told_gone < end.at) {
+    wrong->push_back(absl::StrCat("L7 lease ", lease.id, " was called gone at ",
+                                  Seconds(lease.told_gone), ", and ended at ", Seconds(end.at)));
+  }
   if (end.revisions.size() > 1) {
     wrong->push_back(absl::StrCat("L3 what hung on lease ", lease.id, " went in ",
                                   end.revisions.size(), " revisions"));

@@ -41,6 +41,7 @@ Complaints CheckObserver(const TrueHistory& truth, const ObserverTrace& observer
 // - L4 a renewal that is acknowledged after the lease has gone was not asked for after it
 // - L5 nothing ends while there is no majority
 // - L6 a session believes in its lease no longer than L1 promises by what it has heard
+// - L7 none is called gone while it lives
 Complaints CheckLeases(const TrueHistory& truth, const RecipeHistory& history);
 
 // - D1 a view is the registry as of its revision, never anything else (so never emptied by an

@@ -564,6 +564,12 @@ TEST(LeaseCheckerTest, AcceptsALeaseThatRunsOutInTime) {
   EXPECT_THAT(LeaseStory().Check(), IsEmpty());
 }
 
+TEST(LeaseCheckerTest, AcceptsARefusalBehindTheEnd) {
+  LeaseStory story;
+  story.lease().told_gone = At(11000);
+  EXPECT_THAT(story.Check(), IsEmpty());
+}
+
 TEST(LeaseCheckerTest, AcceptsAnEarlierEndThatItsClientAskedFor) {
   LeaseStory story;
   story.EndAt(7000);
@@ -632,6 +638,13 @@ INSTANTIATE_TEST_SUITE_P(
         BadLease{"in the second of two outages", "L5",
                  [](LeaseStory& s) {
                    s.history.outages = {{At(1000), At(2000)}, {At(9000), At(11001)}};
+                 }},
+        BadLease{"called gone before its end", "L7",
+                 [](LeaseStory& s) { s.lease().told_gone = At(10900); }},
+        BadLease{"called gone, and never ended", "L7",
+                 [](LeaseStory& s) {
+                   s.truth = Truth().Put(1100, "m/a").Put(1100, "m/b");
+                   s.lease().told_gone = At(12000);
                  }},
         BadLease{"believed in from its answer on", "L6",
                  [](LeaseStory& s) {

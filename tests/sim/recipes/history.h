@@ -30,6 +30,7 @@ struct LeaseTrace {
   std::vector<Belief> beliefs{};     // until when its session said that it lives
   Instant last_attempt;              // of any renewal, or of the grant
   Instant revoked = kNever;          // when its client first asked for its end
+  Instant told_gone = kNever;        // when a renewal was first answered so
   std::vector<std::string> marks{};  // keys on it, written in one transaction, that nobody deletes
 };
 

@@ -432,8 +432,13 @@ void Process::NoteRenewed(WireId id, const std::string& message) {
   const Instant sent = unanswered.front();
   unanswered.pop_front();
   const auto lease = history_->leases.find(response.id());
-  if (lease == history_->leases.end() || response.ttl() <= 0) return;
-  lease->second.renewals.push_back({sent, simulation_->schedule().now()});
+  if (lease == history_->leases.end()) return;
+  const Instant now = simulation_->schedule().now();
+  if (response.ttl() > 0) {
+    lease->second.renewals.push_back({sent, now});
+  } else {
+    lease->second.told_gone = std::min(lease->second.told_gone, now);
+  }
 }
 
 }  // namespace conclave::sim
