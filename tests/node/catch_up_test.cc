@@ -4,12 +4,17 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "conclave/api/rpc.pb.h"
+#include "conclave/server/apply/snapshot.h"
+#include "conclave/server/apply/state_machine.h"
 #include "conclave/server/mvcc/store.h"
 #include "conclave/server/node/snapshot_transfer.h"
+#include "conclave/tests/node/reply.h"
 #include "conclave/tests/node/trio.h"
 
 namespace conclave::node {
@@ -297,6 +302,212 @@ TEST(CatchUpTest, MemoryIsBoundedWhileWritesAreFaster) {
   EXPECT_LE(held_most, 10 * kWindowBytes);
   ExpectCatchesUp(trio, half.lagging, seconds(60));
   EXPECT_LE(Begun(trio), 4);
+}
+
+// ---- What comes at the wrong time
+
+std::string SmallPut(int key, const std::string& value) {
+  etcdserverpb::PutRequest request;
+  request.set_key(absl::StrCat("small-", key));
+  request.set_value(value);
+  return request.SerializeAsString();
+}
+
+// A receiver, and what it is sent: the first pieces of a state.
+class ReceiverTest : public ::testing::Test {
+ protected:
+  SnapshotChunk Chunk(uint64_t transfer, uint64_t term) {
+    SnapshotChunk chunk;
+    chunk.transfer = transfer;
+    chunk.term = raft::Term(term);
+    chunk.meta.index = raft::Index(40);
+    chunk.meta.term = raft::Term(2);
+    return chunk;
+  }
+  std::optional<SnapshotAck> Take(raft::NodeId from, SnapshotChunk chunk) {
+    return receiver_.Take(from, std::move(chunk), SnapshotReceiver::Use::kWanted, nullptr, now_,
+                          &effects_);
+  }
+
+  const raft::NodeId leader_{2};
+  apply::StateMachine state_{apply::StateMachineOptions()};
+  apply::SnapshotTask task_{&state_};
+  UnwrittenPieces unwritten_;
+  Instant now_;
+  SnapshotReceiver receiver_{{}, &unwritten_, nullptr, now_};
+  Effects effects_;
+};
+
+// What comes late of a transfer that another one has taken the place of neither ends that one nor
+// gets an answer, which its sender would take for one to the new transfer.
+TEST_F(ReceiverTest, ALateChunkOfAnOlderTransferChangesNothing) {
+  SnapshotChunk chunk = Chunk(/*transfer=*/7, /*term=*/3);
+  chunk.data = task_.NextOfOpening(1 << 20);
+  const uint64_t received = chunk.data.size();
+  ASSERT_GT(received, 0u);
+  auto ack = Take(leader_, chunk);
+  ASSERT_TRUE(ack.has_value());
+  EXPECT_EQ(ack->offset, received);
+
+  EXPECT_FALSE(Take(leader_, Chunk(6, 3)).has_value());
+  EXPECT_FALSE(Take(raft::NodeId(3), Chunk(9, 2)).has_value());
+  EXPECT_TRUE(receiver_.active());
+
+  chunk = Chunk(7, 3);
+  chunk.offset = received;
+  ack = Take(leader_, chunk);
+  ASSERT_TRUE(ack.has_value());
+  EXPECT_EQ(ack->result, SnapshotAck::Result::kReceived);
+  EXPECT_EQ(ack->offset, received);
+}
+
+// A sender that is gone is hoped for, but not for ever: neither memory nor the file that was begun
+// outlasts it.
+TEST_F(ReceiverTest, WhatNothingMoreComesOfIsGivenUp) {
+  SnapshotChunk chunk = Chunk(7, 3);
+  chunk.data = task_.NextOfOpening(1 << 20);
+  ASSERT_TRUE(Take(leader_, chunk).has_value());
+  ASSERT_FALSE(effects_.snapshot_pieces.empty());
+  EXPECT_TRUE(effects_.snapshot_pieces.front().first);
+  effects_.snapshot_pieces.clear();
+
+  receiver_.Expire(now_ + SnapshotReceiver::kPatience - milliseconds(1), &effects_);
+  EXPECT_TRUE(receiver_.active());
+  receiver_.Expire(now_ + SnapshotReceiver::kPatience, &effects_);
+  EXPECT_FALSE(receiver_.active());
+  ASSERT_EQ(effects_.snapshot_pieces.size(), 1u);
+  EXPECT_TRUE(effects_.snapshot_pieces.front().abandon);
+  EXPECT_EQ(effects_.snapshot_pieces.front().meta, chunk.meta);
+}
+
+// The connection for messages is there before the one for snapshots.
+TEST(CatchUpTest, ASnapshotWaitsForItsConnection) {
+  Trio trio(3, Small);
+  const size_t lagging = trio.follower();
+  trio.CutOff(lagging);
+  Fill(trio, "key-", 64);
+  trio.Rejoin(lagging);
+  const raft::NodeId id = trio.options(lagging).id;
+  const size_t leader = trio.leader();
+  trio.Put(leader, PeerConnection{id, PeerLane::kSnapshot, false});
+  trio.Advance(seconds(3));
+  ASSERT_EQ(trio.leader(), leader);
+  EXPECT_EQ(Begun(trio), 0);
+  EXPECT_FALSE(HasCaughtUp(trio, lagging));
+  trio.Put(leader, PeerConnection{id, PeerLane::kSnapshot, true});
+  ExpectCatchesUp(trio, lagging);
+  EXPECT_EQ(Begun(trio), 1);
+}
+
+// A member whose disk stood still while it wrote a snapshot of its own gets a newer one: its own is
+// of no use any more, and is not finished.
+TEST(CatchUpTest, AnOwnSnapshotGivesWayToOneThatComes) {
+  constexpr int kKeys = 3 * UnwrittenPieces::kBytesMax / 2 / kValueBytes;
+  Trio trio(3, [](Options* options) {
+    Small(options);
+    options->snapshot_bytes_per_second = 64 * kMiB;
+    options->snapshot_log_bytes_min = kKeys * kValueBytes;
+  });
+  const size_t stalled = trio.follower();
+  trio.StallSnapshots(stalled);
+  Fill(trio, "key-", kKeys + 8);
+  trio.Advance(seconds(5));
+  ASSERT_GE(trio.unwritten_bytes(stalled), UnwrittenPieces::kBytesMax);
+  const uint64_t saved = trio.StatsOf(stalled)->snapshots_saved;
+  trio.CutOff(stalled);
+  Fill(trio, "more-", 64);
+  trio.Rejoin(stalled);
+  for (int i = 0; i < 100 && Begun(trio) == 0; ++i) trio.Advance(milliseconds(50));
+  ASSERT_EQ(Begun(trio), 1);
+  trio.Advance(milliseconds(100));
+  trio.WriteSnapshots(stalled);
+  ExpectCatchesUp(trio, stalled);
+  EXPECT_EQ(trio.StatsOf(stalled)->snapshots_received, 1u);
+  EXPECT_EQ(trio.StatsOf(stalled)->snapshots_saved, saved + 1);
+}
+
+// Of a cluster in which only member 2 keeps the log: member 1 has all of a snapshot that member 0
+// sends, and waits for its disk.
+struct Unsaved {
+  static constexpr int kKeys = 1500;
+
+  Unsaved() {
+    if (trio.leader() != 0) {
+      etcdserverpb::MoveLeaderRequest request;
+      request.set_targetid(trio.options(0).id.value());
+      EXPECT_EQ(trio.Call(trio.leader(), Method::kMoveLeader, request.SerializeAsString()).error,
+                nullptr);
+      trio.Advance(seconds(1));
+    }
+    CONCLAVE_CHECK(trio.leader() == 0);
+    for (int i = 0; i < kKeys; ++i) {
+      EXPECT_EQ(trio.Call(0, Method::kPut, SmallPut(i, "old")).error, nullptr);
+    }
+    trio.CutOff(kLagging);
+    Fill(trio, "key-", 64);
+    for (int i = 0; i < kKeys; ++i) {
+      EXPECT_EQ(trio.Call(0, Method::kPut, SmallPut(i, "new")).error, nullptr);
+    }
+    trio.StallSnapshots(kLagging);
+    trio.Rejoin(kLagging);
+    uint64_t before = 0;
+    for (int i = 0; i < 100 && (before == 0 || trio.unwritten_bytes(kLagging) > before); ++i) {
+      before = trio.unwritten_bytes(kLagging);
+      trio.Advance(milliseconds(200));
+    }
+    EXPECT_GT(before, 64 * kValueBytes);
+    EXPECT_FALSE(HasCaughtUp(trio, kLagging));
+  }
+
+  static constexpr size_t kLagging = 1;
+  Trio trio{3, [](Options* options) {
+              Small(options);
+              if (options->name == "m2") options->log_window_bytes = 64 * kMiB;
+            }};
+};
+
+// While a snapshot waits for the disk another leader sends what is missing from its log: what was
+// saved for nothing takes nothing back.
+TEST(CatchUpTest, TheLogMayBeFasterThanASnapshotThatIsSaved) {
+  Unsaved unsaved;
+  Trio& trio = unsaved.trio;
+  trio.Kill(0);
+  for (int i = 0; i < 200 && !HasCaughtUp(trio, Unsaved::kLagging); ++i) {
+    trio.Advance(milliseconds(50));
+  }
+  ASSERT_TRUE(HasCaughtUp(trio, Unsaved::kLagging));
+  Fill(trio, "later-", 1);
+  trio.Advance(seconds(1));
+  const raft::Index applied = trio.node(Unsaved::kLagging).raft_status().applied;
+  trio.WriteSnapshots(Unsaved::kLagging);
+  trio.Settle();
+  EXPECT_EQ(trio.node(Unsaved::kLagging).raft_status().applied, applied);
+  EXPECT_NE(trio.node(Unsaved::kLagging).state().store().Get("later-0"), nullptr);
+  EXPECT_EQ(trio.StatsOf(Unsaved::kLagging)->snapshots_received, 0u);
+  Fill(trio, "last-", 1);
+  ExpectCatchesUp(trio, Unsaved::kLagging);
+}
+
+// A long read is under way when the state is replaced: it begins again, and its answer is of the
+// new state altogether.
+TEST(CatchUpTest, ALongReadBeginsAgainInTheNewState) {
+  Unsaved unsaved;
+  Trio& trio = unsaved.trio;
+  etcdserverpb::RangeRequest request;
+  request.set_key("small-");
+  request.set_range_end("small.");
+  request.set_serializable(true);
+  // Both come in the same turn.
+  const uint64_t call = trio.Send(Unsaved::kLagging, Method::kRange, request.SerializeAsString());
+  trio.WriteSnapshots(Unsaved::kLagging);
+  trio.Settle();
+  EXPECT_EQ(trio.StatsOf(Unsaved::kLagging)->snapshots_received, 1u);
+  const std::optional<Reply> reply = trio.Take(call);
+  ASSERT_TRUE(reply.has_value());
+  const auto response = Parsed<etcdserverpb::RangeResponse>(*reply);
+  EXPECT_EQ(response.header().revision(), 1 + 2 * Unsaved::kKeys + 64);
+  ASSERT_EQ(response.kvs_size(), Unsaved::kKeys);
+  for (const auto& kv : response.kvs()) EXPECT_EQ(kv.value(), "new") << kv.key();
 }
 
 }  // namespace

@@ -1,11 +1,16 @@
 // The node's waiting rooms, each by itself.
 #include <gtest/gtest.h>
 
+#include <string>
 #include <vector>
 
+#include "conclave/base/little_endian.h"
+#include "conclave/server/apply/member_change.h"
 #include "conclave/server/node/append_queue.h"
 #include "conclave/server/node/bootstrap.h"
 #include "conclave/server/node/digest_log.h"
+#include "conclave/server/node/member_desk.h"
+#include "conclave/server/node/peer_codec.h"
 #include "conclave/server/node/proposal_table.h"
 #include "conclave/server/node/read_queue.h"
 
@@ -252,6 +257,36 @@ TEST(DigestLogTest, FindsAContradictionNowAndLater) {
   EXPECT_EQ(second->verdict, Verdict::kDifferent);
   EXPECT_EQ(log.TakeOutcome()->verdict, Verdict::kEqual);
   EXPECT_FALSE(log.TakeOutcome().has_value());
+}
+
+// A change is good in the term that it was handed over in: in any other its sender may have handed
+// it over again, and it would be made twice.
+TEST(MemberDeskTest, AChangeIsLedOnceAndInItsOwnTerm) {
+  const raft::NodeId asked(2);
+  constexpr uint64_t kTerm = 3;
+  constexpr uint64_t kSequence = 7;
+  const apply::MemberChange change{.method = wire::Method::kMemberRemove, .id = 9};
+  ForwardedRequest request;
+  request.id = kSequence | MemberDesk::kForwardedBit;
+  request.kind = ForwardedRequest::Kind::kMemberChange;
+  std::string body(sizeof(kTerm), '\0');
+  StoreLittle(body.data(), kTerm);
+  body += apply::EncodeMemberChange(asked.value(), kSequence, change).view();
+  request.body = Bytes::Copy(body);
+
+  MemberDesk desk(raft::NodeId(1), 1);
+  EXPECT_TRUE(desk.Take(asked, request, raft::Term(kTerm + 1), At(1)));
+  EXPECT_TRUE(desk.Take(asked, request, raft::Term(kTerm - 1), At(1)));
+  EXPECT_FALSE(desk.has_queued());
+  EXPECT_TRUE(desk.Take(asked, request, raft::Term(kTerm), At(1)));
+  ASSERT_TRUE(desk.has_queued());
+  EXPECT_EQ(desk.front().from, asked);
+  EXPECT_EQ(desk.front().command.change, change);
+  desk.Pop();
+  EXPECT_TRUE(desk.Take(asked, request, raft::Term(kTerm), At(2)));
+  EXPECT_FALSE(desk.has_queued());
+  // Nor is it taken from another than who was asked.
+  EXPECT_FALSE(desk.Take(raft::NodeId(3), request, raft::Term(kTerm), At(2)));
 }
 
 TEST(Bootstrap, IdsFollowFromTheFlagsInAnyOrder) {

@@ -81,6 +81,13 @@ TEST_F(ChangeWaitTest, EndsWithItsSession) {
   engine_.Advance(now_);
   ASSERT_TRUE(done_.has_value());
   EXPECT_EQ(done_->code(), absl::StatusCode::kAborted);
+
+  // One that begins when the session is over already ends at once, and leaves no watch behind.
+  done_.reset();
+  auto late = Start(session);
+  ASSERT_TRUE(done_.has_value());
+  EXPECT_EQ(done_->code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(engine_.watches().size(), 0u);
 }
 
 }  // namespace
