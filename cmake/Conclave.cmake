@@ -92,7 +92,8 @@ function(conclave_test name)
     math(EXPR ARG_TIMEOUT "${ARG_TIMEOUT} * 10")
   endif()
   add_executable(${name} ${ARG_SRCS})
-  target_link_libraries(${name} PRIVATE conclave_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  target_link_libraries(${name} PRIVATE conclave_flags conclave_marks_report conclave::marks ${ARG_DEPS}
+    GTest::gmock GTest::gtest_main)
   target_compile_options(${name} PRIVATE ${CONCLAVE_TEST_FLAGS})
   set_target_properties(${name} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin/tests)

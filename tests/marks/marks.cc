@@ -1,4 +1,4 @@
-#include "conclave/tests/sim/marks.h"
+#include "conclave/tests/marks/marks.h"
 
 #include <map>
 
@@ -10,7 +10,7 @@ extern conclave::ReachedMark __start_conclave_marks[] __attribute__((weak));
 extern conclave::ReachedMark __stop_conclave_marks[] __attribute__((weak));
 }
 
-namespace conclave::sim {
+namespace conclave {
 
 std::vector<Mark> Marks() {
   std::map<std::string, bool> reached;
@@ -22,4 +22,4 @@ std::vector<Mark> Marks() {
   return marks;
 }
 
-}  // namespace conclave::sim
+}  // namespace conclave

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace conclave::sim {
+namespace conclave {
 
 struct Mark {
   std::string name;
@@ -13,4 +13,4 @@ struct Mark {
 // Sorted by name; one that stands at several places is reached when one of them is.
 std::vector<Mark> Marks();
 
-}  // namespace conclave::sim
+}  // namespace conclave

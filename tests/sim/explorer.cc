@@ -16,7 +16,7 @@
 
 #include "absl/types/span.h"
 #include "conclave/base/check.h"
-#include "conclave/tests/sim/marks.h"
+#include "conclave/tests/marks/marks.h"
 #include "nlohmann/json.hpp"
 
 namespace conclave::sim {

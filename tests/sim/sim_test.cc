@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "conclave/tests/sim/faults.h"
-#include "conclave/tests/sim/marks.h"
+#include "conclave/tests/marks/marks.h"
 #include "conclave/tests/sim/simulation.h"
 
 namespace conclave::sim {
