@@ -148,6 +148,43 @@ TEST(TrioNode, ALeaderThatHearsNobodyTouchesNoLease) {
   EXPECT_EQ(trio.StatsOf(leader)->leases, 2u);
 }
 
+// Its time is over, and the leader loses its office before the end is agreed upon: then it is for the
+// next one to say, and is said once.
+TEST(TrioNode, ARenewalThatWaitsForAnEndGoesToTheNextLeader) {
+  Trio trio;
+  const size_t leader = trio.leader();
+  Parsed<pb::LeaseGrantResponse>(trio.Call(leader, Method::kLeaseGrant, GrantOf(7, 5)));
+  const uint64_t stream = trio.OpenStream(leader, StreamKind::kLeaseKeepAlive);
+  trio.Advance(milliseconds(4990));
+  Parsed<pb::RangeResponse>(trio.Call(leader, Method::kRange, RangeOf("a")));  // it still leads
+  trio.Silence(leader);
+  trio.Advance(milliseconds(20));
+  pb::LeaseKeepAliveRequest keep_alive;
+  keep_alive.set_id(7);
+  trio.Say(leader, stream, keep_alive.SerializeAsString());
+  trio.Settle();
+  for (int i = 0; i < 300 && trio.node(leader).raft_status().is_leader; ++i) {
+    trio.Advance(milliseconds(10));
+  }
+  EXPECT_FALSE(trio.node(leader).raft_status().is_leader);
+  EXPECT_TRUE(trio.Heard(stream).empty());
+
+  trio.Rejoin(leader);
+  std::vector<StreamEffect> heard;
+  for (int i = 0; i < 300 && heard.empty(); ++i) {
+    trio.Advance(milliseconds(10));
+    heard = trio.Heard(stream);
+  }
+  ASSERT_EQ(heard.size(), 1u);
+  pb::LeaseKeepAliveResponse response;
+  ASSERT_TRUE(response.ParseFromString(std::string(heard[0].prefix.view())));
+  EXPECT_EQ(response.id(), 7);
+  EXPECT_EQ(response.ttl(), 0);
+  EXPECT_EQ(trio.StatsOf(trio.leader())->leases, 0u);
+  trio.Advance(seconds(2));
+  EXPECT_TRUE(trio.Heard(stream).empty());
+}
+
 TEST(TrioNode, ALeaderThatStopsHandsOverFirst) {
   Trio trio;
   const size_t old_leader = trio.leader();

@@ -274,6 +274,27 @@ TEST(RulesTest, OfAHundredWaitersAReleaseWakesOne) {
   }
 }
 
+// A reader who only tries is refused by a writer, and not by one who has become a reader: he asks
+// again, under the condition that no other writer has come behind that one.
+TEST(RulesTest, AReaderTriesAgainBehindAWriterWhoBecameOne) {
+  ModelStore store;
+  const std::string writer = WritePrefix("m") + "1";
+  store.PutTogether({writer});
+  const int64_t created = store.revision();
+  ReadRule rule("m");
+  const std::vector<Compare> first = rule.Conditions(true);
+  absl::Status why;
+  std::vector<RangeResult> answers = store.Read(rule.Reads(0));
+  EXPECT_EQ(rule.OnMissed(Pointers(answers), true, why), TurnRule::Missed::kOccupied);
+  store.Put(writer, "");
+  answers = store.Read(rule.Reads(0));
+  EXPECT_EQ(rule.OnMissed(Pointers(answers), true, why), TurnRule::Missed::kJoinAgain);
+  const std::vector<Compare> again = rule.Conditions(true);
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_FALSE(again == first);
+  EXPECT_EQ(again[0], CreateRevision(Prefix(WritePrefix("m"))) < created + 1);
+}
+
 // ---- Names in keys that others may have put.
 
 TEST(RulesTest, AKeyThatSaysNothingOfPermitsHasThemAll) {
