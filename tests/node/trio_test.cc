@@ -148,8 +148,8 @@ TEST(TrioNode, ALeaderThatHearsNobodyTouchesNoLease) {
   EXPECT_EQ(trio.StatsOf(leader)->leases, 2u);
 }
 
-// Its time is over, and the leader loses its office before the end is agreed upon: then it is for the
-// next one to say, and is said once.
+// Its time is over, and the leader loses its office before the end is agreed upon: then it is for
+// the next one to say, and is said once.
 TEST(TrioNode, ARenewalThatWaitsForAnEndGoesToTheNextLeader) {
   Trio trio;
   const size_t leader = trio.leader();
