@@ -407,9 +407,9 @@ Complaints CheckMembers(const TrueHistory& truth, const CoordinationHistory& his
     }
     for (const MemberTrace& other : history.members) {
       if (!Done(other.join) || other.id != member.id || other.lease == member.lease) continue;
-      if (other.join.answered <= member.join.answered || other.join.answered >= member.last_alive) {
-        continue;
-      }
+      // Revisions say which of them was first: the answer of one that was over soon may come after
+      // that of the next.
+      if (other.revision <= member.revision || other.join.answered >= member.last_alive) continue;
       wrong.push_back(absl::StrCat(who, " is a member until ", Seconds(member.last_alive),
                                    ", and another one from ", Seconds(other.join.answered)));
     }

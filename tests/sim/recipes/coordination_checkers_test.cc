@@ -365,6 +365,19 @@ Story GroupStory() {
                                   {Call(2900, 3100), "m0", 9, 5, At(4000)}}}};
 }
 
+// Its lease ends as soon as it has joined, the next one joins, and hears of that first.
+TEST(GroupCheckerTest, AcceptsAnAnswerThatComesAfterThatOfTheNextOne) {
+  Story story;
+  story.truth = Truth()
+                    .Put(1000, "group/0/m0", "data", 7)
+                    .Delete(1001, {"group/0/m0"})
+                    .Put(1002, "group/0/m0", "data", 8);
+  story.history.members = {{Call(900, 1020), "m0", 7, 2}, {Call(950, 1010), "m0", 8, 4, At(3000)}};
+  EXPECT_THAT(story.Check(), IsEmpty());
+  story.history.members[0].last_alive = At(1500);
+  EXPECT_THAT(story.Check(), Contains(HasSubstr("G1")));
+}
+
 TEST(GroupCheckerTest, RejectsMembersThatAreNone) {
   ExpectAllRejected(
       GroupStory,
