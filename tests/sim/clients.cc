@@ -22,6 +22,7 @@ using std::chrono::seconds;
 constexpr Duration kPatience = seconds(12);
 constexpr Duration kProgressDue = milliseconds(700);
 constexpr milliseconds kLastMoment(30);  // before a lease ends
+constexpr Duration kRenewalPatience = seconds(8);
 
 template <typename Response>
 Response Parse(const node::Reply& reply) {
@@ -62,6 +63,7 @@ class Caller {
     });
   }
   size_t member() const { return member_; }
+  void UseMember(size_t member) { member_ = member; }
   void ChangeMember() { member_ = simulation_->prng().Below(simulation_->member_count()); }
 
  private:
@@ -567,7 +569,7 @@ class LeaseClient : public Client {
       simulation_->CloseStream(stream_);
       Later(UntilRenewal(leases_.back()), [this] { Renew(); });
     };
-    caller_.ChangeMember();
+    ChooseMember();
     stream_ = simulation_->OpenStream(caller_.member(), node::StreamKind::kLeaseKeepAlive,
                                       {.message =
                                            [=, this](const std::string& message) {
@@ -582,7 +584,17 @@ class LeaseClient : public Client {
     pb::LeaseKeepAliveRequest request;
     request.set_id(lease.id);
     simulation_->Say(stream_, request.SerializeAsString());
-    Later(milliseconds(simulation_->prng().Between(1000, 8000)), next);
+    const Duration patience = simulation_->prng().Chance(1, 2)
+                                  ? kRenewalPatience
+                                  : milliseconds(simulation_->prng().Between(1000, 8000));
+    Later(patience, next);
+  }
+
+  // Who leads answers by itself.
+  void ChooseMember() {
+    caller_.ChangeMember();
+    const auto leader = simulation_->Leader();
+    if (leader.has_value() && simulation_->prng().Chance(1, 2)) caller_.UseMember(*leader);
   }
 
   void NoteRenewal(LeaseHistory* lease, Instant sent, int64_t ttl) const {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "conclave/base/check.h"
+#include "conclave/server/apply/command.h"
 
 namespace conclave::sim {
 
@@ -192,6 +193,7 @@ void SimMember::Turn() {
   idle_turns_ = nothing && again <= now ? idle_turns_ + 1 : 0;
   CONCLAVE_CHECK(idle_turns_ < 1000, options_.name, " turns without end");
   const raft::NodeId candidate = VoteIn(effects_);
+  const bool renews = HasRenewal(effects_);
   if (effects_.append.has_value()) log_writer_->Append(*std::move(effects_.append));
   std::optional<bool> saves;  // one that it was sent
   for (node::SnapshotPiece& piece : effects_.snapshot_pieces) {
@@ -202,6 +204,7 @@ void SimMember::Turn() {
   if (effects_.truncate.has_value()) log_writer_->TruncatePrefix(effects_.truncate->index);
   const uint64_t life = life_;
   callbacks_.turned();
+  if (renews) callbacks_.renews();
   callbacks_.effects(effects_);
   if (life != life_) return;
   if (candidate) callbacks_.votes(candidate);
@@ -222,6 +225,18 @@ raft::NodeId SimMember::VoteIn(const node::Effects& effects) {
   const raft::HardState& state = *effects.append->hard_state;
   const std::pair vote(state.term, state.vote);
   return std::exchange(last_vote_, vote) == vote ? raft::NodeId() : state.vote;
+}
+
+// What leases have left is written too; nobody waits for that, so it has no number.
+bool SimMember::HasRenewal(const node::Effects& effects) const {
+  if (!effects.append.has_value()) return false;
+  return std::any_of(effects.append->entries.begin(), effects.append->entries.end(),
+                     [&](const raft::Entry& entry) {
+                       const auto header = apply::ReadCommandHeader(entry.payload.view());
+                       return header.has_value() &&
+                              header->Is(apply::CommandKind::kLeaseCheckpoint) &&
+                              header->proposer == options_.id.value() && header->sequence != 0;
+                     });
 }
 
 Duration SimMember::SyncTime() {

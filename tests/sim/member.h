@@ -36,6 +36,8 @@ class SimMember {
     std::function<void()> turned;                       // after a turn: the state may be looked at
     std::function<void()> stopped;                      // the node has said so
     std::function<void(raft::NodeId candidate)> votes;  // it gives its disk a vote to write
+    // It gives its disk a renewal that it acknowledges once that is committed; before `effects`.
+    std::function<void()> renews;
     // It gives its disk the end of a snapshot to write; of one that it was sent, or of its own.
     std::function<void(bool received)> saves;
     // The disk has failed, and the process ends.
@@ -101,6 +103,7 @@ class SimMember {
   void PlanTurn(Instant at);
   void Turn();
   raft::NodeId VoteIn(const node::Effects& effects);
+  bool HasRenewal(const node::Effects& effects) const;
   absl::Status OnDisk(env::MemoryDisk::Operation operation);
   void StartLog(std::unique_ptr<wal::Log> log);
   void RunPasswordJob(const auth::PasswordJob& job);

@@ -522,15 +522,15 @@ bool Nemesis::LessorAlone() {
   if (simulation_->member_count() == 1 || lessor_alone_) return false;
   simulation_->Tell("the leader that renews a lease next is cut off");
   lessor_alone_ = true;
-  simulation_->schedule().After(Between(1000, 4000), [this] { lessor_alone_ = false; });
+  simulation_->schedule().After(Between(3000, 8000), [this] { lessor_alone_ = false; });
   return true;
 }
 
 void Nemesis::OnRenewal(size_t member) {
-  if (!active_ || !lessor_alone_ || simulation_->Leader() != member || prng_.Chance(1, 3)) return;
-  lessor_alone_ = false;
   SimMember& server = simulation_->server(member);
-  if (prng_.Chance(1, 2)) return Isolate(member, Between(2500, 7000));
+  if (!active_ || !lessor_alone_ || !server.node().raft_status().is_leader) return;
+  lessor_alone_ = false;
+  if (prng_.Chance(2, 3)) return Isolate(member, Between(2500, 5000));
   const Duration until = Between(1500, 4500);
   Isolate(member, until + Between(100, 1500));
   simulation_->schedule().After(Between(0, 300), [this, member, life = server.life(), &server] {

@@ -32,7 +32,7 @@ class Nemesis {
   void OnVote(size_t voter, std::optional<size_t> candidate);
   // A member gives its disk the end of a snapshot to write.
   void OnSave(size_t saver, bool received);
-  // A client asks a member to renew a lease.
+  // A member gives its disk a renewal of a lease to write, and has told nobody of it.
   void OnRenewal(size_t member);
 
   // Starts a member again, unless all is being put right by then.

@@ -148,6 +148,7 @@ void Simulation::AddServer(node::Options options, bool founder) {
               [this, number](raft::NodeId candidate) {
                 nemesis_->OnVote(number, NumberOf(candidate.value()));
               },
+          .renews = [this, number] { nemesis_->OnRenewal(number); },
           .saves = [this, number](bool received) { nemesis_->OnSave(number, received); },
           .disk_failed = [this,
                           number](const absl::Status& status) { OnDiskFailed(number, status); }}));
@@ -373,7 +374,6 @@ uint64_t Simulation::OpenStream(size_t member, node::StreamKind kind, StreamHand
   stream.member = member;
   stream.handler = std::move(handler);
   stream.read_delay = read_delay;
-  stream.renews = kind == node::StreamKind::kLeaseKeepAlive;
   stream.last_up = Arrival(member);
   schedule_.At(stream.last_up, [=, this] {
     const auto found = streams_.find(id);
@@ -397,7 +397,6 @@ void Simulation::Say(uint64_t id, const std::string& message) {
   schedule_.At(stream.last_up, [this, id, message] {
     const auto found = streams_.find(id);
     if (found == streams_.end()) return;
-    if (found->second.renews) nemesis_->OnRenewal(found->second.member);
     members_[found->second.member]->Put(
         node::StreamMessage{node::CallId(id), Bytes::Copy(message)});
   });

@@ -136,7 +136,6 @@ class Simulation {
     Instant last_down;  // messages keep their order
     Instant last_up;
     bool closed = false;
-    bool renews = false;  // leases
   };
 
   void Configure();
