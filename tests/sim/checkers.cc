@@ -92,6 +92,7 @@ class KvCheck {
 
   Complaints Run() {
     for (const KvOperation& op : operations_) CheckEffect(op);
+    CheckAuthors();
     CheckRealTime();
     return std::move(complaints_);
   }
@@ -118,8 +119,9 @@ class KvCheck {
       if (op.outcome == Outcome::kUnknown) {
         if (!revisions.empty() &&
             (revisions.size() != times || revisions.front() != revisions.back())) {
-          Complain(op, "took effect more than once");
+          return Complain(op, "took effect more than once");
         }
+        if (!revisions.empty()) CheckWrites(op, revisions.front());
         return;
       }
       if (!wrote && !revisions.empty()) return Complain(op, "was refused, and took effect");
@@ -129,6 +131,7 @@ class KvCheck {
         return Complain(op, absl::StrCat("took effect at another revision, or more than once: ",
                                          revisions.front(), " x", revisions.size()));
       }
+      if (wrote) CheckWrites(op, op.revision);
     }
     if (op.outcome != Outcome::kDone) return;
     if (op.revision > model_.last_revision()) {
@@ -157,6 +160,37 @@ class KvCheck {
 
   static size_t WritesPerEffect(const KvOperation& op) {
     return op.kind == KvOperation::Kind::kSwap ? 2 : 1;
+  }
+
+  // What was written at that revision is what was asked for, where it was asked for.
+  void CheckWrites(const KvOperation& op, int64_t revision) {
+    std::vector<std::string> keys = {op.key};
+    if (op.kind == KvOperation::Kind::kSwap) keys.push_back(op.second_key);
+    const std::vector<Write>* writes = model_.WritesAt(revision);
+    const auto is_asked_for = [&](const Write& write) {
+      return !write.tombstone && std::find(keys.begin(), keys.end(), write.key) != keys.end();
+    };
+    if (writes == nullptr || writes->size() != keys.size() ||
+        !std::all_of(writes->begin(), writes->end(), is_asked_for)) {
+      Complain(op, absl::StrCat("wrote something else at revision ", revision));
+    }
+    if (op.kind == KvOperation::Kind::kSwap && op.outcome == Outcome::kUnknown) {
+      const auto seen = model_.At(op.key, revision - 1);
+      if ((seen.has_value() ? seen->mod_revision : 0) != op.expected_mod) {
+        Complain(op, "compared with another state");
+      }
+    }
+  }
+
+  // Each revision is made by one operation.
+  void CheckAuthors() {
+    std::map<int64_t, const KvOperation*> authors;
+    for (const KvOperation& op : operations_) {
+      const auto place = Place(op);
+      if (!place.has_value() || !place->second) continue;
+      const auto [author, fresh] = authors.try_emplace(place->first, &op);
+      if (!fresh) Complain(op, absl::StrCat("is what was done by: ", Describe(*author->second)));
+    }
   }
 
   void CheckDelete(const KvOperation& op) {

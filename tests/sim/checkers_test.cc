@@ -137,6 +137,17 @@ TEST(KvChecker, RejectsADeleteOfNothing) {
   EXPECT_TRUE(Accepts({Delete("z", 0, 5)}));
 }
 
+TEST(KvChecker, RejectsAWriteToAnotherKey) {
+  EXPECT_FALSE(Accepts({Put("c", "v1", 1, 2, 2)}));
+  KvOperation unknown = Put("c", "v1", 1, 2, 0);
+  unknown.outcome = Outcome::kUnknown;
+  EXPECT_FALSE(Accepts({unknown}));
+  EXPECT_FALSE(Accepts({Put("a", "v3", 3, 4, 4)}));  // what a swap has written
+}
+TEST(KvChecker, RejectsTwoWhoDidTheSame) {
+  EXPECT_FALSE(Accepts({Delete("a", 1, 5), Delete("a", 1, 5)}));
+}
+
 // ---- Watch --------------------------------------------------------------------------------------
 
 WatchHistory::Note Event(int64_t revision, Write write) {
@@ -294,6 +305,13 @@ TEST(LeaseChecker, RejectsARenewalThatDidNotCount) {
   lease.renewed = {At(3)};
   EXPECT_FALSE(CheckLease(LeaseTruth(7), lease).empty());
   EXPECT_TRUE(CheckLease(LeaseTruth(8), lease).empty());
+}
+TEST(LeaseChecker, RejectsALeaseThatEndsAsIfOnlyOneRenewalHadCounted) {
+  LeaseHistory lease = Lease();
+  lease.renewed = {At(2), At(4)};
+  EXPECT_FALSE(CheckLease(LeaseTruth(7), lease).empty());
+  EXPECT_FALSE(CheckLease(LeaseTruth(8), lease).empty());
+  EXPECT_TRUE(CheckLease(LeaseTruth(9), lease).empty());
 }
 TEST(LeaseChecker, RejectsARenewalOfALeaseThatWasGone) {
   LeaseHistory lease = Lease();

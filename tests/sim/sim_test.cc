@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "conclave/tests/sim/faults.h"
 #include "conclave/tests/marks/marks.h"
+#include "conclave/tests/sim/faults.h"
 #include "conclave/tests/sim/simulation.h"
 
 namespace conclave::sim {
