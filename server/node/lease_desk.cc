@@ -190,6 +190,12 @@ void LeaseDesk::Renew(const LeaseTurn& turn, Request request, Wishes* wishes) {
       replicate_.push_back(std::move(request));
       return;
     case Renewal::kNotFound:
+      if (turn.confirmed < request.arrived) {
+        REACHED("lease: the leadership is verified before a lease is called gone");
+        wishes->verify = true;
+        waiting_.push_back(std::move(request));
+        return;
+      }
       REACHED("lease: a renewal of what is gone");
       Answer(turn, request, 0);
       return;

@@ -16,6 +16,8 @@
 //   can be no other;
 // - if the replicated remaining time of the lease is shorter than its TTL, the renewal goes through
 // the log first;
+// - that a lease is gone is said only by who was asked for a read round after that request had
+// come: followers whose connections break elect at once, and another leader may have granted it
 // - a lease that has run out but is not revoked yet is not renewed: its answer waits for the
 // revocation,
 //   and is TTL 0.
@@ -49,6 +51,7 @@ struct LeaseTurn {
   raft::NodeId leader;    // 0: none known
   bool primary = false;   // this member decides about expiry
   bool verified = false;  // and no other can, for the time being
+  Instant confirmed;      // a quorum has followed this member then
   PeerLinks* links = nullptr;
   Effects* effects = nullptr;
 };

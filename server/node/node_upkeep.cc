@@ -49,6 +49,7 @@ LeaseTurn Node::Impl::ThisLeaseTurn() {
   turn.verified = turn.primary && !raft_.transferee() &&
                   (MUTANT("lease-leadership-not-verified") || sole_member() ||
                    (confirmed_ != Instant::min() && now_ - confirmed_ < SuspicionOf(options_) / 2));
+  turn.confirmed = sole_member() || MUTANT("lease-leadership-not-verified") ? now_ : confirmed_;
   turn.links = &links_;
   turn.effects = effects_;
   return turn;

@@ -148,6 +148,49 @@ TEST(TrioNode, ALeaderThatHearsNobodyTouchesNoLease) {
   EXPECT_EQ(trio.StatsOf(leader)->leases, 2u);
 }
 
+// Followers whose connections break elect at once. A leader that has not heard of it, and had a
+// quorum a moment ago, does not know what its successor has granted: it calls no lease gone.
+TEST(TrioNode, ALeaderCallsNoLeaseGoneThatItsSuccessorHasGranted) {
+  Trio trio;
+  const size_t leader = trio.leader();
+  const uint64_t stream = trio.OpenStream(leader, StreamKind::kLeaseKeepAlive);
+  const Instant led = trio.now();
+  Parsed<pb::RangeResponse>(trio.Call(leader, Method::kRange, RangeOf("a")));
+  trio.Silence(leader);
+  for (size_t peer = 0; peer < Trio::kMembers; ++peer) {
+    if (peer != leader) trio.Connect(peer, leader, false);
+  }
+  const auto leads = [&](size_t member) {
+    return member != leader && trio.node(member).raft_status().is_leader;
+  };
+  size_t next = 0;
+  for (int i = 0; i < 100 && !leads(next); ++i) {
+    trio.Advance(milliseconds(5));
+    while (next + 1 < Trio::kMembers && !leads(next)) ++next;
+    if (!leads(next)) next = 0;
+  }
+  ASSERT_TRUE(leads(next));
+  Parsed<pb::LeaseGrantResponse>(trio.Call(next, Method::kLeaseGrant, GrantOf(7, 100)));
+  ASSERT_LT(trio.now() - led, SuspicionOf(trio.options(leader)) / 2);
+  pb::LeaseKeepAliveRequest keep_alive;
+  keep_alive.set_id(7);
+  trio.Say(leader, stream, keep_alive.SerializeAsString());
+  trio.Settle();
+  EXPECT_TRUE(trio.node(leader).raft_status().is_leader);
+  EXPECT_TRUE(trio.Heard(stream).empty());
+
+  trio.Rejoin(leader);
+  std::vector<StreamEffect> heard;
+  for (int i = 0; i < 300 && heard.empty(); ++i) {
+    trio.Advance(milliseconds(10));
+    heard = trio.Heard(stream);
+  }
+  ASSERT_EQ(heard.size(), 1u);
+  pb::LeaseKeepAliveResponse response;
+  ASSERT_TRUE(response.ParseFromString(std::string(heard[0].prefix.view())));
+  EXPECT_EQ(response.ttl(), 100);
+}
+
 // Its time is over, and the leader loses its office before the end is agreed upon: then it is for
 // the next one to say, and is said once.
 TEST(TrioNode, ARenewalThatWaitsForAnEndGoesToTheNextLeader) {
