@@ -138,19 +138,13 @@ TEST(FullDiskTest, AMemberAloneSurvivesANeighboursFile) {
   ASSERT_TRUE(server.WaitReady()) << server.Output();
   Kv kv(server.endpoint());
   ASSERT_TRUE(kv.Put("big-before", "value").ok());
-  const std::string neighbour = directory.path("data") + "/neighbour";
-  {
-    std::ofstream file(neighbour, std::ios::binary);
-    const std::string block(1 << 20, 'x');
-    while (file.write(block.data(), static_cast<std::streamsize>(block.size())).flush()) {
-    }
-  }
+  disk->Fill();
   const std::string value(kValueBytes, 'v');
   ASSERT_TRUE(WaitFor([&] { return kv.Put("big-other", value).error_message() == kNoSpaceText; },
                       kPatience));
   EXPECT_TRUE(WaitFor([&] { return kv.HasAlarm(); }, kPatience));
   EXPECT_EQ(kv.Count(), 2);
-  std::filesystem::remove(neighbour);
+  disk->Free();
   EXPECT_TRUE(WaitFor([&] { return !kv.HasAlarm(); }, kPatience));
   EXPECT_TRUE(WaitFor([&] { return kv.Put("big-after", value).ok(); }, kPatience));
 }

@@ -1,6 +1,8 @@
 #include "conclave/tests/faults/small_disk.h"
 
+#include <fcntl.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <utility>
@@ -25,5 +27,15 @@ std::unique_ptr<SmallDisk> SmallDisk::Over(const std::string& directory, const s
       std::filesystem::copy_options::recursive | std::filesystem::copy_options::update_existing);
   return std::unique_ptr<SmallDisk>(new SmallDisk(directory));
 }
+
+void SmallDisk::Fill() {
+  const int file = open(Neighbour().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+  if (file < 0) return;
+  const std::uintmax_t room = std::filesystem::space(directory_).available;
+  if (room > 0) (void)posix_fallocate(file, 0, static_cast<off_t>(room));
+  close(file);
+}
+
+void SmallDisk::Free() { std::filesystem::remove(Neighbour()); }
 
 }  // namespace conclave::testing

@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "conclave/base/check.h"
 #include "conclave/tests/support/strace.h"
@@ -21,8 +22,9 @@ constexpr absl::Duration kHealPatience = absl::Seconds(60);
 
 }  // namespace
 
-Faults::Faults(testing::TestCluster* cluster, std::vector<TcpProxy*> clients, uint64_t seed)
-    : cluster_(cluster), clients_(std::move(clients)), prng_(seed) {}
+Faults::Faults(testing::TestCluster* cluster, std::vector<TcpProxy*> clients,
+               std::vector<std::unique_ptr<testing::SmallDisk>> disks, uint64_t seed)
+    : cluster_(cluster), clients_(std::move(clients)), disks_(std::move(disks)), prng_(seed) {}
 
 std::string_view Faults::NameOf(Kind kind) {
   static constexpr std::array<std::string_view, static_cast<size_t>(Kind::kCount)> kNames = {
@@ -33,6 +35,7 @@ std::string_view Faults::NameOf(Kind kind) {
       "pause the leader",
       "kill all",
       "fail a sync",
+      "fill a disk",
       "cut peers",
       "stall to peers",
       "stall from peers",
@@ -69,10 +72,19 @@ absl::Status Faults::Run(absl::Duration duration) {
 void Faults::Rest(absl::Duration longest) { absl::SleepFor(longest * prng_.Unit()); }
 
 bool Faults::Possible(Kind kind) {
+  if (kind == Kind::kFillDisk && disks_.empty()) {
+    LeaveOut("no file system can be mounted here");
+    return false;
+  }
   if (kind != Kind::kFailSync) return true;
   const absl::Status can = testing::CanTrace();
-  if (!can.ok()) left_out_ = std::string(can.message());
+  if (!can.ok()) LeaveOut(std::string(can.message()));
   return can.ok();
+}
+
+void Faults::LeaveOut(const std::string& what) {
+  if (left_out_.find(what) != std::string::npos) return;
+  absl::StrAppend(&left_out_, left_out_.empty() ? "" : "; ", what);
 }
 
 // Under the load it syncs at once; a member that does not is left alone.
@@ -105,6 +117,9 @@ void Faults::Begin(Kind kind, int member) {
       return;
     case Kind::kFailSync:
       if (runs && !paused) FailSync(member);
+      return;
+    case Kind::kFillDisk:
+      disks_.at(static_cast<size_t>(member))->Fill();
       return;
     case Kind::kKillAll:
       for (int i = 0; i < cluster_->size(); ++i) cluster_->Kill(i);
@@ -155,6 +170,7 @@ void Faults::HarmClients(Kind kind, TcpProxy& proxy) {
 }
 
 absl::Status Faults::HealAll() {
+  for (const auto& disk : disks_) disk->Free();
   for (int i = 0; i < cluster_->size(); ++i) {
     cluster_->peer_proxy(i).Heal();
     clients_[static_cast<size_t>(i)]->Heal();

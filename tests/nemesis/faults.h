@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "conclave/base/prng.h"
+#include "conclave/tests/faults/small_disk.h"
 #include "conclave/tests/support/tcp_proxy.h"
 #include "conclave/tests/support/test_cluster.h"
 
@@ -18,10 +19,11 @@ namespace conclave::nemesis {
 
 class Faults {
  public:
-  // `clients`: the proxies in front of the members' client ports, in their order. The cluster was
-  // started with peer proxies. Only the thread that started the cluster may call (its processes die
-  // with it).
-  Faults(testing::TestCluster* cluster, std::vector<testing::TcpProxy*> clients, uint64_t seed);
+  // `clients`: the proxies in front of the members' client ports, in their order; `disks`: those of
+  // their data, or none, if none can be had. The cluster was started with peer proxies. Only the
+  // thread that started the cluster may call (its processes die with it).
+  Faults(testing::TestCluster* cluster, std::vector<testing::TcpProxy*> clients,
+         std::vector<std::unique_ptr<testing::SmallDisk>> disks, uint64_t seed);
 
   // Does harm for `duration`, with pauses; everything is whole again at its end.
   absl::Status Run(absl::Duration duration);
@@ -39,6 +41,7 @@ class Faults {
     kPauseLeader,
     kKillAll,
     kFailSync,
+    kFillDisk,
     kCutPeers,
     kStallPeers,
     kStallFromPeers,
@@ -56,6 +59,7 @@ class Faults {
   static std::string_view NameOf(Kind kind);
   // Whether it can be done here.
   bool Possible(Kind kind);
+  void LeaveOut(const std::string& what);
 
   void Begin(Kind kind, int member);
   void FailSync(int member);
@@ -66,6 +70,7 @@ class Faults {
 
   testing::TestCluster* const cluster_;
   const std::vector<testing::TcpProxy*> clients_;
+  const std::vector<std::unique_ptr<testing::SmallDisk>> disks_;
   Prng prng_;
   std::map<std::string, int> counts_;
   std::string left_out_;

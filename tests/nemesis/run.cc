@@ -5,19 +5,46 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "conclave/tests/faults/small_disk.h"
 #include "conclave/tests/nemesis/faults.h"
 #include "conclave/tests/nemesis/workload.h"
 #include "conclave/tests/support/tcp_proxy.h"
 
 namespace conclave::nemesis {
 
+using testing::SmallDisk;
 using testing::TcpProxy;
 using testing::TestCluster;
+
+namespace {
+
+constexpr char kDiskSize[] = "140m";
+constexpr absl::Duration kStartPatience = absl::Seconds(60);
+
+// Disks of their own for all members, which were just started; none, if that takes more than we
+// may.
+absl::StatusOr<std::vector<std::unique_ptr<SmallDisk>>> GiveDisks(TestCluster& cluster) {
+  std::vector<std::unique_ptr<SmallDisk>> disks;
+  for (int member = 0; member < cluster.size(); ++member) {
+    cluster.Terminate(member);
+    auto disk = SmallDisk::Over(cluster.data_dir(member), kDiskSize);
+    absl::Status up = cluster.Restart(member);
+    if (up.ok()) up = cluster.WaitAllHealthy(kStartPatience);
+    if (!up.ok()) return up;
+    if (disk == nullptr) return std::vector<std::unique_ptr<SmallDisk>>();
+    disks.push_back(std::move(disk));
+  }
+  return disks;
+}
+
+}  // namespace
 
 absl::StatusOr<Report> Run(const RunOptions& options) {
   absl::StatusOr<std::unique_ptr<TestCluster>> cluster = TestCluster::Start(
       TestCluster::Options{.kind = options.kind, .members = options.members, .peer_proxies = true});
   if (!cluster.ok()) return cluster.status();
+  absl::StatusOr<std::vector<std::unique_ptr<SmallDisk>>> disks = GiveDisks(**cluster);
+  if (!disks.ok()) return disks.status();
   std::vector<std::unique_ptr<TcpProxy>> proxies;
   std::vector<TcpProxy*> fronts;
   std::vector<std::string> endpoints;
@@ -32,7 +59,7 @@ absl::StatusOr<Report> Run(const RunOptions& options) {
   absl::StatusOr<std::unique_ptr<Workload>> workload =
       Workload::Start({.seed = options.seed}, endpoints, (*cluster)->endpoints(), &keeper);
   if (!workload.ok()) return workload.status();
-  Faults faults(cluster->get(), fronts, options.seed);
+  Faults faults(cluster->get(), fronts, *std::move(disks), options.seed);
   if (absl::Status whole = faults.Run(options.duration); !whole.ok()) return whole;
   if (absl::Status finished = (*workload)->Finish(); !finished.ok()) return finished;
   absl::StatusOr<sim::Complaints> complaints = keeper.Check((*cluster)->endpoints());
