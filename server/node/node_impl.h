@@ -215,6 +215,7 @@ class Node::Impl {
   void StartTransfer(raft::NodeId peer);
   void EndTransfers();
   raft::Index NeededForCatchUp(raft::Index drop);
+  SnapshotReceiver::Use UseOf(const SnapshotChunk& chunk) const;
   void ReceiveChunk(raft::NodeId from, SnapshotChunk& chunk);
   void Install(SnapshotReceiver::Ready ready);
   void TakeSnapshot();

@@ -303,12 +303,15 @@ void Node::Impl::StartTransfer(raft::NodeId peer) {
   sender_.Start(peer, MetaOfState(), raft_.term(), state_.get(), now_);
 }
 
-void Node::Impl::ReceiveChunk(raft::NodeId from, SnapshotChunk& chunk) {
+SnapshotReceiver::Use Node::Impl::UseOf(const SnapshotChunk& chunk) const {
   const bool is_of_now = chunk.term >= raft_.term() && !raft_.is_leader();
-  const auto use = !is_of_now                             ? SnapshotReceiver::Use::kNone
-                   : raft_.CanInstallSnapshot(chunk.meta) ? SnapshotReceiver::Use::kWanted
-                   : raft_.HasAllOf(chunk.meta)           ? SnapshotReceiver::Use::kHeld
-                                                          : SnapshotReceiver::Use::kNone;
+  if (!is_of_now) return SnapshotReceiver::Use::kNone;
+  if (raft_.CanInstallSnapshot(chunk.meta)) return SnapshotReceiver::Use::kWanted;
+  return raft_.HasAllOf(chunk.meta) ? SnapshotReceiver::Use::kHeld : SnapshotReceiver::Use::kNone;
+}
+
+void Node::Impl::ReceiveChunk(raft::NodeId from, SnapshotChunk& chunk) {
+  const SnapshotReceiver::Use use = UseOf(chunk);
   if (use == SnapshotReceiver::Use::kWanted && snapshot_ != nullptr) {
     REACHED("node: a snapshot is given up for one that comes");
     snapshot_.reset();  // what comes replaces it
