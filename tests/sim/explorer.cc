@@ -25,8 +25,6 @@ namespace {
 // One run in so many takes place twice, and must be the same.
 constexpr uint64_t kTwiceEvery = 64;
 
-unsigned long long Out(uint64_t number) { return number; }
-
 void PrintRecipes(const RecipeCounts& did) {
   const std::pair<const char*, uint64_t> counts[] = {{"grants", did.grants},
                                                      {"reads", did.reads},

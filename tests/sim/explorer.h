@@ -8,6 +8,9 @@
 
 namespace conclave::sim {
 
+// As "%llu" wants it.
+inline unsigned long long Out(uint64_t number) { return number; }
+
 struct Exploration {
   uint64_t from = 1;
   uint64_t count = 0;        // 0: not bounded by that

@@ -17,6 +17,7 @@
 namespace {
 
 using conclave::sim::Exploration;
+using conclave::sim::Out;
 using conclave::sim::Plan;
 using conclave::sim::Print;
 using conclave::sim::Simulation;
@@ -58,8 +59,6 @@ uint64_t Number(const char* text) {
   if (end == text || *end != '\0') Usage();
   return number;
 }
-
-unsigned long long Out(uint64_t number) { return number; }
 
 // In a process of its own, because a CHECK that fails ends it.
 bool Fails(uint64_t seed, const Plan& plan) {
