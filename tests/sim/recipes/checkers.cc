@@ -13,6 +13,8 @@ namespace {
 using std::chrono::seconds;
 
 constexpr Duration kLeftMax = seconds(1);  // K6
+// Of instances, once all is well.
+constexpr Duration kBackWithin = seconds(4);
 constexpr Duration kViewLagMax = seconds(1);
 // Beyond a TTL: an election, the checkpoints' lag, and a second.
 constexpr Duration kExpiryGrace = seconds(4);
@@ -500,10 +502,29 @@ bool Unserved(const KeyLife& life, const RecipeHistory& history) {
 
 }  // namespace
 
+namespace {
+
+// Whatever became of its leases before.
+void CheckIsBack(const InstanceTrace& instance, const std::vector<KeyLife>& lives,
+                 const RecipeHistory& history, Complaints* wrong) {
+  if (history.calm == kNever) return;
+  const Instant due = std::max(history.calm, instance.started) + kBackWithin;
+  if (instance.stopped <= due || history.end <= due) return;
+  const bool there = std::any_of(lives.begin(), lives.end(), [&](const KeyLife& life) {
+    return life.key == instance.key && life.from <= due && life.until > due;
+  });
+  if (there) return;
+  wrong->push_back(absl::StrCat("D3 the instance ", instance.key, ", started at ",
+                                Seconds(instance.started), ", is not there at ", Seconds(due)));
+}
+
+}  // namespace
+
 Complaints CheckInstances(const TrueHistory& truth, const RecipeHistory& history) {
   Complaints wrong;
   for (const InstanceTrace& instance : history.instances) {
     const std::vector<KeyLife> lives = LivesUnder(truth, instance.key);
+    CheckIsBack(instance, lives, history, &wrong);
     const Instant due = std::max(instance.stopped == kNever ? kNever - instance.ttl - kExpiryGrace
                                                             : instance.stopped,
                                  history.calm) +

@@ -51,6 +51,7 @@ Complaints CheckView(const TrueHistory& truth, const ViewTrace& view, Instant en
 
 // - D2 a killed or stopped instance leaves within its TTL and the grace; one that was not disturbed
 //      never leaves before it is stopped, unless the cluster served it no renewal for its TTL
+// - D3 once all is well, whoever is not stopped is there, whatever became of its lease before
 Complaints CheckInstances(const TrueHistory& truth, const RecipeHistory& history);
 
 }  // namespace conclave::sim

@@ -761,6 +761,20 @@ TEST(InstanceCheckerTest, AcceptsALateWriteOfAnEarlierInstance) {
   EXPECT_THAT(story.Check(), Contains(HasSubstr("D2")));
 }
 
+TEST(InstanceCheckerTest, RejectsOneThatDoesNotComeBack) {
+  InstanceStory story;
+  story.well().disturbed = true;  // so it may lose its lease
+  story.truth.Delete(3000, {"svc/well"});
+  EXPECT_THAT(story.Check(), Contains(HasSubstr("D3")));
+  story.truth.Put(7000, "svc/well");
+  EXPECT_THAT(story.Check(), Contains(HasSubstr("D3"))) << "too late";
+  story.history.calm = At(4000);
+  EXPECT_THAT(story.Check(), IsEmpty());
+  story.truth = InstanceStory().truth.Delete(3000, {"svc/well"});
+  story.well().stopped = At(7000);
+  EXPECT_THAT(story.Check(), IsEmpty()) << "it was stopped before";
+}
+
 TEST(InstanceCheckerTest, RejectsTheOppositeInAllItsForms) {
   const std::vector<std::pair<std::string, std::function<void(InstanceStory&)>>> bad = {
       {"the healthy one leaves", [](InstanceStory& s) { s.truth.Delete(9000, {"svc/well"}); }},
