@@ -101,7 +101,9 @@ bool WatchSessions::CheckAgain(size_t limit, GateAgain gate) {
   if (!unjudged_.has_value()) return false;
   std::vector<std::pair<watch::WatchId, const wire::Error*>> over;
   for (auto at = streams_.lower_bound(unjudged_->first); at != streams_.end(); ++at) {
-    const auto& [id, stream] = *at;
+    // No structured binding: with clang 14 no lambda captures one.
+    const watch::StreamId id = at->first;
+    const Stream& stream = at->second;
     const watch::WatchId from =
         id == unjudged_->first ? unjudged_->second : std::numeric_limits<watch::WatchId>::min();
     over.clear();
