@@ -4,23 +4,19 @@
 //
 //   on the leader    renew at once, if the leadership is verified (below); answer
 //   on a follower    forward to the leader, again when it changes or the network may have lost it;
-//   answer
-//                    with what it says
+//                    answer with what it says
 //   no leader        wait, until the call's time is up
 //
 // A renewal is acknowledged only if no other member may have ended the lease meanwhile, or may end
 // it early afterwards. Therefore:
-// - the leader must have heard from a quorum within the last half election timeout (or asks for a
-// read round
-//   first). Followers elect nobody within an election timeout of hearing from a leader, so there
-//   can be no other;
+// - the leader must have heard from a quorum within VerifiedFor (settings.h), or asks for a read
+//   round first: a leader that was elected meanwhile gives all leases that much more time;
 // - if the replicated remaining time of the lease is shorter than its TTL, the renewal goes through
-// the log first;
+//   the log first;
 // - that a lease is gone is said only by who was asked for a read round after that request had
-// come: followers whose connections break elect at once, and another leader may have granted it
+//   come: followers whose connections break elect at once, and another leader may have granted it;
 // - a lease that has run out but is not revoked yet is not renewed: its answer waits for the
-// revocation,
-//   and is TTL 0.
+//   revocation, and is TTL 0.
 //
 // Thread: the node's. Limits: kWaitingMax requests; beyond it, `too many requests`.
 #pragma once

@@ -598,7 +598,8 @@ void Node::Impl::UpdateLeadership() {
     led_since_ = now_;
     confirmed_ = Instant::min();
     verifying_ = false;
-    state_->Promote(now_, options_.heartbeat_interval);
+    // The leader before may still renew on its own for as long as it takes itself for verified.
+    state_->Promote(now_, std::max(options_.heartbeat_interval, VerifiedFor(options_)));
     PublishClusterVersion();
     again_ = true;
   } else if (promoted_ && version_published_for_ != state_->downgrade_target()) {

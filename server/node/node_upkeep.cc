@@ -44,11 +44,9 @@ LeaseTurn Node::Impl::ThisLeaseTurn() {
   turn.term = raft_.term();
   turn.leader = raft_.leader();
   turn.primary = promoted_ && promoted_ == raft_.term() && raft_.is_leader();
-  // No follower votes before it suspects its leader, unless the leader itself asks for it. Half of
-  // that time is left for clocks that run differently.
   turn.verified = turn.primary && !raft_.transferee() &&
                   (MUTANT("lease-leadership-not-verified") || sole_member() ||
-                   (confirmed_ != Instant::min() && now_ - confirmed_ < SuspicionOf(options_) / 2));
+                   (confirmed_ != Instant::min() && now_ - confirmed_ < VerifiedFor(options_)));
   turn.confirmed = sole_member() || MUTANT("lease-leadership-not-verified") ? now_ : confirmed_;
   turn.links = &links_;
   turn.effects = effects_;

@@ -12,6 +12,8 @@ Duration SuspicionOf(const Options& options) {
                   options.election_timeout);
 }
 
+Duration VerifiedFor(const Options& options) { return SuspicionOf(options) / 2; }
+
 Duration SlowSyncOf(const Options& options) {
   return options.slow_sync > Duration::zero() ? options.slow_sync : options.election_timeout / 2;
 }

@@ -148,6 +148,23 @@ TEST(TrioNode, ALeaderThatHearsNobodyTouchesNoLease) {
   EXPECT_EQ(trio.StatsOf(leader)->leases, 2u);
 }
 
+// Cuts the leader off from the others, whose connections to it break: they elect at once. Who leads
+// them then; the old leader leads on.
+size_t Succeed(Trio& trio, size_t leader) {
+  trio.Silence(leader);
+  for (size_t peer = 0; peer < Trio::kMembers; ++peer) {
+    if (peer != leader) trio.Connect(peer, leader, false);
+  }
+  for (int i = 0; i < 100; ++i) {
+    trio.Advance(milliseconds(5));
+    for (size_t next = 0; next < Trio::kMembers; ++next) {
+      if (next != leader && trio.node(next).raft_status().is_leader) return next;
+    }
+  }
+  ADD_FAILURE() << "no other leader";
+  return leader;
+}
+
 // Followers whose connections break elect at once. A leader that has not heard of it, and had a
 // quorum a moment ago, does not know what its successor has granted: it calls no lease gone.
 TEST(TrioNode, ALeaderCallsNoLeaseGoneThatItsSuccessorHasGranted) {
@@ -156,20 +173,7 @@ TEST(TrioNode, ALeaderCallsNoLeaseGoneThatItsSuccessorHasGranted) {
   const uint64_t stream = trio.OpenStream(leader, StreamKind::kLeaseKeepAlive);
   const Instant led = trio.now();
   Parsed<pb::RangeResponse>(trio.Call(leader, Method::kRange, RangeOf("a")));
-  trio.Silence(leader);
-  for (size_t peer = 0; peer < Trio::kMembers; ++peer) {
-    if (peer != leader) trio.Connect(peer, leader, false);
-  }
-  const auto leads = [&](size_t member) {
-    return member != leader && trio.node(member).raft_status().is_leader;
-  };
-  size_t next = 0;
-  for (int i = 0; i < 100 && !leads(next); ++i) {
-    trio.Advance(milliseconds(5));
-    while (next + 1 < Trio::kMembers && !leads(next)) ++next;
-    if (!leads(next)) next = 0;
-  }
-  ASSERT_TRUE(leads(next));
+  const size_t next = Succeed(trio, leader);
   Parsed<pb::LeaseGrantResponse>(trio.Call(next, Method::kLeaseGrant, GrantOf(7, 100)));
   ASSERT_LT(trio.now() - led, SuspicionOf(trio.options(leader)) / 2);
   pb::LeaseKeepAliveRequest keep_alive;
@@ -189,6 +193,37 @@ TEST(TrioNode, ALeaderCallsNoLeaseGoneThatItsSuccessorHasGranted) {
   pb::LeaseKeepAliveResponse response;
   ASSERT_TRUE(response.ParseFromString(std::string(heard[0].prefix.view())));
   EXPECT_EQ(response.ttl(), 100);
+}
+
+// Nor does the successor end early what the old leader has renewed before it knew.
+TEST(TrioNode, ASuccessorAddsTheTimeForWhichTheOldLeaderStillRenews) {
+  Trio trio;
+  const size_t leader = trio.leader();
+  constexpr int kTtl = 2;
+  Parsed<pb::LeaseGrantResponse>(trio.Call(leader, Method::kLeaseGrant, GrantOf(7, kTtl)));
+  const uint64_t stream = trio.OpenStream(leader, StreamKind::kLeaseKeepAlive);
+  const Instant led = trio.now();
+  Parsed<pb::RangeResponse>(trio.Call(leader, Method::kRange, RangeOf("a")));
+  const size_t next = Succeed(trio, leader);
+  const Duration verified = SuspicionOf(trio.options(leader)) / 2;
+  ASSERT_LT(trio.now() - led, verified / 2);
+  trio.Advance(std::chrono::duration_cast<milliseconds>(led + verified - trio.now()) -
+               milliseconds(1));
+  pb::LeaseKeepAliveRequest keep_alive;
+  keep_alive.set_id(7);
+  trio.Say(leader, stream, keep_alive.SerializeAsString());
+  trio.Settle();
+  const std::vector<StreamEffect> heard = trio.Heard(stream);
+  ASSERT_EQ(heard.size(), 1u);
+  pb::LeaseKeepAliveResponse response;
+  ASSERT_TRUE(response.ParseFromString(std::string(heard[0].prefix.view())));
+  ASSERT_EQ(response.ttl(), kTtl);
+
+  const Instant promised = trio.now() + std::chrono::seconds(kTtl);
+  while (trio.now() + milliseconds(5) < promised) {
+    trio.Advance(milliseconds(5));
+    ASSERT_TRUE(trio.node(next).state().LeaseExists(7)) << "it ended early";
+  }
 }
 
 // Its time is over, and the leader loses its office before the end is agreed upon: then it is for
