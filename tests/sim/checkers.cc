@@ -399,6 +399,19 @@ std::string Elections::Take(uint64_t term, size_t member, uint64_t life) {
                       " in its life ", known->second.second);
 }
 
+std::string EqualStates::Take(size_t member, const Look& look) {
+  const uint64_t before = std::exchange(applied_[member], look.applied);
+  if (look.applied < before) return "its applied index goes back";
+  const Look& first = first_.try_emplace(look.applied, look).first->second;
+  if (first.state != look.state) {
+    return absl::StrCat("its state differs at index ", look.applied);
+  }
+  if (first.conf != look.conf) {
+    return absl::StrCat("its configuration differs at index ", look.applied);
+  }
+  return "";
+}
+
 std::string LeaderRules::Take(const Look& look) {
   const Look last = std::exchange(last_, look);
   if (look.first_own == 0) return "";

@@ -8,9 +8,11 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "conclave/server/mvcc/digest.h"
 #include "conclave/tests/sim/history.h"
 
 namespace conclave::sim {
@@ -40,8 +42,8 @@ Complaints CheckWatch(const TrueHistory& truth, const WatchHistory& watch);
 Complaints CheckLease(const TrueHistory& truth, const LeaseHistory& lease);
 
 // A crash leaves an unfinished write at most, whenever it comes: nothing else may a member find on
-// its disk when it starts, if nothing there has rotted, even if an operation of it has
-// failed. `notes`: as recovery tells them. What is wrong; empty: nothing.
+// its disk when it starts, if nothing there has rotted, even if an operation of it has failed.
+// `notes`: as recovery tells them. What is wrong; empty: nothing.
 std::string CheckRecovery(const std::vector<std::string>& notes, bool has_rotted);
 
 // Raft has one leader a term (thesis 3.2), and in one of its lives: who has lost its vote with its
@@ -53,6 +55,26 @@ class Elections {
 
  private:
   std::map<uint64_t, std::pair<size_t, uint64_t>> leaders_;  // by term
+};
+
+// All members apply one log: at an applied index they have the same state and configuration, and
+// none of them goes back before it starts again from its disk.
+class EqualStates {
+ public:
+  struct Look {
+    uint64_t applied = 0;
+    mvcc::Digest state;
+    uint64_t conf = 0;  // a hash of Raft's configuration
+  };
+  // A member has applied something. What is wrong; empty: nothing.
+  std::string Take(size_t member, const Look& look);
+  void Restarted(size_t member) { applied_[member] = 0; }
+  // Where the member was when it was looked at last; 0: not since its start.
+  uint64_t applied(size_t member) { return applied_[member]; }
+
+ private:
+  std::map<size_t, uint64_t> applied_;
+  std::unordered_map<uint64_t, Look> first_;  // to get there, by applied index
 };
 
 // What Raft forbids a leader, whatever comes of it. One member is looked at after each of its

@@ -354,15 +354,91 @@ TEST(Elections, AcceptOneLeaderATerm) {
   EXPECT_EQ(elections.Take(3, 1, 1), "");  // still
   EXPECT_EQ(elections.Take(4, 1, 2), "");
 }
-TEST(Elections, RejectTwo) {
-  Elections elections;
-  EXPECT_EQ(elections.Take(2, 0, 1), "");
-  EXPECT_NE(elections.Take(2, 1, 1), "");
+
+struct Win {
+  uint64_t term = 0;
+  size_t member = 0;
+  uint64_t life = 1;
+};
+// All but the last are to be accepted.
+const std::vector<Win> kBadElections[] = {
+    {{2, 0}, {2, 1}},
+    {{2, 1}, {2, 0}},
+    {{2, 0}, {2, 0}, {2, 2}},
+    {{2, 0}, {3, 0}, {3, 1}},
+    {{2, 0}, {3, 1}, {2, 1}},           // an old term again, by who won a later one
+    {{2, 0}, {3, 1}, {4, 2}, {3, 0}},   // by who won an earlier one
+    {{5, 0}, {3, 1}, {5, 1}},           // the earlier term was won later
+    {{2, 0, 1}, {2, 0, 2}},             // it has forgotten that it was one
+    {{2, 0, 1}, {3, 1, 1}, {2, 0, 2}},  // and others led since
+    {{2, 0, 1}, {3, 0, 2}, {3, 0, 1}},  // a life that was over
+    {{2, 0, 1}, {3, 0, 2}, {2, 0, 1}, {2, 0, 3}},
+    {{1, 4}, {1, 3}},
+};
+TEST(Elections, RejectASecondLeader) {
+  for (const auto& history : kBadElections) {
+    Elections elections;
+    std::string wrong;
+    for (const Win& win : history) {
+      EXPECT_EQ(wrong, "");
+      wrong = elections.Take(win.term, win.member, win.life);
+    }
+    EXPECT_NE(wrong, "") << "history " << &history - kBadElections;
+  }
 }
-TEST(Elections, RejectALeaderThatHasForgottenThatItWasOne) {
-  Elections elections;
-  EXPECT_EQ(elections.Take(2, 0, 1), "");
-  EXPECT_NE(elections.Take(2, 0, 2), "");
+
+// ---- States -------------------------------------------------------------------------------------
+
+struct MemberLook {
+  size_t member = 0;  // kRestart: the one before has started again
+  EqualStates::Look look;
+};
+constexpr size_t kRestart = 99;
+EqualStates::Look StateAt(uint64_t applied, uint64_t low, uint64_t high = 0, uint64_t conf = 7) {
+  return {.applied = applied, .state = {.low = low, .high = high}, .conf = conf};
+}
+std::string WrongAtLast(const std::vector<MemberLook>& looks) {
+  EqualStates states;
+  std::string wrong;
+  for (size_t i = 0; i < looks.size(); ++i) {
+    EXPECT_EQ(wrong, "");
+    if (looks[i].member == kRestart) {
+      states.Restarted(looks[i - 1].member);
+    } else {
+      wrong = states.Take(looks[i].member, looks[i].look);
+    }
+  }
+  return wrong;
+}
+TEST(EqualStates, AcceptMembersThatGoTheSameWay) {
+  EXPECT_EQ(WrongAtLast({{0, StateAt(1, 5)},
+                         {1, StateAt(1, 5)},
+                         {0, StateAt(3, 6)},
+                         {2, StateAt(2, 9)},  // at an index where nobody was looked at
+                         {1, StateAt(3, 6)},
+                         {kRestart, {}},
+                         {1, StateAt(2, 9)},
+                         {1, StateAt(3, 6)}}),
+            "");
+}
+const std::vector<MemberLook> kUnequalStates[] = {
+    {{0, StateAt(1, 5)}, {1, StateAt(1, 6)}},
+    {{0, StateAt(1, 5, 1)}, {1, StateAt(1, 5, 2)}},                // in its other half
+    {{0, StateAt(1, 5)}, {1, StateAt(1, 5, 0, 8)}},                // its configuration
+    {{0, StateAt(1, 5)}, {0, StateAt(2, 6)}, {1, StateAt(2, 5)}},  // an entry left out
+    {{0, StateAt(1, 5)}, {0, StateAt(2, 6)}, {1, StateAt(1, 6)}},  // one too early
+    {{0, StateAt(1, 5)}, {1, StateAt(1, 5)}, {2, StateAt(1, 4)}},  // the third
+    {{0, StateAt(1, 5)}, {0, StateAt(9, 6)}, {1, StateAt(9, 7)}},  // behind a snapshot
+    {{0, StateAt(2, 5)}, {0, StateAt(1, 4)}},                      // backwards
+    {{1, StateAt(8, 5)}, {0, StateAt(7, 4)}, {1, StateAt(7, 4)}},  // to an equal state
+    {{0, StateAt(2, 5)}, {kRestart, {}}, {0, StateAt(2, 6)}},      // from its disk
+    {{0, StateAt(2, 5)}, {kRestart, {}}, {0, StateAt(1, 4)}, {1, StateAt(1, 5)}},
+    {{0, StateAt(1, 5, 0, 7)}, {0, StateAt(2, 5, 0, 8)}, {1, StateAt(2, 5, 0, 7)}},
+};
+TEST(EqualStates, RejectThoseThatDoNot) {
+  for (const auto& history : kUnequalStates) {
+    EXPECT_NE(WrongAtLast(history), "") << "history " << &history - kUnequalStates;
+  }
 }
 
 // ---- Leaders ------------------------------------------------------------------------------------
@@ -412,6 +488,38 @@ TEST(LeaderRules, RejectsAChangeBeforeTheFirstCommit) {
             "");
   EXPECT_NE(WrongAtLast({{.term = 2, .commit = 5, .first_own = 9, .conf_entry = 10}}), "");
 }
+TEST(LeaderRules, RejectsItWhateverWentBefore) {
+  const std::vector<LeaderRules::Look> histories[] = {
+      // It commits an entry of an earlier term by counting: before its own, by one,
+      {{.term = 2, .commit = 7, .first_own = 9}, {.term = 2, .commit = 8, .first_own = 9}},
+      // after a while as a follower in the same term,
+      {{.term = 2, .commit = 5},
+       {.term = 2, .commit = 6},
+       {.term = 2, .commit = 6, .first_own = 9},
+       {.term = 2, .commit = 7, .first_own = 9}},
+      // when it leads once more.
+      {{.term = 2, .commit = 9, .first_own = 9},
+       {.term = 3, .commit = 9},
+       {.term = 4, .commit = 9, .first_own = 15},
+       {.term = 4, .commit = 12, .first_own = 15}},
+      // It changes the membership before it has committed in its term: at once,
+      {{.term = 1, .commit = 8}, {.term = 2, .commit = 8, .first_own = 9, .conf_entry = 12}},
+      // in its second term,
+      {{.term = 2, .commit = 10, .first_own = 9, .conf_entry = 10},
+       {.term = 3, .commit = 10, .first_own = 12, .conf_entry = 10},
+       {.term = 3, .commit = 11, .first_own = 12, .conf_entry = 13}},
+      // It changes it twice: in a row, and when one was committed.
+      {{.term = 2, .commit = 9, .first_own = 9, .conf_entry = 3},
+       {.term = 2, .commit = 9, .first_own = 9, .conf_entry = 10},
+       {.term = 2, .commit = 9, .first_own = 9, .conf_entry = 12}},
+      {{.term = 2, .commit = 10, .first_own = 9, .conf_entry = 10},
+       {.term = 2, .commit = 10, .first_own = 9, .conf_entry = 11},
+       {.term = 2, .commit = 10, .first_own = 9, .conf_entry = 12}},
+  };
+  for (const auto& history : histories) {
+    EXPECT_NE(WrongAtLast(history), "") << "history " << &history - histories;
+  }
+}
 TEST(LeaderRules, RejectsTwoChangesAtOnce) {
   EXPECT_NE(WrongAtLast({{.term = 2, .commit = 9, .first_own = 9, .conf_entry = 10},
                          {.term = 2, .commit = 9, .first_own = 9, .conf_entry = 11}}),
@@ -426,8 +534,22 @@ TEST(CheckRecovery, AcceptsAnUnfinishedWrite) {
 TEST(CheckRecovery, AcceptsDamageWhereSomethingHasRotted) {
   EXPECT_EQ(CheckRecovery({"the log is damaged at byte 4096"}, true), "");
 }
-TEST(CheckRecovery, RejectsALogThatBeginsBehindItsSnapshot) {
-  EXPECT_NE(CheckRecovery({"the log in wal/ starts behind a snapshot at index 251"}, false), "");
+TEST(CheckRecovery, RejectsAllElse) {
+  for (const char* note : {
+           "the log in wal/ starts behind a snapshot at index 251",
+           "wal/1.log is damaged at byte 8136 (the next segment does not continue it)",
+           "wal/1.log is damaged at byte 5640 (no crash leaves a record like that)",
+           "wal/1.log is damaged at byte 4096 (a record's checksum is wrong)",
+           "wal/1.log is damaged at byte 9000 (a batch written later stands intact at byte 9512)",
+           "wal/1.log is damaged at byte 4096 (it is cut off)",
+           "wal/1.log is damaged at byte 0 (its name is not the one it was given)",
+           "wal/1.log is damaged at byte 4096 (a file behind it is missing)",
+           "wal/1.log is damaged at byte 4096 (it had been synced up to byte 5000)",
+           "the snapshot is damaged; started from the one before it",
+           "",
+       }) {
+    EXPECT_NE(CheckRecovery({note}, false), "") << note;
+  }
 }
 TEST(CheckRecovery, RejectsDamageBesideAnUnfinishedWrite) {
   EXPECT_NE(CheckRecovery({"cut 512 bytes of an unfinished write off the end of the log",

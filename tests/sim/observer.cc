@@ -78,19 +78,13 @@ void Observer::Look(size_t member, const node::Node& node, Instant now) {
   CheckLeader(member, node);
   const apply::StateMachine& state = node.state();
   Seen& seen = seen_[member];
-  if (state.applied_index() < seen.applied) Complain(member, "its applied index goes back");
-  if (state.applied_index() == seen.applied) return;
-  seen.applied = state.applied_index();
-  const Digest digest{.state = state.digest(), .conf = HashOf(node.conf())};
-  const auto [known, fresh] = digests_.try_emplace(seen.applied, digest);
-  if (known->second.state != digest.state) {
-    Complain(member, absl::StrCat("its state differs at index ", seen.applied));
-  }
-  if (known->second.conf != digest.conf) {
-    Complain(member, absl::StrCat("its configuration differs at index ", seen.applied));
-  }
+  const uint64_t applied = state.applied_index();
+  if (applied == states_.applied(member)) return;
+  const std::string wrong = states_.Take(
+      member, {.applied = applied, .state = state.digest(), .conf = HashOf(node.conf())});
+  if (!wrong.empty()) Complain(member, wrong);
   const int64_t current = state.store().current_revision();
-  TakeUsers(state.auth(), seen.applied, now);
+  TakeUsers(state.auth(), applied, now);
   if (current < seen.revision) Complain(member, "its revision goes back");
   if (current == seen.revision) return;
   // What compaction may have removed cannot be compared; who was there first has told it.

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "conclave/server/apply/state_machine.h"
@@ -19,7 +18,10 @@ namespace conclave::sim {
 class Observer {
  public:
   // A member has started from its disk: it begins again.
-  void Restarted(size_t member) { seen_[member] = {.life = seen_[member].life + 1}; }
+  void Restarted(size_t member) {
+    seen_[member] = {.life = seen_[member].life + 1};
+    states_.Restarted(member);
+  }
   void Look(size_t member, const node::Node& node, Instant now);
 
   const TrueHistory& truth() const { return truth_; }
@@ -29,16 +31,9 @@ class Observer {
  private:
   struct Seen {
     int64_t revision = 0;  // 0: nothing yet
-    uint64_t applied = 0;
     uint64_t life = 0;
     LeaderRules rules{};
   };
-  // What all members must be alike in at the same applied index.
-  struct Digest {
-    mvcc::Digest state;
-    uint64_t conf = 0;  // of Raft's configuration
-  };
-
   void Complain(size_t member, std::string what);
   void CheckLeader(size_t member, const node::Node& node);
   void Take(size_t member, int64_t revision, std::vector<Write> writes, Instant now);
@@ -47,7 +42,7 @@ class Observer {
   std::map<size_t, Seen> seen_;
   Elections elections_;
   TrueHistory truth_;
-  std::unordered_map<uint64_t, Digest> digests_;  // by applied index
+  EqualStates states_;
   AuthHistory auth_;
   uint64_t auth_applied_ = 0;  // where the newest moment was seen
   std::pair<uint64_t, bool> auth_seen_{1, false};
