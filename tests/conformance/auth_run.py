@@ -49,6 +49,12 @@ class AuthRun:
         key, end = self.random.choice(KEYS), b"" if self.random.randrange(2) else self.random.choice(ENDS)
         return (key, end) if end in (b"", OPEN) or end > key else (key, b"")
 
+    def may_be_kept_twice(self, role, key, end):
+        """3.4 finds the grant that a new one replaces only if the role has no other one from the same key on. Else it
+        keeps both, and goes on allowing what the old one did."""
+        same = [granted[2] for granted in self.granted if granted[:2] == (role, key)]
+        return end in same and any(other != end for other in same)
+
     def change(self):
         """Root changes something about users and roles."""
         self.act_as(ROOT)
@@ -56,6 +62,8 @@ class AuthRun:
         role, user = self.random.choice([*ROLES, "nosuch"]), self.random.choice([*USERS, "nosuch"])
         if kind < 4:
             key, end = self.interval()
+            if self.may_be_kept_twice(role, key, end):
+                return
             self.granted.append((role, key, end))
             self.pair.call("RoleGrantPermission", name=role, perm=auth_pb2.Permission(
                 permType=self.random.randrange(3), key=key, range_end=end))
