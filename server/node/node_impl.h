@@ -373,6 +373,7 @@ class Node::Impl {
   std::unique_ptr<apply::SnapshotTask> snapshot_;
   raft::SnapshotMeta snapshot_meta_;
   bool snapshot_begun_ = false;
+  bool snapshot_unsaved_ = false;  // its end is on the way to the disk, which has not answered yet
   Instant snapshot_next_;
   raft::Index saved_index_;     // the newest on disk
   raft::Index previous_index_;  // the one before it, which stays

@@ -179,6 +179,7 @@ raft::SnapshotMeta Node::Impl::MetaOfState() const {
 void Node::Impl::TakeSnapshot() {
   constexpr size_t kPieceBytes = 256 << 10;
   if (snapshot_ == nullptr) {
+    if (snapshot_unsaved_) return;
     const uint64_t grown = appends_.total_bytes() - log_bytes_at_snapshot_;
     const bool by_bytes = grown >= std::max(options_.snapshot_log_bytes_min, saved_bytes_);
     const bool by_entries =
@@ -205,12 +206,15 @@ void Node::Impl::TakeSnapshot() {
       {.meta = snapshot_meta_, .data = std::move(piece), .first = !snapshot_begun_, .last = last},
       effects_);
   snapshot_begun_ = true;
-  if (last) snapshot_.reset();
+  if (!last) return;
+  snapshot_.reset();
+  snapshot_unsaved_ = true;
 }
 
 void Node::Impl::Take(SnapshotWritten& written) { unwritten_.Written(written.bytes); }
 
 void Node::Impl::Take(std::unique_ptr<SnapshotSaved>& saved) {
+  if (saved->meta == snapshot_meta_) snapshot_unsaved_ = false;
   if (saved->failed) {
     // The rest of it would be for nobody. Of our own, the log still has everything.
     if (snapshot_ != nullptr && snapshot_meta_ == saved->meta) snapshot_.reset();

@@ -401,6 +401,20 @@ TEST(CatchUpTest, ASnapshotWaitsForItsConnection) {
 
 // A member whose disk stood still while it wrote a snapshot of its own gets a newer one: its own is
 // of no use any more, and is not finished.
+// Whatever asks for the next one: many entries, here.
+TEST(CatchUpTest, OneOwnSnapshotAtATimeIsOnItsWayToTheDisk) {
+  Trio trio(3, [](Options* options) { options->snapshot_entries = 10; });
+  const size_t stalled = trio.follower();
+  trio.StallSnapshots(stalled);
+  Fill(trio, "key-", 100);
+  trio.Advance(seconds(1));
+  EXPECT_EQ(trio.unwritten_snapshots(stalled), 1u);
+  const uint64_t saved = trio.StatsOf(stalled)->snapshots_saved;
+  trio.WriteSnapshots(stalled);
+  trio.Advance(seconds(1));
+  EXPECT_EQ(trio.StatsOf(stalled)->snapshots_saved, saved + 2);  // and the next one, at once
+}
+
 TEST(CatchUpTest, AnOwnSnapshotGivesWayToOneThatComes) {
   constexpr int kKeys = 3 * UnwrittenPieces::kBytesMax / 2 / kValueBytes;
   Trio trio(3, [](Options* options) {

@@ -225,6 +225,12 @@ class Trio {
     for (const SnapshotPiece& piece : members_[member]->pieces) bytes += piece.data.size();
     return bytes;
   }
+  // How many snapshots they are of.
+  size_t unwritten_snapshots(size_t member) const {
+    const auto& pieces = members_[member]->pieces;
+    return static_cast<size_t>(
+        std::count_if(pieces.begin(), pieces.end(), [](const auto& piece) { return piece.last; }));
+  }
   bool stopped(size_t member) const { return members_[member]->stopped; }
   bool diverged(size_t member) const { return members_[member]->diverged; }
   bool wants_reload(size_t member) const { return members_[member]->wants_reload; }
