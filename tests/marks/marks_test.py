@@ -9,8 +9,9 @@ import sys
 import tempfile
 import unittest
 
-PAGE = pathlib.Path(__file__).parent.parent.parent / "docs" / "simulation.md"
-BIN = pathlib.Path(sys.argv.pop(1))
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent  # where all tests are run
+PAGE = ROOT / "docs" / "simulation.md"
+BIN = pathlib.Path(sys.argv.pop(1)).resolve()
 ROW = re.compile(r"^\| ((?:[a-z0-9]+): [^|]+) \| `(\w+)` (\w+\.\w+) \|$", re.MULTILINE)
 ROWS_MIN = 30
 
@@ -18,8 +19,8 @@ ROWS_MIN = 30
 def reached_by(program, test):
     with tempfile.NamedTemporaryFile("r") as names:
         environment = {**os.environ, "CONCLAVE_MARKS_FILE": names.name}
-        done = subprocess.run([BIN / program, f"--gtest_filter={test}"], env=environment, text=True, timeout=300,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run([BIN / program, f"--gtest_filter={test}"], cwd=ROOT, env=environment, text=True,
+                              timeout=300, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         if done.returncode != 0 or "[  PASSED  ] 1 test." not in done.stdout:
             raise AssertionError(f"{program} {test} does not pass:\n{done.stdout[-2000:]}")
         return set(names.read().splitlines())

@@ -15,6 +15,9 @@ using std::chrono::seconds;
 constexpr Duration kLeftMax = seconds(1);  // K6
 // Of instances, once all is well.
 constexpr Duration kBackWithin = seconds(4);
+// The client of who was left alone silently loses less than half of the members in the end, and may
+// meet three of them one after the other: a registrar's write is given that long.
+constexpr Duration kBackPastTheSilent = 3 * seconds(5);
 constexpr Duration kViewLagMax = seconds(1);
 // Beyond a TTL: an election, the checkpoints' lag, and a second.
 constexpr Duration kExpiryGrace = seconds(4);
@@ -508,7 +511,8 @@ namespace {
 void CheckIsBack(const InstanceTrace& instance, const std::vector<KeyLife>& lives,
                  const RecipeHistory& history, Complaints* wrong) {
   if (history.calm == kNever) return;
-  const Instant due = std::max(history.calm, instance.started) + kBackWithin;
+  const Instant due = std::max(history.calm, instance.started) + kBackWithin +
+                      (instance.disturbed ? Duration(0) : kBackPastTheSilent);
   if (instance.stopped <= due || history.end <= due) return;
   const bool there = std::any_of(lives.begin(), lives.end(), [&](const KeyLife& life) {
     return life.key == instance.key && life.from <= due && life.until > due;
