@@ -115,7 +115,7 @@ void SnapshotSender::Acked(raft::NodeId peer, const SnapshotAck& ack, Instant no
     // with the receiver's process.
     const bool unheard_of = transfer.opening && transfer.acked == 0;
     if (ack.result == SnapshotAck::Result::kUnknown && unheard_of) return;
-    if (ack.result != SnapshotAck::Result::kReceived) {
+    if (ack.result != SnapshotAck::Result::kReceived || ack.offset > transfer.offset) {
       End(i, std::nullopt);
       return;
     }
@@ -227,7 +227,9 @@ SnapshotAck SnapshotReceiver::Refuse(const SnapshotChunk& chunk, Effects* effect
 std::optional<SnapshotAck> SnapshotReceiver::Take(raft::NodeId from, SnapshotChunk chunk, Use use,
                                                   const mvcc::Store* own, Instant now,
                                                   Effects* effects) {
-  const bool ours = active() && from == from_ && chunk.transfer == transfer_ && chunk.meta == meta_;
+  // A leader that has started again counts its transfers from one again, in a later term.
+  const bool ours = active() && from == from_ && chunk.term == term_ &&
+                    chunk.transfer == transfer_ && chunk.meta == meta_;
   if (use != Use::kWanted) {
     if (ours) {
       REACHED("snapshot: what comes is not wanted any more");

@@ -361,6 +361,24 @@ TEST_F(ReceiverTest, ALateChunkOfAnOlderTransferChangesNothing) {
   EXPECT_EQ(ack->offset, received);
 }
 
+// A leader that has started again counts from one again. What it sends is not what it has sent
+// before, though it be of the same state.
+TEST_F(ReceiverTest, TheSameNumberInALaterTermIsAnotherTransfer) {
+  SnapshotChunk chunk = Chunk(/*transfer=*/1, /*term=*/3);
+  chunk.data = task_.NextOfOpening(1 << 20);
+  const uint64_t received = chunk.data.size();
+  ASSERT_TRUE(Take(leader_, chunk).has_value());
+
+  SnapshotChunk again = chunk;
+  again.term = raft::Term(4);
+  again.data = chunk.data.Slice(chunk.data.view().substr(0, 1));
+  const auto ack = Take(leader_, again);
+  ASSERT_TRUE(ack.has_value());
+  EXPECT_EQ(ack->result, SnapshotAck::Result::kReceived);
+  EXPECT_EQ(ack->offset, 1u);
+  EXPECT_LT(ack->offset, received);
+}
+
 // A sender that is gone is hoped for, but not for ever: neither memory nor the file that was begun
 // outlasts it.
 TEST_F(ReceiverTest, WhatNothingMoreComesOfIsGivenUp) {
