@@ -219,19 +219,31 @@ TEST(CatchUpTest, ADiskThatStandsStillIsNotWaitedForForEver) {
   ExpectCatchesUp(trio, lagging);
 }
 
+// A follower writes a snapshot of its own that is larger than what may wait for its disk, which
+// stands still.
+struct Stalled {
+  static constexpr int kKeys = 3 * UnwrittenPieces::kBytesMax / 2 / kValueBytes;
+
+  Stalled() {
+    trio.StallSnapshots(follower);
+    Fill(trio, "key-", kKeys + 8);
+    trio.Advance(seconds(5));
+    EXPECT_GE(trio.unwritten_bytes(follower), UnwrittenPieces::kBytesMax);
+  }
+
+  Trio trio{3, [](Options* options) {
+              Small(options);
+              options->snapshot_bytes_per_second = 64 * kMiB;
+              options->snapshot_log_bytes_min = kKeys * kValueBytes;
+            }};
+  const size_t follower = trio.follower();
+};
+
 // A member's own snapshot waits as well.
 TEST(CatchUpTest, AnOwnSnapshotIsMadeAsFastAsTheDiskTakesIt) {
-  constexpr int kKeys = 3 * UnwrittenPieces::kBytesMax / 2 / kValueBytes;
-  Trio trio(3, [](Options* options) {
-    Small(options);
-    options->snapshot_bytes_per_second = 64 * kMiB;
-    options->snapshot_log_bytes_min = kKeys * kValueBytes;
-  });
-  const size_t stalled = trio.follower();
-  trio.StallSnapshots(stalled);
-  Fill(trio, "key-", kKeys + 8);
-  trio.Advance(seconds(5));
-  EXPECT_GE(trio.unwritten_bytes(stalled), UnwrittenPieces::kBytesMax);
+  Stalled at_rest;
+  Trio& trio = at_rest.trio;
+  const size_t stalled = at_rest.follower;
   EXPECT_LE(trio.unwritten_bytes(stalled), UnwrittenPieces::kBytesMax + kMiB);
   const uint64_t saved = trio.StatsOf(stalled)->snapshots_saved;
   trio.WriteSnapshots(stalled);
@@ -417,8 +429,6 @@ TEST(CatchUpTest, ASnapshotWaitsForItsConnection) {
   EXPECT_EQ(Begun(trio), 1);
 }
 
-// A member whose disk stood still while it wrote a snapshot of its own gets a newer one: its own is
-// of no use any more, and is not finished.
 // Whatever asks for the next one: many entries, here.
 TEST(CatchUpTest, OneOwnSnapshotAtATimeIsOnItsWayToTheDisk) {
   Trio trio(3, [](Options* options) { options->snapshot_entries = 10; });
@@ -433,18 +443,12 @@ TEST(CatchUpTest, OneOwnSnapshotAtATimeIsOnItsWayToTheDisk) {
   EXPECT_EQ(trio.StatsOf(stalled)->snapshots_saved, saved + 2);  // and the next one, at once
 }
 
+// A member whose disk stood still while it wrote a snapshot of its own gets a newer one: its own is
+// of no use any more, and is not finished.
 TEST(CatchUpTest, AnOwnSnapshotGivesWayToOneThatComes) {
-  constexpr int kKeys = 3 * UnwrittenPieces::kBytesMax / 2 / kValueBytes;
-  Trio trio(3, [](Options* options) {
-    Small(options);
-    options->snapshot_bytes_per_second = 64 * kMiB;
-    options->snapshot_log_bytes_min = kKeys * kValueBytes;
-  });
-  const size_t stalled = trio.follower();
-  trio.StallSnapshots(stalled);
-  Fill(trio, "key-", kKeys + 8);
-  trio.Advance(seconds(5));
-  ASSERT_GE(trio.unwritten_bytes(stalled), UnwrittenPieces::kBytesMax);
+  Stalled at_rest;
+  Trio& trio = at_rest.trio;
+  const size_t stalled = at_rest.follower;
   const uint64_t saved = trio.StatsOf(stalled)->snapshots_saved;
   trio.CutOff(stalled);
   Fill(trio, "more-", 64);

@@ -41,6 +41,28 @@ std::string GrantOf(int64_t id, int64_t ttl) {
   return request.SerializeAsString();
 }
 
+std::string KeepAliveOf(int64_t id) {
+  pb::LeaseKeepAliveRequest request;
+  request.set_id(id);
+  return request.SerializeAsString();
+}
+// What has been heard: one answer to a renewal.
+pb::LeaseKeepAliveResponse RenewalIn(const std::vector<StreamEffect>& heard) {
+  pb::LeaseKeepAliveResponse response;
+  EXPECT_EQ(heard.size(), 1u);
+  if (heard.size() == 1) EXPECT_TRUE(response.ParseFromString(heard[0].prefix.ToString()));
+  return response;
+}
+// The first that is heard, if it comes within three seconds.
+std::vector<StreamEffect> AwaitHeard(Trio& trio, uint64_t stream) {
+  std::vector<StreamEffect> heard;
+  for (int i = 0; i < 300 && heard.empty(); ++i) {
+    trio.Advance(milliseconds(10));
+    heard = trio.Heard(stream);
+  }
+  return heard;
+}
+
 TEST(TrioNode, EveryMemberWritesAndReads) {
   Trio trio;
   for (size_t member = 0; member < Trio::kMembers; ++member) {
@@ -68,11 +90,8 @@ TEST(TrioNode, AFollowerAnswersForLeasesAsTheLeaderWould) {
   EXPECT_EQ(before.header().member_id(), trio.options(follower).id.value());
 
   const uint64_t stream = trio.OpenStream(follower, StreamKind::kLeaseKeepAlive);
-  pb::LeaseKeepAliveRequest keep_alive;
-  keep_alive.set_id(7);
-  trio.Say(follower, stream, keep_alive.SerializeAsString());
-  keep_alive.set_id(8);
-  trio.Say(follower, stream, keep_alive.SerializeAsString());
+  trio.Say(follower, stream, KeepAliveOf(7));
+  trio.Say(follower, stream, KeepAliveOf(8));
   trio.Advance(milliseconds(50));
   const std::vector<StreamEffect> heard = trio.Heard(stream);
   ASSERT_EQ(heard.size(), 2u);
@@ -137,9 +156,7 @@ TEST(TrioNode, ALeaderThatHearsNobodyTouchesNoLease) {
   trio.Advance(milliseconds(1000));
   trio.Silence(leader);
   trio.Advance(milliseconds(600));
-  pb::LeaseKeepAliveRequest keep_alive;
-  keep_alive.set_id(7);
-  trio.Say(leader, stream, keep_alive.SerializeAsString());
+  trio.Say(leader, stream, KeepAliveOf(7));
   trio.Settle();
   EXPECT_TRUE(trio.node(leader).raft_status().is_leader);
   EXPECT_TRUE(trio.Heard(stream).empty());
@@ -175,24 +192,14 @@ TEST(TrioNode, ALeaderCallsNoLeaseGoneThatItsSuccessorHasGranted) {
   Parsed<pb::RangeResponse>(trio.Call(leader, Method::kRange, RangeOf("a")));
   const size_t next = Succeed(trio, leader);
   Parsed<pb::LeaseGrantResponse>(trio.Call(next, Method::kLeaseGrant, GrantOf(7, 100)));
-  ASSERT_LT(trio.now() - led, SuspicionOf(trio.options(leader)) / 2);
-  pb::LeaseKeepAliveRequest keep_alive;
-  keep_alive.set_id(7);
-  trio.Say(leader, stream, keep_alive.SerializeAsString());
+  ASSERT_LT(trio.now() - led, VerifiedFor(trio.options(leader)));
+  trio.Say(leader, stream, KeepAliveOf(7));
   trio.Settle();
   EXPECT_TRUE(trio.node(leader).raft_status().is_leader);
   EXPECT_TRUE(trio.Heard(stream).empty());
 
   trio.Rejoin(leader);
-  std::vector<StreamEffect> heard;
-  for (int i = 0; i < 300 && heard.empty(); ++i) {
-    trio.Advance(milliseconds(10));
-    heard = trio.Heard(stream);
-  }
-  ASSERT_EQ(heard.size(), 1u);
-  pb::LeaseKeepAliveResponse response;
-  ASSERT_TRUE(response.ParseFromString(std::string(heard[0].prefix.view())));
-  EXPECT_EQ(response.ttl(), 100);
+  EXPECT_EQ(RenewalIn(AwaitHeard(trio, stream)).ttl(), 100);
 }
 
 // Nor does the successor end early what the old leader has renewed before it knew.
@@ -205,19 +212,13 @@ TEST(TrioNode, ASuccessorAddsTheTimeForWhichTheOldLeaderStillRenews) {
   const Instant led = trio.now();
   Parsed<pb::RangeResponse>(trio.Call(leader, Method::kRange, RangeOf("a")));
   const size_t next = Succeed(trio, leader);
-  const Duration verified = SuspicionOf(trio.options(leader)) / 2;
+  const Duration verified = VerifiedFor(trio.options(leader));
   ASSERT_LT(trio.now() - led, verified / 2);
   trio.Advance(std::chrono::duration_cast<milliseconds>(led + verified - trio.now()) -
                milliseconds(1));
-  pb::LeaseKeepAliveRequest keep_alive;
-  keep_alive.set_id(7);
-  trio.Say(leader, stream, keep_alive.SerializeAsString());
+  trio.Say(leader, stream, KeepAliveOf(7));
   trio.Settle();
-  const std::vector<StreamEffect> heard = trio.Heard(stream);
-  ASSERT_EQ(heard.size(), 1u);
-  pb::LeaseKeepAliveResponse response;
-  ASSERT_TRUE(response.ParseFromString(std::string(heard[0].prefix.view())));
-  ASSERT_EQ(response.ttl(), kTtl);
+  ASSERT_EQ(RenewalIn(trio.Heard(stream)).ttl(), kTtl);
 
   const Instant promised = trio.now() + std::chrono::seconds(kTtl);
   while (trio.now() + milliseconds(5) < promised) {
@@ -237,9 +238,7 @@ TEST(TrioNode, ARenewalThatWaitsForAnEndGoesToTheNextLeader) {
   Parsed<pb::RangeResponse>(trio.Call(leader, Method::kRange, RangeOf("a")));  // it still leads
   trio.Silence(leader);
   trio.Advance(milliseconds(20));
-  pb::LeaseKeepAliveRequest keep_alive;
-  keep_alive.set_id(7);
-  trio.Say(leader, stream, keep_alive.SerializeAsString());
+  trio.Say(leader, stream, KeepAliveOf(7));
   trio.Settle();
   for (int i = 0; i < 300 && trio.node(leader).raft_status().is_leader; ++i) {
     trio.Advance(milliseconds(10));
@@ -248,14 +247,7 @@ TEST(TrioNode, ARenewalThatWaitsForAnEndGoesToTheNextLeader) {
   EXPECT_TRUE(trio.Heard(stream).empty());
 
   trio.Rejoin(leader);
-  std::vector<StreamEffect> heard;
-  for (int i = 0; i < 300 && heard.empty(); ++i) {
-    trio.Advance(milliseconds(10));
-    heard = trio.Heard(stream);
-  }
-  ASSERT_EQ(heard.size(), 1u);
-  pb::LeaseKeepAliveResponse response;
-  ASSERT_TRUE(response.ParseFromString(std::string(heard[0].prefix.view())));
+  const pb::LeaseKeepAliveResponse response = RenewalIn(AwaitHeard(trio, stream));
   EXPECT_EQ(response.id(), 7);
   EXPECT_EQ(response.ttl(), 0);
   EXPECT_EQ(trio.StatsOf(trio.leader())->leases, 0u);

@@ -503,10 +503,6 @@ bool Unserved(const KeyLife& life, const RecipeHistory& history) {
   return life.until < history.calm && life.until >= Promised(life, history);
 }
 
-}  // namespace
-
-namespace {
-
 // Whatever became of its leases before.
 void CheckIsBack(const InstanceTrace& instance, const std::vector<KeyLife>& lives,
                  const RecipeHistory& history, Complaints* wrong) {
