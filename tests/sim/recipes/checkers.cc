@@ -483,12 +483,7 @@ namespace {
 // Until when the cluster has promised to keep a lease; kNever if it was not the client's own.
 Instant Promised(const KeyLife& life, const RecipeHistory& history) {
   const auto lease = history.leases.find(life.last_lease);
-  if (lease == history.leases.end()) return kNever;
-  Instant promised = lease->second.granted + lease->second.ttl;
-  for (const LeaseTrace::Renewal& renewal : lease->second.renewals) {
-    promised = std::max(promised, renewal.sent + lease->second.ttl);
-  }
-  return promised - 2 * lease->second.ttl * kClockDriftPpmMax / 1'000'000;
+  return lease == history.leases.end() ? kNever : PromisedUntil(lease->second, kNever);
 }
 
 // What an instance wrote may arrive when the next one at its address is there already.
