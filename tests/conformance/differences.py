@@ -50,10 +50,6 @@ def _only_leases_of_bare_keys_differ(method, request, theirs, ours):
     return copy == mine
 
 
-def _grants(message):
-    return [(permission.key, permission.range_end) for permission in message.perm]
-
-
 DIFFERENCES = [
     Difference(
         "AlarmResponse has a header since 3.5",
@@ -66,11 +62,6 @@ DIFFERENCES = [
         "a campaign for a key that is there already tells the revision of its write, etcd that of its look",
         lambda method, request, theirs, ours: method == "Campaign" and theirs.ok and ours.ok
         and theirs.message.leader == ours.message.leader),
-    Difference(
-        "3.4 may keep two grants of one range, when it does not find the one that a new one replaces",
-        lambda method, request, theirs, ours: method == "RoleGet" and theirs.ok and ours.ok
-        and len(set(_grants(theirs.message))) < len(_grants(theirs.message))
-        and set(_grants(theirs.message)) == set(_grants(ours.message))),
     Difference(
         "HashKVResponse.hash_revision exists since 3.6",
         lambda method, request, theirs, ours: method == "HashKV" and _only_fields_differ(
