@@ -187,6 +187,7 @@ class StateMachine {
   using RenewResult = lease::Lessor::RenewResult;
   RenewResult Renew(int64_t id, Instant now) { return lessor_.Renew(id, now); }
   bool LeaseExists(int64_t id) const { return lessor_.Exists(id); }
+  bool LeaseIsEnding(int64_t id) const { return lessor_.IsEnding(id); }
 
   // Payload of the command that ends leases whose time has passed, or that saves what is left of
   // others; empty if there are none now. `limit` leases at most; call again as long as it is not

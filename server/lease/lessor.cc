@@ -114,10 +114,15 @@ bool Lessor::Checkpoint(LeaseId id, int64_t remaining_ms, Instant now) {
   const int64_t ttl_ms = lease.ttl_seconds * kMsPerSecond;
   SetEnd(&lease, clock_ms_ + std::clamp<int64_t>(remaining_ms, 0, ttl_ms));
   if (!primary_) return true;
+  if (lease.given_out && !MUTANT("renewal-overtakes-the-end")) {
+    // It was so long on its way that the lease has run out once more, and the end is on its way
+    // too.
+    REACHED("lease: a checkpoint of a lease that ends");
+    return true;
+  }
   if (remaining_ms >= ttl_ms) {
     // Renew has usually moved the deadline already, to a little less; never back.
-    SetDeadline(
-        slot, lease.given_out ? After(now, ttl_ms) : std::max(lease.deadline, After(now, ttl_ms)));
+    SetDeadline(slot, std::max(lease.deadline, After(now, ttl_ms)));
   } else {
     REACHED("lease: a checkpoint is applied");
     if (lease.checkpoints_under_way > 0) --lease.checkpoints_under_way;
@@ -196,6 +201,11 @@ Lessor::RenewResult Lessor::Renew(LeaseId id, Instant now) {
           .must_replicate = (RemainingMs(lease) < ttl_ms || lease.checkpoints_under_way > 0) &&
                             !MUTANT("renewals-not-replicated") &&
                             !(late && MUTANT("lease-renewed-while-it-ends"))};
+}
+
+bool Lessor::IsEnding(LeaseId id) const {
+  const Lease* lease = Find(id);
+  return primary_ && lease != nullptr && lease->given_out;
 }
 
 std::vector<LeaseId> Lessor::Expired(Instant now, size_t limit) {

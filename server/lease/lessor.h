@@ -111,8 +111,8 @@ class Lessor {
 
   // The lease has `remaining_ms` left as of the lease clock's reading: what DueCheckpoints
   // reported, or the full TTL for a renewal. Clamped to [0, TTL]. On the primary a renewal also
-  // moves the deadline to now + TTL; anything less leaves it. A lease that is gone is ignored
-  // (false).
+  // moves the deadline to now + TTL, unless the lease IsEnding; anything less leaves it. A lease
+  // that is gone is ignored (false).
   bool Checkpoint(LeaseId id, int64_t remaining_ms, Instant now);
 
   // All leases together have lost `elapsed_ms` (>= 0). O(1). Deadlines of the primary stay: they
@@ -149,6 +149,10 @@ class Lessor {
   };
   // Moves the deadline to now + TTL.
   RenewResult Renew(LeaseId id, Instant now);
+
+  // Expired has given it out, and it is not revoked yet: no renewal counts any more, not one that
+  // is on its way either.
+  bool IsEnding(LeaseId id) const;
 
   // Leases whose deadline has passed, the earliest first, `limit` at most; each is given out once
   // per expired_retry until it is revoked. Nothing if not primary. O(k log n).

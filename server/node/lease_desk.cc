@@ -338,9 +338,13 @@ void LeaseDesk::Replicating(uint64_t sequence) {
 void LeaseDesk::Replicated(const LeaseTurn& turn, uint64_t sequence) {
   const auto found = replicating_.find(sequence);
   if (found == replicating_.end()) return;
-  for (const Request& request : found->second) {
+  for (Request& request : found->second) {
     const bool exists = turn.state->LeaseExists(request.lease);
     if (!exists) REACHED("lease: a renewal comes through the log too late");
+    if (turn.state->LeaseIsEnding(request.lease) && !MUTANT("renewal-overtakes-the-end")) {
+      ending_.push_back(std::move(request));
+      continue;
+    }
     Answer(turn, request, exists || MUTANT("renewal-of-a-lease-that-is-gone") ? request.ttl : 0);
   }
   replicating_.erase(found);

@@ -12,7 +12,7 @@
 // - the leader must have heard from a quorum within VerifiedFor (settings.h), or asks for a read
 //   round first: a leader that was elected meanwhile gives all leases that much more time;
 // - if the replicated remaining time of the lease is shorter than its TTL, the renewal goes through
-//   the log first;
+//   the log first; by the time it is through, the lease may have run out again;
 // - that a lease is gone is said only by who was asked for a read round after that request had
 //   come: followers whose connections break elect at once, and another leader may have granted it;
 // - a lease that has run out but is not revoked yet is not renewed: its answer waits for the

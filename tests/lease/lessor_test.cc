@@ -92,6 +92,27 @@ TEST(Lessor, ARenewalMovesTheDeadlineByTheWholeTtl) {
       << "ended is ended, also before Expired has seen it";
 }
 
+// A renewal can be on its way for longer than it lasts. When it comes, the end of the lease is on its
+// way as well.
+TEST(Lessor, ARenewalThatComesThroughTheLogTooLateStopsNoEnd) {
+  Lessor lessor(Fast());
+  lessor.Promote(kStart, 0s);
+  ASSERT_TRUE(lessor.Grant(1, 10, kStart).ok());
+  ASSERT_TRUE(lessor.Checkpoint(1, 7000, kStart + 3s));
+  ASSERT_TRUE(lessor.Renew(1, kStart + 3s).must_replicate);
+  EXPECT_FALSE(lessor.IsEnding(1));
+  EXPECT_THAT(lessor.Expired(kStart + 13s, 10), ElementsAre(1));
+  ASSERT_TRUE(lessor.Checkpoint(1, 10000, kStart + 14s));
+  EXPECT_TRUE(lessor.IsEnding(1));
+  EXPECT_EQ(lessor.Renew(1, kStart + 14s).outcome, Lessor::Renewal::kExpired);
+  lessor.CheckInvariants();
+  // Its end was lost with the leadership: it has what the others know.
+  lessor.Demote();
+  EXPECT_FALSE(lessor.IsEnding(1));
+  lessor.Promote(kStart + 15s, 0s);
+  EXPECT_EQ(lessor.Renew(1, kStart + 16s).outcome, Lessor::Renewal::kRenewed);
+}
+
 // A lease that nobody renews must not outlive its TTL because the leadership moves.
 TEST(Lessor, RemainingTimeSurvivesChangesOfLeaderByCheckpoints) {
   Lessor leader(Fast());

@@ -46,12 +46,15 @@ std::string KeepAliveOf(int64_t id) {
   request.set_id(id);
   return request.SerializeAsString();
 }
+pb::LeaseKeepAliveResponse RenewalOf(const StreamEffect& heard) {
+  pb::LeaseKeepAliveResponse response;
+  EXPECT_TRUE(response.ParseFromString(heard.prefix.ToString()));
+  return response;
+}
 // What has been heard: one answer to a renewal.
 pb::LeaseKeepAliveResponse RenewalIn(const std::vector<StreamEffect>& heard) {
-  pb::LeaseKeepAliveResponse response;
   EXPECT_EQ(heard.size(), 1u);
-  if (heard.size() == 1) EXPECT_TRUE(response.ParseFromString(heard[0].prefix.ToString()));
-  return response;
+  return heard.size() == 1 ? RenewalOf(heard[0]) : pb::LeaseKeepAliveResponse();
 }
 // The first that is heard, if it comes within three seconds.
 std::vector<StreamEffect> AwaitHeard(Trio& trio, uint64_t stream) {
@@ -253,6 +256,34 @@ TEST(TrioNode, ARenewalThatWaitsForAnEndGoesToTheNextLeader) {
   EXPECT_EQ(trio.StatsOf(trio.leader())->leases, 0u);
   trio.Advance(seconds(2));
   EXPECT_TRUE(trio.Heard(stream).empty());
+}
+
+// A renewal goes through the log, and that takes longer than the lease lasts: neither it nor the next
+// one is acknowledged while the end is on its way.
+TEST(TrioNode, NoRenewalIsAcknowledgedWhileTheEndIsOnItsWay) {
+  Trio trio;
+  const size_t leader = trio.leader();
+  constexpr seconds kTtl(2);
+  constexpr milliseconds kSync(2500);
+  Parsed<pb::LeaseGrantResponse>(trio.Call(leader, Method::kLeaseGrant, GrantOf(7, kTtl.count())));
+  const uint64_t stream = trio.OpenStream(leader, StreamKind::kLeaseKeepAlive);
+  trio.Advance(milliseconds(1500));  // the others know that it has less than its TTL
+  for (size_t peer = 0; peer < Trio::kMembers; ++peer) {
+    if (peer != leader) trio.SlowDisk(peer, kSync);
+  }
+  trio.Say(leader, stream, KeepAliveOf(7));
+  trio.Advance(kSync + milliseconds(100));
+  ASSERT_EQ(trio.leader(), leader);
+  ASSERT_TRUE(trio.node(leader).state().LeaseExists(7));
+  trio.Say(leader, stream, KeepAliveOf(7));
+  trio.Advance(milliseconds(100));
+  EXPECT_TRUE(trio.Heard(stream).empty());
+
+  trio.Advance(kSync);
+  EXPECT_FALSE(trio.node(leader).state().LeaseExists(7));
+  const std::vector<StreamEffect> heard = trio.Heard(stream);
+  ASSERT_EQ(heard.size(), 2u);
+  for (const StreamEffect& answer : heard) EXPECT_EQ(RenewalOf(answer).ttl(), 0);
 }
 
 TEST(TrioNode, ALeaderThatStopsHandsOverFirst) {

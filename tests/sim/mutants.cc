@@ -115,6 +115,8 @@ const std::vector<Mutant> kMutants = {
      "a renewal of a lease that is gone is acknowledged"},
     {"lease-renewed-while-it-ends", Guests::kPlain, "PR 20616",
      "a lease is renewed while its end is on the way"},
+    {"renewal-overtakes-the-end", Guests::kPlain, "-",
+     "a renewal that was long on its way makes a lease that ends renewable"},
     {"keys-outlive-their-lease", Guests::kPlain, "PR 13205", "a lease goes and its keys stay"},
     {"lease-ends-in-many-revisions", Guests::kRecipes, "-", "the keys of a lease go one by one"},
     {"key-not-detached-from-its-lease", Guests::kRecipes, "-",
