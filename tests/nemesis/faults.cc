@@ -18,6 +18,9 @@ namespace {
 constexpr absl::Duration kFaultMax = absl::Seconds(4);
 constexpr absl::Duration kRestMax = absl::Seconds(2);
 constexpr absl::Duration kDelayMax = absl::Milliseconds(300);
+constexpr int kStormRestartsMin = 4;
+constexpr int kStormRestartsMax = 12;
+constexpr absl::Duration kStormGapMax = absl::Milliseconds(600);
 constexpr absl::Duration kHealPatience = absl::Seconds(60);
 
 }  // namespace
@@ -34,6 +37,7 @@ std::string_view Faults::NameOf(Kind kind) {
       "kill the leader",
       "pause the leader",
       "kill all",
+      "restart storm",
       "fail a sync",
       "fill a disk",
       "cut peers",
@@ -60,7 +64,9 @@ absl::Status Faults::Run(absl::Duration duration) {
       const auto kind = static_cast<Kind>(prng_.Below(static_cast<uint64_t>(Kind::kCount)));
       if (!Possible(kind)) continue;
       ++counts_[std::string(NameOf(kind))];
-      Begin(kind, static_cast<int>(prng_.Below(static_cast<uint64_t>(cluster_->size()))));
+      const absl::Status begun =
+          Begin(kind, static_cast<int>(prng_.Below(static_cast<uint64_t>(cluster_->size()))));
+      if (!begun.ok()) return begun;
     }
     Rest(kFaultMax);
     if (absl::Status healed = HealAll(); !healed.ok()) return healed;
@@ -93,7 +99,21 @@ void Faults::FailSync(int member) {
   if (tracer.ok()) (void)cluster_->WaitEnd(member, kFaultMax);
 }
 
-void Faults::Begin(Kind kind, int member) {
+// As members behave whose supervisor starts them again at once whatever ends them: one ends while
+// another still reads its log, and some before they have served anything.
+absl::Status Faults::RestartStorm() {
+  const auto restarts = prng_.Between(kStormRestartsMin, kStormRestartsMax);
+  for (auto i = restarts; i > 0; --i) {
+    const int member = static_cast<int>(prng_.Below(static_cast<uint64_t>(cluster_->size())));
+    cluster_->Kill(member);
+    std::erase(paused_, member);
+    if (absl::Status restarted = cluster_->Restart(member); !restarted.ok()) return restarted;
+    Rest(kStormGapMax);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Faults::Begin(Kind kind, int member) {
   if (kind == Kind::kKillLeader || kind == Kind::kPauseLeader) {
     const absl::StatusOr<int> leader = cluster_->Leader(absl::Seconds(2));
     if (leader.ok()) member = *leader;
@@ -105,30 +125,33 @@ void Faults::Begin(Kind kind, int member) {
     case Kind::kKillLeader:
       if (runs) cluster_->Kill(member);
       std::erase(paused_, member);
-      return;
+      break;
     case Kind::kTerminate:
       if (runs && !paused) cluster_->Terminate(member);
-      return;
+      break;
     case Kind::kPause:
     case Kind::kPauseLeader:
-      if (!runs || paused) return;
+      if (!runs || paused) break;
       cluster_->Pause(member);
       paused_.push_back(member);
-      return;
+      break;
     case Kind::kFailSync:
       if (runs && !paused) FailSync(member);
-      return;
+      break;
     case Kind::kFillDisk:
       disks_.at(static_cast<size_t>(member))->Fill();
-      return;
+      break;
     case Kind::kKillAll:
       for (int i = 0; i < cluster_->size(); ++i) cluster_->Kill(i);
       paused_.clear();
-      return;
+      break;
+    case Kind::kRestartStorm:
+      return RestartStorm();
     default:
       HarmPeers(kind, cluster_->peer_proxy(member));
       HarmClients(kind, *clients_.at(static_cast<size_t>(member)));
   }
+  return absl::OkStatus();
 }
 
 void Faults::HarmPeers(Kind kind, TcpProxy& proxy) {

@@ -40,6 +40,7 @@ class Faults {
     kKillLeader,
     kPauseLeader,
     kKillAll,
+    kRestartStorm,
     kFailSync,
     kFillDisk,
     kCutPeers,
@@ -61,7 +62,8 @@ class Faults {
   bool Possible(Kind kind);
   void LeaveOut(const std::string& what);
 
-  void Begin(Kind kind, int member);
+  absl::Status Begin(Kind kind, int member);
+  absl::Status RestartStorm();
   void FailSync(int member);
   void HarmPeers(Kind kind, testing::TcpProxy& proxy);
   void HarmClients(Kind kind, testing::TcpProxy& proxy);
