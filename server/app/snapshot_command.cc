@@ -240,7 +240,7 @@ std::string HumanSize(uint64_t bytes) {
     ++unit;
   }
   size = std::floor(size * 10 + 0.5) / 10;
-  return absl::StrFormat(size < 10 ? "%.1f %s" : "%.0f %s", size, kUnits[unit]);
+  return absl::StrFormat("%.*f %s", size < 10 ? 1 : 0, size, kUnits[unit]);
 }
 
 void PrintTable(const std::vector<std::pair<std::string, std::string>>& columns) {
