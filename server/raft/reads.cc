@@ -9,13 +9,15 @@
 namespace conclave::raft {
 
 void LeaderReads::AddPeer(PeerRead read) {
-  for (PeerRead& waiting : waiting_.peers) {
+  const bool joins = MUTANT("read-joins-an-open-round") && !open_.empty();
+  std::vector<PeerRead>& peers = joins ? open_.back().peers : waiting_.peers;
+  for (PeerRead& waiting : peers) {
     if (waiting.peer == read.peer) {
       waiting.round = std::max(waiting.round, read.round);
       return;
     }
   }
-  waiting_.peers.push_back(read);
+  peers.push_back(read);
 }
 
 bool LeaderReads::WantsRound() const {
@@ -23,13 +25,6 @@ bool LeaderReads::WantsRound() const {
 }
 
 void LeaderReads::OpenRound(Index commit) {
-  if (MUTANT("read-joins-an-open-round") && !open_.empty()) {
-    Batch& open = open_.back();
-    open.local.insert(open.local.end(), waiting_.local.begin(), waiting_.local.end());
-    open.peers.insert(open.peers.end(), waiting_.peers.begin(), waiting_.peers.end());
-    waiting_ = {};
-    return;
-  }
   ++newest_;
   waiting_.round = newest_;
   waiting_.index = commit;

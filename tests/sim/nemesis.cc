@@ -574,12 +574,33 @@ bool Nemesis::Clog() {
 }
 
 bool Nemesis::Echo() {
+  if (prng_.Chance(1, 3)) return EchoSnapshots();
   const size_t from = Any();
   const size_t to = Any();
   if (from == to) return false;
   simulation_->Tell(absl::StrCat("what ", from, " sends to ", to, " comes twice"));
-  simulation_->network().Echo(from, to, Between(200, 5000), Between(1, 3000));
+  const Duration time = Between(200, 5000);
+  const Duration later = Between(1, 3000);
+  for (const auto lane : {node::PeerLane::kMessages, node::PeerLane::kSnapshot}) {
+    simulation_->network().Echo(from, to, lane, time, later);
+  }
   return true;
+}
+
+// Few are sent, so this lasts until one is, and long enough for its receiver to have gone on.
+bool Nemesis::EchoSnapshots() {
+  const size_t count = simulation_->member_count();
+  const Duration time = Between(2000, 20000);
+  const Duration later = Between(500, 8000);
+  for (size_t from = 0; from < count; ++from) {
+    for (size_t to = 0; to < count; ++to) {
+      if (from != to) {
+        simulation_->network().Echo(from, to, node::PeerLane::kSnapshot, time, later);
+      }
+    }
+  }
+  simulation_->Tell("snapshots come twice");
+  return count > 1;
 }
 
 bool Nemesis::Reset() {

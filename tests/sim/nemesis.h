@@ -99,6 +99,7 @@ class Nemesis {
   bool BadNetwork();
   bool Clog();
   bool Echo();
+  bool EchoSnapshots();
   bool Reset();
   bool ClientsCutOff();
 

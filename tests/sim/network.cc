@@ -62,7 +62,7 @@ void Network::Send(size_t from, size_t to, raft::NodeId from_id, node::PeerLane 
       deliver_(to, {from_id, lane, frame});
     };
     schedule_->After(delay, arrive);
-    const auto echo = echoes_.find(link);
+    const auto echo = echoes_.find({link, lane});
     if (echo != echoes_.end() && schedule_->now() < echo->second.until) {
       schedule_->After(delay + echo->second.later, arrive);
     }
@@ -103,8 +103,8 @@ void Network::Clog(size_t from, size_t to, Duration time) {
   until = std::max(until, schedule_->now() + time);
 }
 
-void Network::Echo(size_t from, size_t to, Duration time, Duration later) {
-  echoes_[{from, to}] = {schedule_->now() + time, later};
+void Network::Echo(size_t from, size_t to, node::PeerLane lane, Duration time, Duration later) {
+  echoes_[{{from, to}, lane}] = {schedule_->now() + time, later};
 }
 
 void Network::HealAmong(const std::set<size_t>& members) {

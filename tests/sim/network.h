@@ -48,8 +48,8 @@ class Network {
   void Cut(size_t from, size_t to, Duration time);
   // For a while, what `from` sends to `to` waits; then it comes all at once.
   void Clog(size_t from, size_t to, Duration time);
-  // For a while, what `from` sends to `to` comes a second time, so much later.
-  void Echo(size_t from, size_t to, Duration time, Duration later);
+  // For a while, what `from` sends to `to` on this lane comes a second time, so much later.
+  void Echo(size_t from, size_t to, node::PeerLane lane, Duration time, Duration later);
   // What is between these is put right, and stays so; what is broken elsewhere stays broken.
   void HealAmong(const std::set<size_t>& members);
   void HealAll();
@@ -86,7 +86,7 @@ class Network {
     Instant until;
     Duration later{};
   };
-  std::map<Link, Echoing> echoes_;
+  std::map<std::pair<Link, node::PeerLane>, Echoing> echoes_;
   // A connection keeps its order, but for frames that are late.
   std::map<std::pair<Link, node::PeerLane>, Instant> last_arrival_;
   std::set<size_t> core_;  // HealAmong these
