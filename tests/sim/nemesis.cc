@@ -41,6 +41,7 @@ const std::vector<Nemesis::Deed>& Nemesis::Deeds() {
       {Fault::kSaverDies, 3, &Nemesis::SaverDies},
       {Fault::kSlowDisk, 2, &Nemesis::SlowDisk},
       {Fault::kStalledDisk, 2, &Nemesis::StalledDisk},
+      {Fault::kStalledDisks, 1, &Nemesis::StalledDisks},
       {Fault::kDiskError, 2, &Nemesis::DiskError},
       {Fault::kFullDisk, 1, &Nemesis::FullDisk},
       {Fault::kFullDisks, 1, &Nemesis::FullDisks},
@@ -346,6 +347,23 @@ bool Nemesis::StalledDisk() {
   server.set_latency({.sync_min = milliseconds(500), .sync_max = milliseconds(2500)});
   simulation_->schedule().After(Between(100, 3000), [this, &server] {
     if (active_) server.set_latency({});
+  });
+  return true;
+}
+
+// Nobody has a reason to elect, and what the leader proposes, renewals of leases and their ends, is on
+// its way for as long as a lease lasts.
+bool Nemesis::StalledDisks() {
+  simulation_->Tell("all disks stall");
+  const Duration sync_max = Between(1000, 4000);
+  for (size_t i = 0; i < simulation_->member_count(); ++i) {
+    simulation_->server(i).set_latency({.sync_min = sync_max / 2, .sync_max = sync_max});
+  }
+  simulation_->schedule().After(Between(3000, 10000), [this] {
+    if (!active_) return;
+    for (size_t i = 0; i < simulation_->member_count(); ++i) {
+      simulation_->server(i).set_latency({});
+    }
   });
   return true;
 }

@@ -81,6 +81,7 @@ class Nemesis {
   bool SaverDies();
   bool SlowDisk();
   bool StalledDisk();
+  bool StalledDisks();
   bool DiskError();
   bool FullDisk();
   bool FullDisks();
