@@ -92,8 +92,8 @@ TEST(Lessor, ARenewalMovesTheDeadlineByTheWholeTtl) {
       << "ended is ended, also before Expired has seen it";
 }
 
-// A renewal can be on its way for longer than it lasts. When it comes, the end of the lease is on its
-// way as well.
+// A renewal can be on its way for longer than it lasts. When it comes, the end of the lease is on
+// its way as well.
 TEST(Lessor, ARenewalThatComesThroughTheLogTooLateStopsNoEnd) {
   Lessor lessor(Fast());
   lessor.Promote(kStart, 0s);

@@ -258,8 +258,8 @@ TEST(TrioNode, ARenewalThatWaitsForAnEndGoesToTheNextLeader) {
   EXPECT_TRUE(trio.Heard(stream).empty());
 }
 
-// A renewal goes through the log, and that takes longer than the lease lasts: neither it nor the next
-// one is acknowledged while the end is on its way.
+// A renewal goes through the log, and that takes longer than the lease lasts: neither it nor the
+// next one is acknowledged while the end is on its way.
 TEST(TrioNode, NoRenewalIsAcknowledgedWhileTheEndIsOnItsWay) {
   Trio trio;
   const size_t leader = trio.leader();

@@ -65,8 +65,8 @@ inline constexpr std::array<const char*, kFaults> kFaultNames = {
     "rolling-restart", "pause", "slow-member", "drift", "leader-moved", "leader-stopped",
     "voter-dies", "saver-dies",
     // Disks
-    "slow-disk", "stalled-disk", "stalled-disks", "disk-error", "full-disk", "full-disks", "log-rot",
-    "snapshot-rot", "vote-rot", "misplaced-write",
+    "slow-disk", "stalled-disk", "stalled-disks", "disk-error", "full-disk", "full-disks",
+    "log-rot", "snapshot-rot", "vote-rot", "misplaced-write",
     // The network between members
     "one-way-cut", "link-cut", "isolation", "partition", "leader-deaf", "leader-mute",
     "leader-has-one", "lessor-alone", "bad-network", "clog", "echo", "reset", "frame-lost",

@@ -351,8 +351,8 @@ bool Nemesis::StalledDisk() {
   return true;
 }
 
-// Nobody has a reason to elect, and what the leader proposes, renewals of leases and their ends, is on
-// its way for as long as a lease lasts.
+// Nobody has a reason to elect, and what the leader proposes, renewals of leases and their ends, is
+// on its way for as long as a lease lasts.
 bool Nemesis::StalledDisks() {
   simulation_->Tell("all disks stall");
   const Duration sync_max = Between(1000, 4000);
