@@ -374,8 +374,8 @@ Bytes StateMachine::TakeExpired(Instant now, uint64_t raft_term, size_t limit) {
   return EncodeLeaseExpire(options_.member_id, 0, command);
 }
 
-Bytes StateMachine::TakeCheckpoints(Instant now, size_t limit) {
-  const std::vector<lease::LeaseImage> due = lessor_.DueCheckpoints(now, limit);
+Bytes StateMachine::TakeCheckpoints(Instant now, size_t limit, Duration early) {
+  const std::vector<lease::LeaseImage> due = lessor_.DueCheckpoints(now, limit, early);
   if (due.empty()) return Bytes();
   std::vector<LeaseRemaining> leases;
   leases.reserve(due.size());

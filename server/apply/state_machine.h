@@ -191,9 +191,9 @@ class StateMachine {
 
   // Payload of the command that ends leases whose time has passed, or that saves what is left of
   // others; empty if there are none now. `limit` leases at most; call again as long as it is not
-  // empty.
+  // empty. `early`: of those too that would be saved within so long.
   [[nodiscard]] Bytes TakeExpired(Instant now, uint64_t raft_term, size_t limit);
-  [[nodiscard]] Bytes TakeCheckpoints(Instant now, size_t limit);
+  [[nodiscard]] Bytes TakeCheckpoints(Instant now, size_t limit, Duration early = {});
   // When one of the two will have something; kNever if never.
   Instant NextLeaseDeadline() const;
 

@@ -221,13 +221,14 @@ std::vector<LeaseId> Lessor::Expired(Instant now, size_t limit) {
   return expired;
 }
 
-std::vector<LeaseImage> Lessor::DueCheckpoints(Instant now, size_t limit) {
+std::vector<LeaseImage> Lessor::DueCheckpoints(Instant now, size_t limit, Duration early) {
   std::vector<LeaseImage> due;
-  while (due.size() < limit && !checkpoints_.empty() && checkpoints_.first_deadline() <= now) {
+  const Instant horizon = now + early;
+  while (due.size() < limit && !checkpoints_.empty() && checkpoints_.first_deadline() <= horizon) {
     const uint32_t slot = checkpoints_.first_slot();
     Lease& lease = leases_[slot];
     const Instant really_due = CheckpointDue(lease);
-    if (really_due > now) {  // the clock was advanced meanwhile
+    if (really_due > horizon) {  // the clock was advanced meanwhile
       REACHED("lease: a checkpoint is not due yet");
       ScheduleCheckpoint(slot);
       continue;
@@ -237,7 +238,7 @@ std::vector<LeaseImage> Lessor::DueCheckpoints(Instant now, size_t limit) {
                    .ttl_seconds = lease.ttl_seconds,
                    .remaining_ms = MsUntil(now, lease.deadline)});
     // Applying it schedules the next one; if it is lost, it comes again.
-    checkpoints_.Set(slot, now + CheckpointLag(lease));
+    checkpoints_.Set(slot, horizon + CheckpointLag(lease));
   }
   return due;
 }
@@ -273,13 +274,13 @@ Duration Lessor::CheckpointLag(const Lease& lease) const {
   return std::max(options_.checkpoint_lag_min, Duration(std::chrono::milliseconds(part_ms)));
 }
 
-// The lag at time t is remaining - (deadline - t).
+// The lag at time t is remaining - (deadline - t). In its last moments a lease ends before it is
+// due.
 Instant Lessor::CheckpointDue(const Lease& lease) const {
   if (options_.checkpoint_lag_min <= Duration::zero() || lease.given_out) return kNever;
   if (lease.deadline == kNever) return kNever;
-  const Duration lag = CheckpointLag(lease);
   const auto remaining = std::chrono::milliseconds(RemainingMs(lease));
-  return remaining > lag ? lease.deadline - (Duration(remaining) - lag) : kNever;
+  return lease.deadline - remaining + CheckpointLag(lease);
 }
 
 // --- Reads ---

@@ -159,7 +159,8 @@ class Lessor {
   std::vector<LeaseId> Expired(Instant now, size_t limit);
 
   // Leases whose remaining time should be replicated now, with that time in ms; each once per lag.
-  std::vector<LeaseImage> DueCheckpoints(Instant now, size_t limit);
+  // `early`: those too that will be due within so long.
+  std::vector<LeaseImage> DueCheckpoints(Instant now, size_t limit, Duration early = {});
 
   // When Expired or DueCheckpoints will next have something; kNever if never.
   Instant NextDeadline() const;

@@ -283,8 +283,7 @@ void Node::Impl::MoveLeader(UnaryCall& call) {
   const apply::Member* member = state_->membership().Find(request.target_id);
   if (member == nullptr || member->is_learner) return refuse(wire::kErrBadLeaderTransferee);
   if (target != options_.id) {
-    confirmed_ = Instant::min();  // another may lead from now on
-    switch (raft_.TransferLeader(target)) {
+    switch (TransferLeader(target)) {
       case raft::TransferStatus::kStarted:
       case raft::TransferStatus::kAlreadyLeader:
         break;

@@ -270,10 +270,9 @@ void Node::Impl::LeaveLeadToBetterDisks() {
     next_hand_over_ = now_ + kHeirInterval;
     return;
   }
-  if (raft_.TransferLeader(heir) != raft::TransferStatus::kStarted) return;
+  if (TransferLeader(heir) != raft::TransferStatus::kStarted) return;
   REACHED("node: a leader with a slow disk hands over");
   next_hand_over_ = now_ + kHandOverRest;
-  confirmed_ = Instant::min();
   Log(Severity::kWarning, "handing over the leadership, because this member's disk is slow",
       {{"to", Hex(heir.value())}});
 }

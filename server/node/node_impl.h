@@ -204,6 +204,7 @@ class Node::Impl {
   // ---- node_upkeep.cc: leases, snapshots, the end
   LeaseTurn ThisLeaseTurn();
   void Leases();
+  raft::TransferStatus TransferLeader(raft::NodeId heir);
   void ProposeExpiry();
   void TakeEndedLeaseCalls();
   void InternalApplied(const Waiter& waiter, uint64_t sequence);

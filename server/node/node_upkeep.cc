@@ -84,6 +84,23 @@ void Node::Impl::Leases() {
   TakeEndedLeaseCalls();
 }
 
+// The heir hears first what leases have left: it would give them again what it has not heard of.
+// Nothing can be proposed behind the request.
+raft::TransferStatus Node::Impl::TransferLeader(raft::NodeId heir) {
+  std::vector<Bytes> commands;
+  // All leases of which there is a little to tell; of long ones, when it is much.
+  const Duration early = options_.lease_checkpoint_lag * 9 / 10;
+  for (size_t i = 0; i < kLeaseCommandsPerTurn; ++i) {
+    Bytes checkpoints = state_->TakeCheckpoints(now_, kLeasesPerCommand, early);
+    if (checkpoints.empty()) break;
+    commands.push_back(std::move(checkpoints));
+  }
+  // If they get lost, leases live longer; never shorter.
+  if (!commands.empty()) (void)raft_.Propose(commands);
+  confirmed_ = Instant::min();  // another may lead from now on
+  return raft_.TransferLeader(heir);
+}
+
 void Node::Impl::ProposeExpiry() {
   for (size_t i = 0; i < kLeaseCommandsPerTurn; ++i) {
     Bytes expired = state_->TakeExpired(now_, raft_.term().value(), kLeasesPerCommand);
@@ -428,9 +445,8 @@ void Node::Impl::BeginStop() {
       heir_match = peer.match;
     }
   }
-  if (!heir || raft_.TransferLeader(heir) != raft::TransferStatus::kStarted) return;
+  if (!heir || TransferLeader(heir) != raft::TransferStatus::kStarted) return;
   REACHED("node: a leader that stops hands over");
-  confirmed_ = Instant::min();
   Log(Severity::kInfo, "handing over the leadership", {{"to", Hex(heir.value())}});
 }
 

@@ -139,6 +139,21 @@ TEST(Lessor, RemainingTimeSurvivesChangesOfLeaderByCheckpoints) {
   EXPECT_FALSE(follower.Renew(1, now + 60ms).must_replicate);
 }
 
+TEST(Lessor, WhoHandsOverTellsWhatIsNotDueYet) {
+  Lessor leader(Fast());
+  leader.Promote(kStart, 0s);
+  ASSERT_TRUE(leader.Grant(1, 10, kStart).ok());
+  ASSERT_TRUE(leader.Grant(2, 1000, kStart).ok());
+  EXPECT_THAT(leader.DueCheckpoints(kStart + 500ms, 10), IsEmpty());
+  const LeaseImage first{.id = 1, .ttl_seconds = 10, .remaining_ms = 9500};
+  EXPECT_THAT(leader.DueCheckpoints(kStart + 500ms, 10, 900ms), ElementsAre(first));
+  EXPECT_THAT(leader.DueCheckpoints(kStart + 500ms, 10, 900ms), IsEmpty()) << "each once";
+  // The leadership stays: what was told counts, and the next is due a lag later.
+  ASSERT_TRUE(leader.Checkpoint(1, 9500, kStart + 600ms));
+  EXPECT_THAT(leader.DueCheckpoints(kStart + 1400ms, 10), IsEmpty());
+  EXPECT_THAT(leader.DueCheckpoints(kStart + 1500ms, 10), testing::SizeIs(1));
+}
+
 TEST(Lessor, RemainingTimeSurvivesChangesOfLeaderByTheClock) {
   Lessor leader(Fast());
   Lessor follower(Fast());

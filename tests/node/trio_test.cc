@@ -149,6 +149,23 @@ TEST(TrioNode, LeasesSurviveChangesOfLeaderWithWhatTheyHaveLeft) {
   EXPECT_EQ(trio.StatsOf(0)->leases, 0u);
 }
 
+// However often it moves: who hands over tells the next one what they have left.
+TEST(TrioNode, LeasesEndThoughNobodyLeadsForAsLongAsTheirCheckpointsTake) {
+  Trio trio;
+  constexpr seconds kTtl(5);
+  Parsed<pb::LeaseGrantResponse>(trio.Call(0, Method::kLeaseGrant, GrantOf(7, kTtl.count())));
+  const Instant granted = trio.now();
+  int moves = 0;
+  while (trio.StatsOf(0)->leases == 1 && moves < 50) {
+    trio.Advance(milliseconds(400));
+    const raft::NodeId target = trio.options(trio.follower()).id;
+    EXPECT_EQ(trio.Call(trio.leader(), Method::kMoveLeader, MoveTo(target)).error, nullptr);
+    ++moves;
+  }
+  const Duration each = VerifiedFor(trio.options(0)) + milliseconds(50);
+  EXPECT_LE(trio.now() - granted, kTtl + moves * each + seconds(1)) << moves << " moves";
+}
+
 // A leader that hears nobody may have a successor that ends its leases: it renews and ends none.
 TEST(TrioNode, ALeaderThatHearsNobodyTouchesNoLease) {
   Trio trio;
