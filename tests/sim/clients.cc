@@ -512,7 +512,8 @@ class LeaseClient : public Client {
                    lease.id = response.id();
                    lease.key = absl::StrCat("lease/", number_, "/", leases_.size());
                    lease.ttl = seconds(response.ttl());
-                   lease.granted = lease.last_attempt = sent;
+                   lease.granted = sent;
+                   lease.last_attempt = simulation_->schedule().now();
                    PutKey();
                  });
   }
@@ -563,9 +564,10 @@ class LeaseClient : public Client {
     LeaseHistory& lease = leases_[which];
     const Instant sent = lease.last_attempt = simulation_->schedule().now();
     const uint64_t attempt = ++attempt_;
-    const auto next = [this, attempt] {
+    const auto next = [this, attempt, which] {
       if (attempt != attempt_) return;
       ++attempt_;
+      leases_[which].last_attempt = simulation_->schedule().now();
       simulation_->CloseStream(stream_);
       Later(UntilRenewal(leases_.back()), [this] { Renew(); });
     };
