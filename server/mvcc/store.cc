@@ -66,6 +66,7 @@ WriteTxn::PutResult WriteTxn::Put(std::string_view key, std::string_view value, 
                         .version = 1,
                         .lease = lease};
     if (head != nullptr && !head->tombstone()) {
+      head->Prefetch();  // RemoveHead hashes it
       result.previous = RecordRef(head);
       fields.create_revision = head->create_revision();
       fields.version = head->version() + 1;
