@@ -90,7 +90,7 @@ raft::TransferStatus Node::Impl::TransferLeader(raft::NodeId heir) {
   std::vector<Bytes> commands;
   // All leases of which there is a little to tell; of long ones, when it is much.
   const Duration early = options_.lease_checkpoint_lag * 9 / 10;
-  for (size_t i = 0; i < kLeaseCommandsPerTurn; ++i) {
+  for (size_t i = 0; i < kLeaseCommandsPerTurn && !raft_.transferee(); ++i) {
     Bytes checkpoints = state_->TakeCheckpoints(now_, kLeasesPerCommand, early);
     if (checkpoints.empty()) break;
     commands.push_back(std::move(checkpoints));
