@@ -279,8 +279,8 @@ Duration Lessor::CheckpointLag(const Lease& lease) const {
 Instant Lessor::CheckpointDue(const Lease& lease) const {
   if (options_.checkpoint_lag_min <= Duration::zero() || lease.given_out) return kNever;
   if (lease.deadline == kNever) return kNever;
-  const auto remaining = std::chrono::milliseconds(RemainingMs(lease));
-  return lease.deadline - remaining + CheckpointLag(lease);
+  const Duration remaining = std::chrono::milliseconds(RemainingMs(lease));
+  return lease.deadline - (remaining - CheckpointLag(lease));  // may be close to the end of time
 }
 
 // --- Reads ---

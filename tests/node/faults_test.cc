@@ -284,12 +284,13 @@ TEST(FullDiskTest, WritesAreRefusedUntilThereIsRoom) {
 
 TEST(FullDiskTest, AStateThatCouldNotBeSavedIsSentAgainSoon) {
   Trio trio;
-  ASSERT_TRUE(Put(trio, trio.leader(), "key"));
+  const size_t whole = trio.leader();
   const size_t follower = trio.follower();
+  ASSERT_TRUE(Put(trio, whole, "key"));
   trio.FailSnapshot(follower);
   trio.Refill(follower);
   const auto is_filled = [&] {
-    return trio.StatsOf(follower)->digest == trio.StatsOf(trio.leader())->digest;
+    return trio.StatsOf(follower)->digest == trio.StatsOf(whole)->digest;
   };
   ASSERT_FALSE(is_filled());
   for (int i = 0; i < 50 && !is_filled(); ++i) trio.Advance(milliseconds(100));
@@ -300,18 +301,19 @@ TEST(FullDiskTest, AStateThatCouldNotBeSavedIsSentAgainSoon) {
 TEST(FullDiskTest, AnAlarmOfAnEarlierLifeIsTakenBackByWhoHasForgottenIt) {
   Trio trio;
   const size_t full = trio.follower();
+  const size_t other = trio.leader();
   trio.Put(full, DiskSpace{.full = true, .tight = false});
-  for (int i = 0; i < 50 && !HasAlarm(trio, trio.leader(), kNoSpace); ++i) {
+  for (int i = 0; i < 50 && !HasAlarm(trio, other, kNoSpace); ++i) {
     trio.Advance(milliseconds(100));
   }
-  ASSERT_TRUE(HasAlarm(trio, trio.leader(), kNoSpace));
+  ASSERT_TRUE(HasAlarm(trio, other, kNoSpace));
   trio.FailSnapshot(full);
   trio.Refill(full);
   trio.Put(full, DiskSpace{});
-  for (int i = 0; i < 100 && HasAlarm(trio, trio.leader(), kNoSpace); ++i) {
+  for (int i = 0; i < 100 && HasAlarm(trio, other, kNoSpace); ++i) {
     trio.Advance(milliseconds(100));
   }
-  EXPECT_FALSE(HasAlarm(trio, trio.leader(), kNoSpace));
+  EXPECT_FALSE(HasAlarm(trio, other, kNoSpace));
   EXPECT_TRUE(Put(trio, full, "more"));
 }
 

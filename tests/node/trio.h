@@ -83,7 +83,11 @@ class Trio {
     }
     return std::nullopt;
   }
-  size_t leader() const { return *Leader(); }
+  size_t leader() const {
+    const std::optional<size_t> leader = Leader();
+    CONCLAVE_CHECK(leader.has_value(), "somebody leads");
+    return *leader;
+  }
   size_t follower() const {
     size_t member = (leader() + 1) % size();
     while (members_[member]->stopped) member = (member + 1) % size();
