@@ -24,8 +24,9 @@ using testing::ServerUnderTest;
 using testing::TripleServers;
 using testing::WaitFor;
 
-// Writes a counter until told to stop. A write of unknown outcome is read back before the next one,
-// so that the numbers in the store are 0..n without gap or repetition.
+// Writes a counter until told to stop: each number once, in a transaction that takes effect only
+// where the number before stands. What may have been done is tried again, however late it may still
+// come.
 class Writer {
  public:
   Writer(Client client, std::string key) : client_(std::move(client)), key_(std::move(key)) {
@@ -41,19 +42,15 @@ class Writer {
 
  private:
   void Run() {
-    while (!stop_) {
-      const std::string value = std::to_string(written_.load());
-      auto put = client_.Put(key_, value, {}, {.timeout = absl::Seconds(1)});
-      if (!put.ok() && IsOutcomeUnknown(put.status()) && !StoredAfterAll(value)) continue;
-      if (!put.ok() && !IsOutcomeUnknown(put.status())) continue;
-      ++written_;
-    }
-  }
-  // Asks until somebody knows. The member that took the write is dead or has answered by then.
-  bool StoredAfterAll(const std::string& value) {
-    for (;;) {
-      auto kv = client_.Get(key_, {}, {.timeout = absl::Seconds(1)});
-      if (kv.ok()) return kv->has_value() && (*kv)->value == value;
+    for (bool settled = true; !stop_ || !settled;) {
+      const int next = written_;
+      const auto done = client_.Txn()
+                            .If(Version(key_) == next)
+                            .Then(Put(key_, std::to_string(next)))
+                            .Commit({.timeout = absl::Seconds(1)});
+      // If the condition does not hold, it was done at an earlier attempt.
+      settled = done.ok();
+      if (settled) ++written_;
     }
   }
 

@@ -196,6 +196,7 @@ class Simulation {
   bool ending_ = false;
   Instant healed_at_ = kNever;
   Instant calm_from_ = kNever;  // every voter serves
+  Instant newest_member_from_;  // it starts
   uint64_t starts_ = 0;
   uint64_t elections_ = 0;
   uint64_t installed_ = 0;
