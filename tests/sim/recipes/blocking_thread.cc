@@ -63,11 +63,11 @@ void BlockingThread::Live() {
   for (size_t i = 0; i < simulation_->member_count(); ++i) {
     endpoints.push_back(absl::StrCat("m", i));
   }
-  const std::shared_ptr<ClientImpl> impl = ClientImpl::Make(
-      options, endpoints, [this](EngineOptions) { return std::make_unique<Loop>(this); });
-  main_(conclave::Client(impl));
+  client_ = ClientImpl::Make(options, endpoints,
+                             [this](EngineOptions) { return std::make_unique<Loop>(this); });
+  main_(conclave::Client(client_));
   // Nothing that hangs on the engine is left to the client's threads.
-  while (!impl->callbacks().idle() || !impl->signals().idle()) std::this_thread::yield();
+  while (!client_->callbacks().idle() || !client_->signals().idle()) std::this_thread::yield();
 }
 
 void BlockingThread::Wait(absl::FunctionRef<bool()> done) {
