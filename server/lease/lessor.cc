@@ -280,7 +280,10 @@ Instant Lessor::CheckpointDue(const Lease& lease) const {
   if (options_.checkpoint_lag_min <= Duration::zero() || lease.given_out) return kNever;
   if (lease.deadline == kNever) return kNever;
   const Duration remaining = std::chrono::milliseconds(RemainingMs(lease));
-  return lease.deadline - (remaining - CheckpointLag(lease));  // may be close to the end of time
+  const Duration before_end = remaining - CheckpointLag(lease);
+  // Beyond the end of time.
+  if (before_end < Duration::zero() && lease.deadline > kNever + before_end) return kNever;
+  return lease.deadline - before_end;
 }
 
 // --- Reads ---
