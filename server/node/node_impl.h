@@ -204,6 +204,7 @@ class Node::Impl {
   // ---- node_upkeep.cc: leases, snapshots, the end
   LeaseTurn ThisLeaseTurn();
   void Leases();
+  void CheckpointLeases(Duration early, std::vector<Bytes>* commands);
   raft::TransferStatus TransferLeader(raft::NodeId heir);
   void ProposeExpiry();
   void TakeEndedLeaseCalls();

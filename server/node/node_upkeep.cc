@@ -84,17 +84,21 @@ void Node::Impl::Leases() {
   TakeEndedLeaseCalls();
 }
 
+// What leases have left, into *commands; `early`: of those too that are due within so long.
+void Node::Impl::CheckpointLeases(Duration early, std::vector<Bytes>* commands) {
+  for (size_t i = 0; i < kLeaseCommandsPerTurn; ++i) {
+    Bytes checkpoints = state_->TakeCheckpoints(now_, kLeasesPerCommand, early);
+    if (checkpoints.empty()) break;
+    commands->push_back(std::move(checkpoints));
+  }
+}
+
 // The heir hears first what leases have left: it would give them again what it has not heard of.
 // Nothing can be proposed behind the request.
 raft::TransferStatus Node::Impl::TransferLeader(raft::NodeId heir) {
   std::vector<Bytes> commands;
   // All leases of which there is a little to tell; of long ones, when it is much.
-  const Duration early = options_.lease_checkpoint_lag * 9 / 10;
-  for (size_t i = 0; i < kLeaseCommandsPerTurn && !raft_.transferee(); ++i) {
-    Bytes checkpoints = state_->TakeCheckpoints(now_, kLeasesPerCommand, early);
-    if (checkpoints.empty()) break;
-    commands.push_back(std::move(checkpoints));
-  }
+  if (!raft_.transferee()) CheckpointLeases(options_.lease_checkpoint_lag * 9 / 10, &commands);
   // If they get lost, leases live longer; never shorter.
   if (!commands.empty()) (void)raft_.Propose(commands);
   confirmed_ = Instant::min();  // another may lead from now on
@@ -107,11 +111,7 @@ void Node::Impl::ProposeExpiry() {
     if (expired.empty()) break;
     unawaited_.push_back(std::move(expired));
   }
-  for (size_t i = 0; i < kLeaseCommandsPerTurn; ++i) {
-    Bytes checkpoints = state_->TakeCheckpoints(now_, kLeasesPerCommand);
-    if (checkpoints.empty()) break;
-    unawaited_.push_back(std::move(checkpoints));
-  }
+  CheckpointLeases({}, &unawaited_);
 }
 
 void Node::Impl::TakeEndedLeaseCalls() {
