@@ -356,14 +356,9 @@ bool Nemesis::StalledDisk() {
 bool Nemesis::StalledDisks() {
   simulation_->Tell("all disks stall");
   const Duration sync_max = Between(1000, 4000);
-  for (size_t i = 0; i < simulation_->member_count(); ++i) {
-    simulation_->server(i).set_latency({.sync_min = sync_max / 2, .sync_max = sync_max});
-  }
+  SetLatencies({.sync_min = sync_max / 2, .sync_max = sync_max});
   simulation_->schedule().After(Between(3000, 10000), [this] {
-    if (!active_) return;
-    for (size_t i = 0; i < simulation_->member_count(); ++i) {
-      simulation_->server(i).set_latency({});
-    }
+    if (active_) SetLatencies({});
   });
   return true;
 }

@@ -646,8 +646,8 @@ void Simulation::CheckPromptness() {
       return std::chrono::duration_cast<milliseconds>(at - Instant{}).count();
     };
     Complain(absl::StrCat(
-        "an operation on ", op.key, " takes too long though all is well: begun ", "at ",
-        ms(op.invoked), " ms, ",
+        "an operation on ", op.key, " takes too long though all is well: begun at ", ms(op.invoked),
+        " ms, ",
         op.returned == kNever ? "never ended" : absl::StrCat("ended at ", ms(op.returned))));
   }
 }
