@@ -15,7 +15,6 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 import grpc
@@ -25,7 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import raw_http2 as h2  # noqa: E402
 from gateway import b64, post, request  # noqa: E402
 from pki import Authority  # noqa: E402
-from servers import Cluster, Tls, free_ports  # noqa: E402
+from servers import Cluster, Tls, free_ports, wait_for  # noqa: E402
 
 ARGS = None
 FOLDER = None
@@ -113,12 +112,15 @@ class Disk(Vulnerability):
             file.write_bytes(raw)
         self.cluster.start(0)
         process = self.cluster.processes[0]
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while process.poll() is None and "ready to serve client requests" not in self.cluster.log(0).read_text():
-            self.assertLess(time.monotonic(), deadline, "neither serves nor ends")
+
+        def serves_or_has_ended():
+            if process.poll() is not None or "ready to serve client requests" in self.cluster.log(0).read_text():
+                return True
             if process.poll() is None:
                 self.assertLess(self.resident(), 256 << 20)
-            time.sleep(0.02)
+            return False
+
+        wait_for(serves_or_has_ended, "it to serve or to end", PATIENCE_SECONDS)
         # It serves what is whole, or ends with a line that says why: never by a signal.
         if process.poll() is not None:
             self.assertGreater(process.returncode, 0, self.cluster.log(0).read_text()[-500:])

@@ -16,7 +16,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "support"))
 from gateway import SECONDS_MAX, Stream, b64, post, prefix, request, unb64  # noqa: E402
-from servers import Cluster  # noqa: E402
+from servers import Cluster, wait_for  # noqa: E402
 
 CLUSTER = None
 ARGS = None
@@ -65,10 +65,7 @@ class InBackground(threading.Thread):
 
 class GatewayTest(unittest.TestCase):
     def wait(self, condition, what):
-        deadline = time.monotonic() + SECONDS_MAX
-        while not condition():
-            self.assertLess(time.monotonic(), deadline, what)
-            time.sleep(0.02)
+        wait_for(condition, what, SECONDS_MAX)
 
     def still_serves(self):
         self.assertEqual(call("/v3/kv/range", {"key": b64("x")})[0], 200)
@@ -128,7 +125,7 @@ class Streams(GatewayTest):
         status, body = call("/v3/lock/lock", {"name": b64("l/deadline"), "lease": lease()},
                             headers={"Grpc-Timeout": "300m"})
         self.assertEqual((status, body["code"], body["message"]), (504, 4, "context deadline exceeded"))
-        self.wait(lambda: len(keys_under("l/deadline/")) == 1, "the waiter's key stayed")
+        self.wait(lambda: len(keys_under("l/deadline/")) == 1, "the waiter's key to go")
         ok("/v3/lock/unlock", {"key": key})
 
 
@@ -139,7 +136,7 @@ class Locks(GatewayTest):
         waiting = []
         for count in range(2, 6):
             waiting.append(InBackground("/v3/lock/lock", {"name": b64(name), "lease": lease()}))
-            self.wait(lambda: len(keys_under(name + "/")) == count, "a waiter never queued")
+            self.wait(lambda: len(keys_under(name + "/")) == count, "a waiter to queue")
         for waiter in waiting:
             self.assertTrue(waiter.is_alive())
             ok("/v3/lock/unlock", {"key": held})
@@ -155,9 +152,9 @@ class Locks(GatewayTest):
         waiter = socket.create_connection(address().split(":"), timeout=SECONDS_MAX)
         text = json.dumps({"name": b64(name), "lease": lease()}).encode()
         waiter.sendall(b"POST /v3/lock/lock HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
-        self.wait(lambda: len(keys_under(name + "/")) == 2, "the waiter never queued")
+        self.wait(lambda: len(keys_under(name + "/")) == 2, "the waiter to queue")
         waiter.close()
-        self.wait(lambda: len(keys_under(name + "/")) == 1, "the waiter's key stayed")
+        self.wait(lambda: len(keys_under(name + "/")) == 1, "the waiter's key to go")
         ok("/v3/lock/unlock", {"key": held})
 
     def test_a_waiter_whose_lease_ends_hears_it_at_once(self):
@@ -166,7 +163,7 @@ class Locks(GatewayTest):
             ok(path, {"name": b64(name), "lease": lease()})
             mine = lease()
             waiter = InBackground(path, {"name": b64(name), "lease": mine})
-            self.wait(lambda: len(keys_under(name + "/")) == 2, "the waiter never queued")
+            self.wait(lambda: len(keys_under(name + "/")) == 2, "the waiter to queue")
             began = time.monotonic()
             ok("/v3/lease/revoke", {"ID": mine})
             status, body = waiter.result()
@@ -192,7 +189,7 @@ class Elections(GatewayTest):
                 told = observer.next()["result"]["kv"]
                 self.assertEqual((unb64(told["value"]).decode(), told["create_revision"]), (value, first["rev"]))
             second = InBackground("/v3/election/campaign", {"name": b64(name), "lease": lease(), "value": b64("four")})
-            self.wait(lambda: len(keys_under(name + "/")) == 2, "the second candidate never queued")
+            self.wait(lambda: len(keys_under(name + "/")) == 2, "the second candidate to queue")
             ok("/v3/election/resign", {"leader": first})
             self.assertEqual(unb64(observer.next()["result"]["kv"]["value"]), b"four")
             status, body = second.result()

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <random>
 #include <set>
 #include <sstream>
@@ -215,11 +216,11 @@ void TestCluster::Reap(MemberProcess& member, int signal, absl::Duration patienc
   if (member.pid <= 0) return;
   kill(member.pid, signal);
   if (member.paused) kill(member.pid, SIGCONT);
-  const absl::Time deadline = absl::Now() + patience;
   int status = 0;
-  while (waitpid(member.pid, &status, WNOHANG) == 0) {
-    if (absl::Now() > deadline) kill(member.pid, SIGKILL);
-    absl::SleepFor(absl::Milliseconds(2));
+  const auto ended = [&] { return waitpid(member.pid, &status, WNOHANG) != 0; };
+  if (!WaitFor(ended, patience)) {
+    kill(member.pid, SIGKILL);
+    (void)WaitFor(ended, absl::InfiniteDuration());
   }
   member.pid = -1;
   member.paused = false;
@@ -290,19 +291,23 @@ absl::StatusOr<int> TestCluster::WaitEnd(int member, absl::Duration timeout) {
 
 absl::Status TestCluster::WaitHealthy(int member, absl::Duration timeout) {
   MemberProcess& process = members_.at(member);
-  absl::Status last;
-  const absl::Time deadline = absl::Now() + timeout;
-  while (absl::Now() < deadline) {
-    int status = 0;
-    if (process.pid <= 0 || waitpid(process.pid, &status, WNOHANG) == process.pid) {
-      process.pid = -1;
-      return absl::UnavailableError(
-          absl::StrCat("member ", process.name, " has ended; its log: ", LogTail(process)));
-    }
-    last = ProbeLinearizableRead(endpoint(member), absl::Milliseconds(500));
-    if (last.ok()) return last;
-    absl::SleepFor(absl::Milliseconds(10));
+  absl::Status last = absl::UnknownError("not asked");
+  const bool served_or_ended = WaitFor(
+      [&] {
+        int status = 0;
+        if (process.pid <= 0 || waitpid(process.pid, &status, WNOHANG) == process.pid) {
+          process.pid = -1;
+          return true;
+        }
+        last = ProbeLinearizableRead(endpoint(member), absl::Milliseconds(500));
+        return last.ok();
+      },
+      timeout);
+  if (process.pid <= 0) {
+    return absl::UnavailableError(
+        absl::StrCat("member ", process.name, " has ended; its log: ", LogTail(process)));
   }
+  if (served_or_ended) return last;
   return absl::DeadlineExceededError(absl::StrCat("member ", process.name,
                                                   " is not healthy: ", last.ToString(),
                                                   "; its log: ", LogTail(process)));
@@ -316,16 +321,17 @@ absl::Status TestCluster::WaitAllHealthy(absl::Duration timeout) {
 }
 
 absl::StatusOr<int> TestCluster::Leader(absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
-  while (absl::Now() < deadline) {
-    for (int i = 0; i < size(); ++i) {
+  std::optional<int> leader;
+  const auto found = [&] {
+    for (int i = 0; i < size() && !leader; ++i) {
       if (members_[i].pid <= 0 || members_[i].paused) continue;
       absl::StatusOr<bool> leads = ProbeLeads(endpoint(i), absl::Milliseconds(500));
-      if (leads.ok() && *leads) return i;
+      if (leads.ok() && *leads) leader = i;
     }
-    absl::SleepFor(absl::Milliseconds(10));
-  }
-  return absl::UnavailableError("no member leads");
+    return leader.has_value();
+  };
+  if (!WaitFor(found, timeout)) return absl::UnavailableError("no member leads");
+  return *leader;
 }
 
 }  // namespace conclave::testing
