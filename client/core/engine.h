@@ -137,8 +137,8 @@ class Engine {
   // A member does not do what it should: the others are preferred for a while.
   void Blame(size_t endpoint, std::string_view method, std::string_view why);
 
-  // Ends everything: all calls get Cancelled, streams close, timers go. Nothing may be asked
-  // afterwards.
+  // Ends everything: all calls get Cancelled, sessions are lost, streams close, timers go. Nothing
+  // may be asked afterwards.
   void Shutdown();
 
   // ---- For the transport's actor.

@@ -72,6 +72,9 @@ void LeaseKeeper::ReportSessions() {
 }
 
 void LeaseKeeper::Shutdown() {
+  // Nobody renews them any more. Who contends on a session and the session hold each other, until
+  // one of them is told so.
+  for (auto& [id, lease] : leases_) TellLost(lease);
   leases_.clear();
   stream_.Stop();
 }
@@ -170,11 +173,15 @@ void LeaseKeeper::Lost(LeaseId id) {
   auto found = leases_.find(id);
   Lease& lease = found->second;
   CancelTimers(lease);
+  TellLost(lease);
+  Erase(found);
+  if (engine_.observer() != nullptr) engine_.observer()->OnSessionLost();
+}
+
+void LeaseKeeper::TellLost(Lease& lease) {
   engine_.Defer([observer = std::move(lease.observer), deadline = lease.deadline]() mutable {
     observer(SessionHealth::kLost, deadline);
   });
-  Erase(found);
-  if (engine_.observer() != nullptr) engine_.observer()->OnSessionLost();
 }
 
 void LeaseKeeper::Notify(LeaseId id) {

@@ -34,6 +34,7 @@ class LeaseKeeper : private ResumingStream::Owner {
   void Keep(LeaseId lease, Duration ttl, Duration margin, Instant sent_at, Observer observer);
   void Forget(LeaseId lease);
   bool Keeps(LeaseId lease) const { return leases_.count(lease) != 0; }
+  // All leases are lost to their observers; on the servers they live on until they end.
   void Shutdown();
   void OnEndpointsChanged() { stream_.OnEndpointsChanged(); }
 
@@ -61,6 +62,7 @@ class LeaseKeeper : private ResumingStream::Owner {
   void OnUnanswered(LeaseId id);
   void Suspect(LeaseId id, Lease& lease);
   void Lost(LeaseId id);
+  void TellLost(Lease& lease);  // deferred; takes the observer
   void Notify(LeaseId id);
   void ArmLoss(LeaseId id, Lease& lease);
   void CancelTimers(Lease& lease);

@@ -531,5 +531,20 @@ TEST_F(ContenderTest, TheEndOfTheSessionEndsEverything) {
   EXPECT_EQ(outcome_.status().code(), absl::StatusCode::kAborted);
 }
 
+TEST_F(ContenderTest, TheEndOfTheEngineLetsGoOfWhoHoldsAndOfWhoQueues) {
+  std::weak_ptr<Contender> owner = Start();
+  AnswerJoin(9);
+  ASSERT_TRUE(outcome_->owns);
+  std::weak_ptr<Contender> queued = Start();
+  ASSERT_EQ(answers_, 1);
+  engine_.Shutdown();
+  ASSERT_TRUE(lost_.has_value());
+  EXPECT_EQ(lost_->code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(answers_, 2);
+  EXPECT_EQ(outcome_.status().code(), absl::StatusCode::kAborted);
+  EXPECT_TRUE(owner.expired());
+  EXPECT_TRUE(queued.expired());
+}
+
 }  // namespace
 }  // namespace conclave
