@@ -331,14 +331,22 @@ LeaseDesk::Wishes LeaseDesk::Work(const LeaseTurn& turn) {
   return wishes;
 }
 
-void LeaseDesk::Replicating(uint64_t sequence) {
-  replicating_[sequence] = std::exchange(replicate_, {});
+void LeaseDesk::Replicating(const LeaseTurn& turn, uint64_t sequence) {
+  replicating_[sequence] = {turn.term, std::exchange(replicate_, {})};
 }
 
 void LeaseDesk::Replicated(const LeaseTurn& turn, uint64_t sequence) {
   const auto found = replicating_.find(sequence);
   if (found == replicating_.end()) return;
-  for (Request& request : found->second) {
+  // Another leader has decided about leases meanwhile, who knew of no renewal: the end of this one
+  // or an earlier reading of what it has left may stand behind ours in the log.
+  const bool decides = turn.primary && turn.term == found->second.term;
+  for (Request& request : found->second.requests) {
+    if (!decides) {
+      REACHED("lease: a renewal comes through the log under another leader");
+      waiting_.push_back(std::move(request));
+      continue;
+    }
     const bool exists = turn.state->LeaseExists(request.lease);
     if (!exists) REACHED("lease: a renewal comes through the log too late");
     if (turn.state->LeaseIsEnding(request.lease) && !MUTANT("renewal-overtakes-the-end")) {
@@ -354,7 +362,7 @@ void LeaseDesk::NotReplicated(uint64_t sequence) {
   const auto found = replicating_.find(sequence);
   if (found == replicating_.end()) return;
   REACHED("lease: renewals were not replicated");
-  for (Request& request : found->second) waiting_.push_back(std::move(request));
+  for (Request& request : found->second.requests) waiting_.push_back(std::move(request));
   replicating_.erase(found);
 }
 

@@ -12,7 +12,8 @@
 // - the leader must have heard from a quorum within VerifiedFor (settings.h), or asks for a read
 //   round first: a leader that was elected meanwhile gives all leases that much more time;
 // - if the replicated remaining time of the lease is shorter than its TTL, the renewal goes through
-//   the log first; by the time it is through, the lease may have run out again;
+//   the log first; by the time it is through, the lease may have run out again, or another member
+//   leads, who is asked then;
 // - that a lease is gone is said only by who was asked for a read round after that request had
 //   come: followers whose connections break elect at once, and another leader may have granted it;
 // - a lease that has run out but is not revoked yet is not renewed: its answer waits for the
@@ -75,6 +76,10 @@ struct Forwarded {
   raft::NodeId to;
   Instant sent;
 };
+struct Replicating {
+  raft::Term term;  // in which they were renewed here
+  std::vector<Request> requests;
+};
 
 }  // namespace lease_desk_internal
 
@@ -115,7 +120,7 @@ class LeaseDesk {
     std::vector<apply::LeaseRemaining> replicate;
   };
   [[nodiscard]] Wishes Work(const LeaseTurn& turn);
-  void Replicating(uint64_t sequence);
+  void Replicating(const LeaseTurn& turn, uint64_t sequence);
   void Replicated(const LeaseTurn& turn, uint64_t sequence);
   void NotReplicated(uint64_t sequence);
 
@@ -166,7 +171,7 @@ class LeaseDesk {
   absl::btree_map<CallId, Stream> streams_;
   std::vector<Request> waiting_;    // for this turn's Work, or for a leader
   std::vector<Request> replicate_;  // what the last Work wished to have replicated
-  absl::btree_map<uint64_t, std::vector<Request>> replicating_;  // by sequence
+  absl::btree_map<uint64_t, lease_desk_internal::Replicating> replicating_;  // by sequence
   std::vector<Request> ending_;  // leases that have run out: until they are revoked
   absl::btree_map<uint64_t, Forwarded> forwarded_;
   uint64_t last_forwarded_;

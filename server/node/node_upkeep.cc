@@ -66,7 +66,7 @@ void Node::Impl::Leases() {
     waiter.arrived = now_;
     proposals_.Add(waiter,
                    apply::EncodeLeaseCheckpoint(options_.id.value(), sequence, wishes.replicate));
-    leases_.Replicating(sequence);
+    leases_.Replicating(turn, sequence);
   }
   if (turn.primary && state_->NextLeaseDeadline() <= now_) {
     if (turn.verified) {

@@ -303,6 +303,36 @@ TEST(TrioNode, NoRenewalIsAcknowledgedWhileTheEndIsOnItsWay) {
   for (const StreamEffect& answer : heard) EXPECT_EQ(RenewalOf(answer).ttl(), 0);
 }
 
+// A renewal is on its way through the log when its leader loses the office, and comes through under
+// the next one. That one knew of no renewal, and the end stands behind it in the log: it is not
+// acknowledged.
+TEST(TrioNode, ARenewalThatComesThroughUnderTheNextLeaderIsAskedForAgain) {
+  Trio trio;
+  const size_t leader = trio.leader();
+  constexpr seconds kTtl(2);
+  constexpr milliseconds kSync(2500);
+  Parsed<pb::LeaseGrantResponse>(trio.Call(leader, Method::kLeaseGrant, GrantOf(7, kTtl.count())));
+  const uint64_t stream = trio.OpenStream(leader, StreamKind::kLeaseKeepAlive);
+  trio.Advance(milliseconds(1500));  // the others know that it has less than its TTL
+  trio.Silence(leader);
+  trio.Say(leader, stream, KeepAliveOf(7));
+  const size_t next = Succeed(trio, leader);
+  ASSERT_NE(next, leader);
+  ASSERT_TRUE(trio.Heard(stream).empty());
+  for (size_t peer = 0; peer < Trio::kMembers; ++peer) {
+    if (peer != leader) trio.SlowDisk(peer, kSync);
+  }
+  trio.Rejoin(leader);
+  trio.Advance(kSync + milliseconds(200));
+  ASSERT_EQ(trio.leader(), next);
+  ASSERT_TRUE(trio.node(leader).state().LeaseExists(7));
+  EXPECT_TRUE(trio.Heard(stream).empty());
+
+  trio.Advance(kSync);
+  EXPECT_FALSE(trio.node(leader).state().LeaseExists(7));
+  EXPECT_EQ(RenewalIn(AwaitHeard(trio, stream)).ttl(), 0);
+}
+
 TEST(TrioNode, ALeaderThatStopsHandsOverFirst) {
   Trio trio;
   const size_t old_leader = trio.leader();
