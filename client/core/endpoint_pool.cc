@@ -23,24 +23,22 @@ EndpointPool::EndpointPool(const std::vector<std::string>& names, Prng& prng) : 
 }
 
 std::optional<size_t> EndpointPool::Pick(Instant now) {
-  if (members_.empty()) return std::nullopt;
   for (const bool fallback : {false, true}) {
-    if (std::optional<size_t> healthy = PickHealthy(now, fallback)) return healthy;
+    const std::optional<size_t> healthy = PickNext([now, fallback](const Member& member) {
+      return member.shunned_until <= now && member.endpoint.fallback == fallback;
+    });
+    if (healthy.has_value()) return healthy;
   }
-  return std::min_element(members_.begin(), members_.end(),
-                          [](const auto& a, const auto& b) {
-                            return a.second.shunned_until < b.second.shunned_until;
-                          })
-      ->first;
+  // Not the one that is shunned for the shortest time: that is the one that was fine for long and
+  // failed just now, and nothing is known of the others since they failed.
+  return PickNext([](const Member&) { return true; });
 }
 
-std::optional<size_t> EndpointPool::PickHealthy(Instant now, bool fallback) {
+std::optional<size_t> EndpointPool::PickNext(absl::FunctionRef<bool(const Member&)> may) {
   Members::iterator member = members_.lower_bound(turn_);
   for (size_t i = 0; i < members_.size(); ++i, ++member) {
     if (member == members_.end()) member = members_.begin();
-    if (member->second.shunned_until > now || member->second.endpoint.fallback != fallback) {
-      continue;
-    }
+    if (!may(member->second)) continue;
     turn_ = member->first + (MUTANT("client-stays-with-who-fails") ? 0 : 1);
     return member->first;
   }

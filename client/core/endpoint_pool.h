@@ -2,7 +2,8 @@
 //
 // Round robin over the members that answer. A member that failed is shunned for a while, longer
 // each time (exponential, full jitter), and is used again before that only if all others are
-// shunned too. Fallback members are used while all the others are shunned.
+// shunned too: then it goes round all of them. Fallback members are used while all the others are
+// shunned.
 //
 // The set may change at any time. An endpoint has an id, which is never used twice; to blame or
 // praise one that has gone does nothing.
@@ -16,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "conclave/base/prng.h"
 #include "conclave/base/time.h"
 
@@ -70,7 +72,7 @@ class EndpointPool {
   };
   using Members = std::map<size_t, Member>;
 
-  std::optional<size_t> PickHealthy(Instant now, bool fallback);
+  std::optional<size_t> PickNext(absl::FunctionRef<bool(const Member&)> may);
 
   Prng& prng_;
   Members members_;

@@ -211,14 +211,22 @@ TEST(EndpointPoolTest, GoesRoundTheHealthyOnes) {
   EXPECT_EQ(pool.Pick(now + seconds(1)), (first + 2) % 3);
 }
 
-TEST(EndpointPoolTest, WhenAllHaveFailedTheOneThatMayBeBackFirstIsTried) {
+// Two failed often, some time ago, and are well; the third one was well, and fails now. It is
+// shunned for less time than they are, each time, and must not be all that is tried.
+TEST(EndpointPoolTest, WhenAllHaveFailedAllAreTriedInTurn) {
   Prng prng(1);
-  EndpointPool pool({"a", "b"}, prng);
+  EndpointPool pool({"a", "b", "c"}, prng);
   const Instant now(seconds(1));
-  for (int i = 0; i < 8; ++i) pool.Failed(0, now);
+  for (int i = 0; i < 8; ++i) {
+    pool.Failed(0, now);
+    pool.Failed(2, now);
+  }
+  ASSERT_EQ(pool.Pick(now), 1u);
   pool.Failed(1, now);
   EXPECT_FALSE(pool.AnyHealthy(now));
-  EXPECT_EQ(pool.Pick(now), 1u);
+  std::set<size_t> picked;
+  for (int i = 0; i < 3; ++i) picked.insert(*pool.Pick(now));
+  EXPECT_EQ(picked.size(), 3u);
   pool.Succeeded(0);
   EXPECT_EQ(pool.Pick(now), 0u);
 }
