@@ -4,8 +4,12 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <utility>
+
+#include "conclave/base/check.h"
 
 namespace conclave::testing {
 
@@ -30,9 +34,14 @@ std::unique_ptr<SmallDisk> SmallDisk::Over(const std::string& directory, const s
 
 void SmallDisk::Fill() {
   const int file = open(Neighbour().c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-  if (file < 0) return;
-  const std::uintmax_t room = std::filesystem::space(directory_).available;
-  if (room > 0) (void)posix_fallocate(file, 0, static_cast<off_t>(room));
+  CONCLAVE_CHECK(file >= 0, Neighbour(), ": ", std::strerror(errno));
+  off_t size = 0;
+  while (const std::uintmax_t room = std::filesystem::space(directory_).available) {
+    // The member writes as well: then there is less room than there was, and nothing was taken.
+    const int error = posix_fallocate(file, size, static_cast<off_t>(room));
+    CONCLAVE_CHECK(error == 0 || error == ENOSPC, Neighbour(), ": ", std::strerror(error));
+    if (error == 0) size += static_cast<off_t>(room);
+  }
   close(file);
 }
 
