@@ -109,7 +109,7 @@ class Root : public Person {
   }
 
   uint64_t changes() const { return changes_; }
-  // When the last change was acknowledged.
+  // When he last heard what had become of a change.
   Instant last() const { return last_; }
 
  private:
@@ -222,8 +222,11 @@ class Root : public Person {
 
   void Change(Method method, const std::string& request, std::function<void()> then = nullptr) {
     Ask(method, request, [this, then = std::move(then)](const node::Reply* reply) {
-      if (reply != nullptr && reply->error == nullptr) {
-        ++changes_;
+      const bool done = reply != nullptr && reply->error == nullptr;
+      if (done) ++changes_;
+      // What a change does not find is found missing when it comes out of the log.
+      if (done || (reply != nullptr && !switched_off_ &&
+                   reply->error->code == static_cast<int>(wire::Code::kFailedPrecondition))) {
         last_ = now();
       }
       if (then) return Later(milliseconds(50), then);
