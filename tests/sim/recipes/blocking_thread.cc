@@ -8,25 +8,26 @@
 
 namespace conclave::sim {
 
-// The client's loop is the process: whoever would run it runs the world.
+// The client's loop is the process: whoever would run it runs the world. It outlives its thread.
 class BlockingThread::Loop : public EngineLoop {
  public:
-  explicit Loop(BlockingThread* thread) : thread_(*thread) {}
+  explicit Loop(BlockingThread* thread) : thread_(*thread), process_(*thread->process_) {}
 
   void Post(absl::AnyInvocable<void(Engine&)> work) override {
     auto shared = std::make_shared<absl::AnyInvocable<void(Engine&)>>(std::move(work));
-    thread_.process_->RunAfter(Duration(0), [shared](Engine& engine) { (*shared)(engine); });
+    process_.RunAfter(Duration(0), [shared](Engine& engine) { (*shared)(engine); });
   }
   bool OnThisThread() const override { return false; }  // callers are never within the engine
-  Instant Now() const override { return thread_.process_->LocalNow(); }
+  Instant Now() const override { return process_.LocalNow(); }
   bool RunDirectly(absl::FunctionRef<void(Engine&)> work, absl::FunctionRef<bool()> done) override {
-    thread_.process_->Run([work](Engine& engine) { work(engine); });
+    process_.Run([work](Engine& engine) { work(engine); });
     thread_.Wait(done);
     return true;
   }
 
  private:
-  BlockingThread& thread_;
+  BlockingThread& thread_;  // who blocks is there
+  Process& process_;
 };
 
 BlockingThread::BlockingThread(Simulation* simulation, Process* process, Main main)
@@ -63,11 +64,12 @@ void BlockingThread::Live() {
   for (size_t i = 0; i < simulation_->member_count(); ++i) {
     endpoints.push_back(absl::StrCat("m", i));
   }
-  client_ = ClientImpl::Make(options, endpoints,
-                             [this](EngineOptions) { return std::make_unique<Loop>(this); });
-  main_(conclave::Client(client_));
+  const std::shared_ptr<ClientImpl> client = ClientImpl::Make(
+      options, endpoints, [this](EngineOptions) { return std::make_unique<Loop>(this); });
+  process_->Keep(client);
+  main_(conclave::Client(client));
   // Nothing that hangs on the engine is left to the client's threads.
-  while (!client_->callbacks().idle() || !client_->signals().idle()) std::this_thread::yield();
+  while (!client->callbacks().idle() || !client->signals().idle()) std::this_thread::yield();
 }
 
 void BlockingThread::Wait(absl::FunctionRef<bool()> done) {

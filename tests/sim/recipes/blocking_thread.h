@@ -52,8 +52,6 @@ class BlockingThread {
   std::shared_ptr<bool> planned_ = std::make_shared<bool>(false);  // a turn; planned work knows us
   std::binary_semaphore turn_{0};
   std::binary_semaphore turn_over_{0};
-  // As long as the engine, which may have something under way for it to the end.
-  std::shared_ptr<ClientImpl> client_;
   std::thread thread_;  // last
 };
 

@@ -94,6 +94,8 @@ void Process::Crash() {
   ++life_;  // callbacks of the old one are void from here on
   std::unique_ptr<Engine> engine = std::move(engine_);
   engine->Shutdown();
+  engine.reset();
+  kept_.clear();
 }
 
 void Process::Resume() {

@@ -16,6 +16,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "conclave/base/check.h"
@@ -43,6 +44,8 @@ class Process final : private Transport {
   bool paused() const { return paused_; }
   void Pause() { paused_ = true; }
   void Resume();
+  // Something that what is under way in the engine may need, to the engine's end.
+  void Keep(std::shared_ptr<const void> needed) { kept_.push_back(std::move(needed)); }
   // Counts lives; different in all processes.
   int identity() const { return number_ * 1000 + life_; }
 
@@ -125,6 +128,7 @@ class Process final : private Transport {
   const Instant local_zero_;
   int life_ = 0;
   bool paused_ = false;
+  std::vector<std::shared_ptr<const void>> kept_;
   std::unique_ptr<Engine> engine_;
   std::function<void()> at_rest_;
   std::deque<std::function<void(Engine&)>> inbox_;        // while it is paused
