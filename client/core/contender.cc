@@ -19,6 +19,7 @@ constexpr Duration kRetryBase = std::chrono::milliseconds(20);
 constexpr Duration kRetryCap = std::chrono::seconds(1);
 // How long a cancelled contender keeps its caller waiting for the removal of its key.
 constexpr Duration kCancelPatience = std::chrono::seconds(1);
+constexpr Duration kStraySoon = std::chrono::milliseconds(500);
 // How often a rule may change its mind about how to join: each time somebody else was faster.
 constexpr int kJoinsMax = 16;
 
@@ -514,22 +515,37 @@ void Contender::FinishCancelled() {
 }
 
 // A join that nobody answered may still be on its way to the store, and our own end does not stop
-// it.
+// it. If it arrives it mostly does so at once, and would stand in others' way until the last sweep.
 void Contender::SweepLater() {
-  if (engine_.now() >= stray_until_) return;
+  const Instant now = engine_.now();
+  if (now >= stray_until_) return;
   REACHED("lock: a join may still arrive");
-  engine_.At(stray_until_, [self = shared_from_this()] {
-    if (self->session_->lost()) return;
-    for (const std::string& queue : self->request_.local_queues) {
-      if (self->session_->First(queue) != nullptr) return;
-    }
-    for (const std::string& key : self->request_.keys) {
-      calls::Txn(
-          self->engine_,
-          {.conditions = {LeaseOf(key) == self->session_->lease()}, .success = {Delete(key)}},
-          self->engine_.now() + kStepTimeout, [](const absl::StatusOr<TxnResult>&) {});
-    }
-  });
+  for (const Instant at : {std::min(now + kStraySoon, stray_until_), stray_until_}) {
+    engine_.At(at, [self = shared_from_this()] { self->Sweep(); });
+  }
+}
+
+void Contender::Sweep() {
+  if (session_->lost()) return;
+  for (const std::string& queue : request_.local_queues) {
+    if (session_->First(queue) != nullptr) return;
+  }
+  // Whoever comes now puts the key that is deleted here, and has to wait.
+  for (const std::string& queue : request_.local_queues) {
+    session_->Enqueue(queue, shared_from_this());
+  }
+  auto unanswered = std::make_shared<size_t>(request_.keys.size());
+  for (const std::string& key : request_.keys) {
+    calls::Txn(engine_,
+               {.conditions = {LeaseOf(key) == session_->lease()}, .success = {Delete(key)}},
+               engine_.now() + kStepTimeout,
+               [self = shared_from_this(), unanswered](const absl::StatusOr<TxnResult>&) {
+                 if (--*unanswered > 0) return;
+                 for (const std::string& queue : self->request_.local_queues) {
+                   self->session_->Dequeue(queue, self.get());
+                 }
+               });
+  }
 }
 
 void Contender::Finish(absl::StatusOr<Outcome> outcome) {

@@ -129,6 +129,7 @@ class Contender : public std::enable_shared_from_this<Contender> {
   void Leave();
   void OnLeft(absl::StatusOr<TxnResult> result);
   void SweepLater();
+  void Sweep();
   void Finish(absl::StatusOr<Outcome> outcome);
   void FinishCancelled();
   void End();
