@@ -340,13 +340,11 @@ void LeaseDesk::Replicated(const LeaseTurn& turn, uint64_t sequence) {
   if (found == replicating_.end()) return;
   // Another leader has decided about leases meanwhile, who knew of no renewal: the end of this one
   // or an earlier reading of what it has left may stand behind ours in the log.
-  const bool decides = turn.primary && turn.term == found->second.term;
+  if (!turn.primary || turn.term != found->second.term) {
+    REACHED("lease: a renewal comes through the log under another leader");
+    return AskAgain(found);
+  }
   for (Request& request : found->second.requests) {
-    if (!decides) {
-      REACHED("lease: a renewal comes through the log under another leader");
-      waiting_.push_back(std::move(request));
-      continue;
-    }
     const bool exists = turn.state->LeaseExists(request.lease);
     if (!exists) REACHED("lease: a renewal comes through the log too late");
     if (turn.state->LeaseIsEnding(request.lease) && !MUTANT("renewal-overtakes-the-end")) {
@@ -362,8 +360,12 @@ void LeaseDesk::NotReplicated(uint64_t sequence) {
   const auto found = replicating_.find(sequence);
   if (found == replicating_.end()) return;
   REACHED("lease: renewals were not replicated");
-  for (Request& request : found->second.requests) waiting_.push_back(std::move(request));
-  replicating_.erase(found);
+  AskAgain(found);
+}
+
+void LeaseDesk::AskAgain(ReplicatingMap::iterator renewals) {
+  for (Request& request : renewals->second.requests) waiting_.push_back(std::move(request));
+  replicating_.erase(renewals);
 }
 
 Instant LeaseDesk::NextDeadline() const { return idle() ? kNever : next_scan_; }

@@ -147,12 +147,14 @@ class LeaseDesk {
   using Request = lease_desk_internal::Request;
   using Stream = lease_desk_internal::Stream;
   using Forwarded = lease_desk_internal::Forwarded;
+  using ReplicatingMap = absl::btree_map<uint64_t, lease_desk_internal::Replicating>;
 
   static constexpr Duration kScanInterval = std::chrono::milliseconds(100);
   static constexpr Duration kForwardAgainAfter = std::chrono::milliseconds(500);
 
   void Renew(const LeaseTurn& turn, Request request, Wishes* wishes);
   void Forward(const LeaseTurn& turn, uint64_t id, Forwarded& forwarded);
+  void AskAgain(ReplicatingMap::iterator renewals);
   void AnswerEnding(const LeaseTurn& turn);
   void ForwardAgain(const LeaseTurn& turn);
   void Expire(const LeaseTurn& turn);
@@ -171,8 +173,8 @@ class LeaseDesk {
   absl::btree_map<CallId, Stream> streams_;
   std::vector<Request> waiting_;    // for this turn's Work, or for a leader
   std::vector<Request> replicate_;  // what the last Work wished to have replicated
-  absl::btree_map<uint64_t, lease_desk_internal::Replicating> replicating_;  // by sequence
-  std::vector<Request> ending_;  // leases that have run out: until they are revoked
+  ReplicatingMap replicating_;      // by sequence
+  std::vector<Request> ending_;     // leases that have run out: until they are revoked
   absl::btree_map<uint64_t, Forwarded> forwarded_;
   uint64_t last_forwarded_;
   std::vector<Ended> ended_;
