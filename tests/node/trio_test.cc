@@ -275,19 +275,29 @@ TEST(TrioNode, ARenewalThatWaitsForAnEndGoesToTheNextLeader) {
   EXPECT_TRUE(trio.Heard(stream).empty());
 }
 
+// Lease 7 of 2 s was granted a while ago, and the others know that it has less than its TTL: to
+// renew it takes the log. A keep-alive stream to its leader.
+uint64_t StreamOfAnAgedLease(Trio& trio, size_t leader) {
+  Parsed<pb::LeaseGrantResponse>(trio.Call(leader, Method::kLeaseGrant, GrantOf(7, 2)));
+  const uint64_t stream = trio.OpenStream(leader, StreamKind::kLeaseKeepAlive);
+  trio.Advance(milliseconds(1500));
+  return stream;
+}
+
+void SlowOtherDisks(Trio& trio, size_t member, Duration sync) {
+  for (size_t peer = 0; peer < Trio::kMembers; ++peer) {
+    if (peer != member) trio.SlowDisk(peer, sync);
+  }
+}
+
 // A renewal goes through the log, and that takes longer than the lease lasts: neither it nor the
 // next one is acknowledged while the end is on its way.
 TEST(TrioNode, NoRenewalIsAcknowledgedWhileTheEndIsOnItsWay) {
   Trio trio;
   const size_t leader = trio.leader();
-  constexpr seconds kTtl(2);
   constexpr milliseconds kSync(2500);
-  Parsed<pb::LeaseGrantResponse>(trio.Call(leader, Method::kLeaseGrant, GrantOf(7, kTtl.count())));
-  const uint64_t stream = trio.OpenStream(leader, StreamKind::kLeaseKeepAlive);
-  trio.Advance(milliseconds(1500));  // the others know that it has less than its TTL
-  for (size_t peer = 0; peer < Trio::kMembers; ++peer) {
-    if (peer != leader) trio.SlowDisk(peer, kSync);
-  }
+  const uint64_t stream = StreamOfAnAgedLease(trio, leader);
+  SlowOtherDisks(trio, leader, kSync);
   trio.Say(leader, stream, KeepAliveOf(7));
   trio.Advance(kSync + milliseconds(100));
   ASSERT_EQ(trio.leader(), leader);
@@ -309,19 +319,14 @@ TEST(TrioNode, NoRenewalIsAcknowledgedWhileTheEndIsOnItsWay) {
 TEST(TrioNode, ARenewalThatComesThroughUnderTheNextLeaderIsAskedForAgain) {
   Trio trio;
   const size_t leader = trio.leader();
-  constexpr seconds kTtl(2);
   constexpr milliseconds kSync(2500);
-  Parsed<pb::LeaseGrantResponse>(trio.Call(leader, Method::kLeaseGrant, GrantOf(7, kTtl.count())));
-  const uint64_t stream = trio.OpenStream(leader, StreamKind::kLeaseKeepAlive);
-  trio.Advance(milliseconds(1500));  // the others know that it has less than its TTL
+  const uint64_t stream = StreamOfAnAgedLease(trio, leader);
   trio.Silence(leader);
   trio.Say(leader, stream, KeepAliveOf(7));
   const size_t next = Succeed(trio, leader);
   ASSERT_NE(next, leader);
   ASSERT_TRUE(trio.Heard(stream).empty());
-  for (size_t peer = 0; peer < Trio::kMembers; ++peer) {
-    if (peer != leader) trio.SlowDisk(peer, kSync);
-  }
+  SlowOtherDisks(trio, leader, kSync);
   trio.Rejoin(leader);
   trio.Advance(kSync + milliseconds(200));
   ASSERT_EQ(trio.leader(), next);
